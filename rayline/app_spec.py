@@ -1,0 +1,113 @@
+"""What an app is, as plain values that every process can hold; `rayline/manifest.py` makes it from app.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from rayline.errors import FormatError
+
+
+class BatchFormat(StrEnum):
+    """What the feature function gets: payloads as they are, or as columns."""
+
+    ROWS = "rows"
+    NUMPY = "numpy"
+    ARROW = "arrow"
+    PANDAS = "pandas"
+
+
+class Call(StrEnum):
+    """Whether the function is called with one job's payload or with a whole batch."""
+
+    JOB = "job"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Of one actor. `num_cpus` and `num_gpus` are Ray's logical resources; `memory_bytes` is enforced by the worker (0: no limit)."""
+
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """When a batch closes: at so many jobs or bytes, or when its oldest job has waited `linger_ms`."""
+
+    max_jobs: int = 64
+    max_bytes: int = 4 * 1024 * 1024
+    linger_ms: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often one job may run again, by cause. An eviction is not an error of the job: it has its own budget."""
+
+    errors: int = 0
+    evictions: int = 20
+    timeouts: int = 1
+    kills: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`execute_seconds`: one call of the function; `startup_seconds`: loading the app; `max_job_bytes`, `max_result_bytes`:
+    one payload, one feature; `max_in_flight_bytes`: payloads that one lane holds in memory."""
+
+    execute_seconds: float = 8.0
+    startup_seconds: float = 60.0
+    max_job_bytes: int = 1024 * 1024
+    max_result_bytes: int = 1024 * 1024
+    max_in_flight_bytes: int = 128 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AppSpec:
+    """One app in one version.
+
+    `root` is the folder that is put first on the import path, `entrypoint` is `module:callable` below it. `concurrency` is how
+    many calls one actor runs at once; `actors_per_node` how many actors a pod gets (None: as many as its CPUs hold).
+    """
+
+    name: str
+    version: str
+    root: str
+    entrypoint: str
+    batch_format: BatchFormat = BatchFormat.ROWS
+    call: Call = Call.JOB
+    constructor: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = Resources()
+    concurrency: int = 1
+    actors_per_node: int | None = None
+    batching: Batching = Batching()
+    sla_seconds: float = 10.0
+    partitions: int = 8
+    retries: Retries = Retries()
+    limits: Limits = Limits()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values (str enums stay str), for msgpack or JSON; `from_dict` reads it back."""
+        return {"v": 1, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AppSpec:
+        """Read `as_dict` back; raises FormatError for another version or missing fields."""
+        if data.get("v") != 1:
+            raise FormatError(f"app spec of version {data.get('v')!r}; this Rayline reads version 1: upgrade it")
+        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        try:
+            values["batch_format"] = BatchFormat(values["batch_format"])
+            values["call"] = Call(values["call"])
+            values["resources"] = Resources(**values["resources"])
+            values["batching"] = Batching(**values["batching"])
+            values["retries"] = Retries(**values["retries"])
+            values["limits"] = Limits(**values["limits"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"not an app spec: {error!r}") from error

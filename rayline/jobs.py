@@ -1,0 +1,63 @@
+"""A job: one record of `<app>.requests`, as the lane sees it. The payload stays bytes; only a worker decodes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+Header = tuple[str, bytes]
+
+JOB_ID: Final = "job-id"
+DEADLINE_MS: Final = "deadline-ms"
+CONTENT_TYPE: Final = "content-type"
+TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
+CE_ID: Final = "ce_id"
+
+MAX_JOB_ID_BYTES: Final = 128
+MAX_DEADLINE_DIGITS: Final = 15
+
+
+class ContentType(StrEnum):
+    """How payload and feature are encoded; a result has the content type of its job."""
+
+    MSGPACK = "application/msgpack"
+    JSON = "application/json"
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One accepted job record.
+
+    `deadline_ms` is absolute broker time (epoch milliseconds), `timestamp_ms` the record's own time; `arrived` is the
+    lane's monotonic clock in seconds. `headers` are all headers of the record in their order. `job_id` is None where the
+    producer gave none: the id is then `<partition>-<offset>`.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    payload: bytes
+    headers: tuple[Header, ...]
+    given_id: str | None
+    deadline_ms: int
+    content_type: ContentType
+    arrived: float
+
+    @property
+    def job_id(self) -> str:
+        return self.given_id if self.given_id is not None else f"{self.partition}-{self.offset}"
+
+    @property
+    def source(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    def header(self, name: str) -> bytes | None:
+        """The last value of a header, or None (Kafka allows a name more than once; the last one counts)."""
+        for key, value in reversed(self.headers):
+            if key == name:
+                return value
+        return None

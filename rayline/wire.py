@@ -1,0 +1,135 @@
+"""The channel's protocol: one batch as Arrow record batches over Arrow Flight `do_exchange`, one stream for each slot.
+
+Descriptor command: msgpack `{"v": 1, "app", "version", "token"}`. Then, any number of times on one stream:
+
+    lane → actor   one record batch of REQUEST_SCHEMA with metadata `BatchHead`
+    actor → lane   one or more record batches of ANSWER_SCHEMA with metadata `AnswerHead`; the last one has `final`
+
+Jobs are named by their position in the batch, so that every batch is self-contained. Finished jobs are sent while the batch
+still runs: what an eviction interrupts need not run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Final
+
+import msgpack
+import pyarrow as pa
+
+from rayline.errors import WireError
+from rayline.jobs import ContentType
+
+VERSION: Final = 1
+REQUEST_SCHEMA: Final = pa.schema([pa.field("payload", pa.binary(), nullable=False)])
+ANSWER_SCHEMA: Final = pa.schema(
+    [
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("status", pa.int8(), nullable=False),
+        pa.field("value", pa.binary()),
+        pa.field("error_type", pa.string()),
+        pa.field("error_message", pa.string()),
+    ]
+)
+MAX_HEAD_BYTES: Final = 64 * 1024
+
+
+class JobStatus(IntEnum):
+    """Of one job in an answer. ERROR: the user's exception or a broken contract. INVALID: the payload cannot be decoded."""
+
+    OK = 0
+    ERROR = 1
+    INVALID = 2
+
+
+class Verdict(StrEnum):
+    """Of a batch as a whole. Only `DONE` means that every job is answered; the lane itself concludes `LOST`."""
+
+    DONE = "done"
+    DRAINING = "draining"
+    BUSY = "busy"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of a stream: whom it is for, and the token that allows it."""
+
+    app: str
+    version: str
+    token: str = field(repr=False)
+
+    def pack(self) -> bytes:
+        return _pack(asdict(self))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Hello:
+        return cls(**_unpack(data, cls.__dataclass_fields__))
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHead:
+    """With a request: `budget_ms` is how long the function may run before the actor gives up on it (never past the deadline);
+    `trace` maps a position in the batch to its sampled W3C traceparent."""
+
+    batch: str
+    content_type: ContentType
+    budget_ms: float
+    trace: Mapping[int, str] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        return _pack(
+            {
+                "batch": self.batch,
+                "content_type": self.content_type.value,
+                "budget_ms": self.budget_ms,
+                "trace": dict(self.trace),
+            }
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> BatchHead:
+        values = _unpack(data, cls.__dataclass_fields__)
+        values["content_type"] = ContentType(values["content_type"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """With each answer: `execute_ms` is the time in the user's function so far; `model_version` what the app declares."""
+
+    batch: str
+    final: bool
+    verdict: Verdict
+    execute_ms: float = 0.0
+    model_version: str | None = None
+    reason: str | None = None
+
+    def pack(self) -> bytes:
+        return _pack(asdict(self))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> AnswerHead:
+        values = _unpack(data, cls.__dataclass_fields__)
+        values["verdict"] = Verdict(values["verdict"])
+        return cls(**values)
+
+
+def _pack(values: dict[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb({"v": VERSION, **values})
+    return packed
+
+
+def _unpack(data: bytes, fields: Mapping[str, Any]) -> dict[str, Any]:
+    if len(data) > MAX_HEAD_BYTES:
+        raise WireError(f"a head of {len(data)} bytes; the limit is {MAX_HEAD_BYTES}")
+    try:
+        values = msgpack.unpackb(data, raw=False, strict_map_key=False)
+        if values.pop("v") != VERSION:
+            raise WireError(f"channel protocol of another version; this side speaks {VERSION}")
+        return {name: values[name] for name in fields}
+    except (ValueError, TypeError, KeyError, AttributeError, msgpack.exceptions.UnpackException) as error:
+        raise WireError(f"not a message of the channel's protocol: {error!r}") from error
