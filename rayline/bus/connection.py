@@ -1,0 +1,46 @@
+"""Waiting for a broker: the one policy by which every client of the bus starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import aiokafka.errors as kafka_errors
+import tenacity
+
+from rayline.bus.settings import KafkaSettings
+from rayline.errors import BrokerUnavailable
+
+_log = logging.getLogger(__name__)
+
+_UNREACHABLE = (
+    kafka_errors.KafkaConnectionError,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.CoordinatorNotAvailableError,
+    OSError,
+)
+
+
+async def start_when_reachable(start: Callable[[], Awaitable[object]], settings: KafkaSettings, timeout_seconds: float) -> None:
+    """Call `start` until a broker answers it.
+
+    Raises:
+        BrokerUnavailable: none did within `timeout_seconds`.
+        Exception: whatever else `start` raises, at once.
+    """
+    try:
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(_UNREACHABLE),
+            wait=tenacity.wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+            stop=tenacity.stop_after_delay(timeout_seconds),
+            before_sleep=tenacity.before_sleep_log(_log, logging.INFO),
+            reraise=True,
+        ):
+            with attempt:
+                await start()
+    except _UNREACHABLE as error:
+        raise BrokerUnavailable(
+            f"no Kafka broker answers at {settings.bootstrap_servers} ({settings.security_protocol}) "
+            f"within {timeout_seconds:g} s: {error}; start one, or correct the address and the security settings"
+        ) from error
