@@ -1,0 +1,1 @@
+"""Makes a clone ready to work in. Standard library only: it runs before anything is installed."""
