@@ -88,7 +88,25 @@ class RecordTooLarge(BusError):
 
 
 class OffsetLost(BusError):
-    """Kafka lost records that were not read yet (retention, deletion, expired offsets)."""
+    """Kafka lost records that were not read yet (retention, deletion, expired offsets).
+
+    `partition` is (topic, partition), `position` the offset that was to be read next, `earliest` the first one that
+    the broker still holds (None where it cannot be told).
+    """
+
+    def __init__(self, partition: tuple[str, int], position: int, earliest: int | None) -> None:
+        super().__init__(partition, position, earliest)
+        self.partition = partition
+        self.position = position
+        self.earliest = earliest
+
+    def __str__(self) -> str:
+        topic, partition = self.partition
+        return (
+            f"{topic}/{partition}: offset {self.position} was to be read next, but the broker holds records from "
+            f"{self.earliest} on: they were deleted (retention, or the topic was made again) before they were read; "
+            "lengthen retention.ms, and decide where to go on"
+        )
 
 
 class TopicMismatch(BusError):

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from rayline.bus.protocol import GroupMember
+from rayline.bus.admin import delete_topics, describe, ensure_topics
+from rayline.bus.consumer import GroupConsumer, RebalanceListener
+from rayline.bus.log import CompactedLog, LogRecord, Publisher
+from rayline.bus.protocol import NO_OFFSET, GroupMember
 from rayline.bus.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from rayline.bus.transactions import MAX_METADATA_CHARS, BatchBuilder, Phase, TransactionalProducer, fence
 
 __all__ = [
     "MAX_METADATA_CHARS",
+    "NO_OFFSET",
     "BatchBuilder",
+    "CompactedLog",
     "ConsumerRecord",
+    "GroupConsumer",
     "GroupMember",
     "KafkaSettings",
+    "LogRecord",
     "Phase",
+    "Publisher",
+    "RebalanceListener",
     "SaslMechanism",
     "SecurityProtocol",
     "TopicPartition",
     "TransactionalProducer",
+    "delete_topics",
+    "describe",
+    "ensure_topics",
     "fence",
 ]
