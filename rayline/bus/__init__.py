@@ -6,7 +6,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from rayline.bus.admin import delete_topics, describe, ensure_topics
 from rayline.bus.consumer import GroupConsumer, RebalanceListener
-from rayline.bus.log import CompactedLog, LogRecord, Publisher
+from rayline.bus.log import CompactedLog, Delivery, LogRecord, Publisher
 from rayline.bus.protocol import NO_OFFSET, GroupMember
 from rayline.bus.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from rayline.bus.transactions import MAX_METADATA_CHARS, BatchBuilder, Phase, TransactionalProducer, fence
@@ -17,6 +17,7 @@ __all__ = [
     "BatchBuilder",
     "CompactedLog",
     "ConsumerRecord",
+    "Delivery",
     "GroupConsumer",
     "GroupMember",
     "KafkaSettings",

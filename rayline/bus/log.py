@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -30,6 +31,15 @@ class LogRecord:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where a record came to stand. `timestamp_ms` is the broker's time on topics that Rayline makes."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
 class CompactedLog:
     """Reads every partition of one topic, without a group, and goes on for as long as it is iterated.
 
@@ -45,15 +55,18 @@ class CompactedLog:
         settings: KafkaSettings,
         topic: str,
         from_end: bool = False,
+        since_ms: int | None = None,
         client_id: str = "rayline-log",
         fetch_max_wait_ms: int = 100,
         start_timeout_seconds: float = 30.0,
     ) -> None:
-        """`from_end`: begin with what comes after `start` instead of with the first record."""
+        """`from_end`: begin with what comes after `start` instead of with the first record;
+        `since_ms`: begin with what was written at that time (epoch ms) or later."""
         check_client()
         self._settings = settings
         self._topic = topic
         self._from_end = from_end
+        self._since_ms = since_ms
         self._start_timeout_seconds = start_timeout_seconds
         self._consumer = AIOKafkaConsumer(
             **settings.client_kwargs(),
@@ -82,6 +95,9 @@ class CompactedLog:
             partitions = [TopicPartition(self._topic, p) for p in await consumer._client._wait_on_metadata(self._topic)]
             consumer.assign(partitions)
             first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+            if self._since_ms is not None:
+                found = await consumer.offsets_for_times(dict.fromkeys(partitions, self._since_ms))
+                first = {tp: end[tp] if found[tp] is None else found[tp].offset for tp in partitions}
         except kafka_errors.UnknownTopicOrPartitionError as error:
             await consumer.stop()
             raise BusError(f"the topic {self._topic} does not exist: `rayline up` makes the platform's topics") from error
@@ -221,6 +237,19 @@ class Publisher:
         partition: int | None = None,
     ) -> asyncio.Future[int]:
         """As `publish`, but returns once the record is in the send buffer; the future gives its offset or the error."""
+        sent = await self.send(topic, key=key, value=value, headers=headers, partition=partition)
+        return asyncio.ensure_future(_offset(sent))
+
+    async def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+    ) -> asyncio.Future[Delivery]:
+        """As `enqueue`; the future gives the whole `Delivery`."""
         try:
             sent = await self._producer.send(topic, value, key, partition=partition, headers=list(headers))
         except kafka_errors.KafkaError as error:
@@ -228,13 +257,16 @@ class Publisher:
         return asyncio.ensure_future(_delivery(topic, sent))
 
 
-async def _delivery(topic: str, sent: asyncio.Future[object]) -> int:
+async def _offset(sent: asyncio.Future[Delivery]) -> int:
+    return (await sent).offset
+
+
+async def _delivery(topic: str, sent: asyncio.Future[Any]) -> Delivery:
     try:
         metadata = await sent
     except kafka_errors.KafkaError as error:
         raise _refusal(topic, error) from error
-    offset: int = getattr(metadata, "offset")  # noqa: B009 - aiokafka is untyped here
-    return offset
+    return Delivery(metadata.partition, metadata.offset, metadata.timestamp)
 
 
 def _refusal(topic: str, error: kafka_errors.KafkaError) -> BusError:
