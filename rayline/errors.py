@@ -17,7 +17,9 @@
     │   └── UnsupportedClient       aiokafka's internals are not what the transaction protocol was written for
     ├── WorkerError                 what goes wrong between the dispatcher and a worker
     │   ├── ChannelLost             the connection to an actor broke while a batch was there
-    │   └── ActorUnready            an actor could not load the app
+    │   ├── ActorUnready            an actor could not load the app
+    │   └── ContractError           a feature function returned what its app's declaration does not allow
+    ├── NoResult                    a job's result did not come within the time that its waiter gave it
     ├── ClusterError                a Ray cluster could not be started or reached
     └── LaunchError                 a local process could not be started, or is running already
 
@@ -127,6 +129,14 @@ class ChannelLost(WorkerError):
 
 class ActorUnready(WorkerError):
     """An actor could not load the app."""
+
+
+class ContractError(WorkerError):
+    """A feature function returned what its app's declaration does not allow (or cannot be given what it asks for)."""
+
+
+class NoResult(RaylineError):
+    """A job's result did not come within the time that its waiter gave it."""
 
 
 class ClusterError(RaylineError):
