@@ -1,0 +1,194 @@
+"""Reference: aiokafka and Ray actors, micro-batches of 64, at least once.
+
+What a user writes who has Kafka and Ray and some skill: one asyncio process keeps several micro-batches under way at each
+actor, sends a batch's results when it returns, and commits, in the background, what is done up to the first gap. Results carry
+the job's key and no headers. Layout: one local Ray with one actor for each core.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgpack
+import ray
+import typer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from bench.references.harness import Meter, RunReport, Task, say
+
+MICRO_BATCH = 64
+ACTORS = 2
+_POLL_MS = 50
+_FETCH_RECORDS = 4_096
+_COMMIT_SECONDS = 0.1
+
+
+class Workload(StrEnum):
+    """Which feature the actors run."""
+
+    ECHO = "echo"
+    CPU = "cpu"
+    IO = "io"
+
+
+# Micro-batches under way at each actor, tuned on 2 cores: enough that an actor never waits, no more.
+IN_FLIGHT = {Workload.ECHO: 4, Workload.CPU: 2, Workload.IO: 8}
+
+
+class FeatureActor:
+    """Decodes, calls the feature, encodes: one call for each micro-batch."""
+
+    def __init__(self, workload: str, cpu_loops: int) -> None:
+        from bench.workloads import features
+
+        self._feature: Callable[[Any], Any]
+        match Workload(workload):
+            case Workload.ECHO:
+                self._feature = features.echo
+            case Workload.CPU:
+                self._feature = features.Cpu(cpu_loops)
+            case Workload.IO:
+                self._feature = features.io
+
+    def run(self, payloads: list[bytes]) -> list[bytes]:
+        """Results in the order of the jobs."""
+        return [msgpack.packb(self._feature(msgpack.unpackb(payload))) for payload in payloads]
+
+
+class AsyncFeatureActor(FeatureActor):
+    """The same for a feature that waits: the jobs of a micro-batch wait together."""
+
+    async def run(self, payloads: list[bytes]) -> list[bytes]:  # type: ignore[override]
+        """Results in the order of the jobs."""
+        features = await asyncio.gather(*(self._feature(msgpack.unpackb(payload)) for payload in payloads))
+        return [msgpack.packb(feature) for feature in features]
+
+
+class Progress:
+    """Owns what is under way in each partition, in order. ``committable`` gives offsets up to the first unfinished batch."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[TopicPartition, deque[tuple[int, asyncio.Task[None]]]] = {}
+
+    def add(self, partition: TopicPartition, next_offset: int, batch: asyncio.Task[None]) -> None:
+        """A batch was sent off; batches of one partition are added in order."""
+        self._under_way.setdefault(partition, deque()).append((next_offset, batch))
+
+    def committable(self) -> dict[TopicPartition, int]:
+        """Offsets that are new since the last call; raises what a batch raised."""
+        offsets = {}
+        for partition, batches in self._under_way.items():
+            while batches and batches[0][1].done():
+                next_offset, batch = batches.popleft()
+                batch.result()
+                offsets[partition] = next_offset
+        return offsets
+
+
+async def run(task: Task, workload: Workload, cpu_loops: int) -> RunReport:
+    """Give ``task.jobs`` records to the actors and publish what they return."""
+    actor_class = AsyncFeatureActor if workload is Workload.IO else FeatureActor
+    remote_class = ray.remote(num_cpus=1)(actor_class)
+    options = {"max_concurrency": IN_FLIGHT[workload]} if workload is Workload.IO else {}
+    actors = [remote_class.options(**options).remote(workload.value, cpu_loops) for _ in range(ACTORS)]
+    await asyncio.gather(*(actor.run.remote([]) for actor in actors))
+
+    consumer = AIOKafkaConsumer(
+        task.requests,
+        bootstrap_servers=task.bootstrap_servers,
+        group_id=task.group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=1024 * 1024,
+    )
+    producer = AIOKafkaProducer(
+        bootstrap_servers=task.bootstrap_servers, acks="all", linger_ms=0, max_batch_size=256 * 1024, retry_backoff_ms=5
+    )
+    meter = Meter()
+    async with producer, consumer:
+        meter.start()
+        processed = await _pump(consumer, producer, task, actors, IN_FLIGHT[workload])
+        return meter.report(processed)
+
+
+async def _pump(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, task: Task, actors: list[Any], in_flight: int) -> int:
+    """Read until all jobs are under way, then wait for them; returns how many there were."""
+    progress = Progress()
+    idle_slots: asyncio.Queue[Any] = asyncio.Queue()
+    for _ in range(in_flight):
+        for actor in actors:
+            idle_slots.put_nowait(actor)
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[None]] = set()
+    processed, committed_at = 0, loop.time()
+    while processed < task.jobs:
+        fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_FETCH_RECORDS)
+        for partition, records in fetched.items():
+            for start in range(0, len(records), MICRO_BATCH):
+                batch = records[start : start + MICRO_BATCH]
+                actor = await idle_slots.get()
+                work = _run_batch(producer, task.results, partition.partition, batch, actor, idle_slots.put_nowait)
+                running.add(sending := loop.create_task(work))
+                sending.add_done_callback(running.discard)
+                progress.add(partition, batch[-1].offset + 1, sending)
+                processed += len(batch)
+        if loop.time() - committed_at > _COMMIT_SECONDS:
+            await _commit(consumer, progress)
+            committed_at = loop.time()
+    await asyncio.gather(*running)
+    await _commit(consumer, progress)
+    return processed
+
+
+async def _run_batch(
+    producer: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    records: list[ConsumerRecord],
+    actor: Any,
+    give_back: Callable[[Any], None],
+) -> None:
+    """One micro-batch through an actor and into the results topic."""
+    try:
+        features = await actor.run.remote([record.value for record in records])
+    finally:
+        give_back(actor)
+    waiting: list[Awaitable[Any]] = []
+    builder = producer.create_batch()
+    for record, feature in zip(records, features, strict=True):
+        if builder.append(timestamp=None, key=record.key, value=feature) is None:
+            waiting.append(await producer.send_batch(builder, topic, partition=partition))
+            builder = producer.create_batch()
+            builder.append(timestamp=None, key=record.key, value=feature)
+    waiting.append(await producer.send_batch(builder, topic, partition=partition))
+    await asyncio.gather(*waiting)
+
+
+async def _commit(consumer: AIOKafkaConsumer, progress: Progress) -> None:
+    offsets = progress.committable()
+    if offsets:
+        await consumer.commit(offsets)
+
+
+def main(
+    workload: Annotated[Workload, typer.Argument()],
+    bootstrap_servers: Annotated[str, typer.Option()],
+    requests: Annotated[str, typer.Option()],
+    results: Annotated[str, typer.Option()],
+    jobs: Annotated[int, typer.Option()],
+    cpu_loops: Annotated[int, typer.Option()] = 8_000,
+) -> None:
+    """Run once and print the report as JSON."""
+    ray.init(num_cpus=ACTORS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        task = Task(bootstrap_servers=bootstrap_servers, requests=requests, results=results, jobs=jobs)
+        say(asyncio.run(run(task, workload, cpu_loops)))
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    typer.run(main)
