@@ -70,6 +70,17 @@ async def delete_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
         await _wait_for(client, lambda present: not set(names) & set(present), f"{sorted(names)} to go")
 
 
+async def check_reachable(settings: KafkaSettings, *, timeout_seconds: float = 10.0) -> int:
+    """Number of brokers in the cluster that answers.
+
+    Raises:
+        BrokerUnavailable: none does.
+        BusError: it refuses these credentials.
+    """
+    async with _client(settings, timeout_seconds) as client:
+        return len((await client.describe_cluster())["brokers"])
+
+
 @asynccontextmanager
 async def _client(settings: KafkaSettings, timeout_seconds: float = 30.0) -> AsyncIterator[AIOKafkaAdminClient]:
     check_client()

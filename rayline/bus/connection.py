@@ -32,7 +32,7 @@ async def start_when_reachable(start: Callable[[], Awaitable[object]], settings:
     try:
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_UNREACHABLE),
-            wait=tenacity.wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05),
             stop=tenacity.stop_after_delay(timeout_seconds),
             before_sleep=tenacity.before_sleep_log(_log, logging.INFO),
             reraise=True,

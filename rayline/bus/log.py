@@ -127,11 +127,17 @@ class CompactedLog:
             BusError: the broker refuses us.
         """
         while True:
-            for record in await self.getmany(timeout_ms=_POLL_MS):
+            for record in await self._fetch(_POLL_MS):
                 yield record
+            self._note_progress()
 
     async def getmany(self, *, timeout_ms: int) -> list[LogRecord]:
         """What has come, at most `timeout_ms` waited for; sets `caught_up` once nothing of the start is missing."""
+        records = await self._fetch(timeout_ms)
+        self._note_progress()
+        return records
+
+    async def _fetch(self, timeout_ms: int) -> list[LogRecord]:
         try:
             fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
         except kafka_errors.OffsetOutOfRangeError as error:
@@ -139,7 +145,6 @@ class CompactedLog:
             raise OffsetLost(partition, position, None) from error
         except kafka_errors.KafkaError as error:
             raise BusError(f"the topic {self._topic} cannot be read: {error!r}") from error
-        self._note_progress()
         return [
             LogRecord(tp.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
             for tp, records in fetched.items()

@@ -10,7 +10,7 @@ import tenacity
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from rayline.bus.protocol import NO_OFFSET, StableOffsetFetch
+from rayline.bus.protocol import NO_OFFSET, OffsetFetch
 from rayline.errors import BusError
 
 _NO_ERROR: Final = 0
@@ -26,17 +26,19 @@ class OffsetsUnstable(kafka_errors.KafkaError):
     retriable = True
 
 
-async def fetch_stable(
-    coordinator: GroupCoordinator, group_id: str, partitions: Collection[TopicPartition]
+async def fetch_committed(
+    coordinator: GroupCoordinator, group_id: str, partitions: Collection[TopicPartition], *, require_stable: bool = True
 ) -> dict[TopicPartition, tuple[int, str]]:
     """Ask once for (committed offset, metadata) of each partition; offset -1 where the group has none.
+
+    Without `require_stable`: as of the last transaction that ended, whatever is still open.
 
     Raises:
         OffsetsUnstable: a transaction is open, or the coordinator is loading or moving; ask again.
         KafkaError: as the broker answered.
     """
     await coordinator.ensure_coordinator_known()
-    response = await coordinator._send_req(StableOffsetFetch(group_id, partitions))
+    response = await coordinator._send_req(OffsetFetch(group_id, partitions, require_stable=require_stable))
     _check(coordinator, response.error_code, "the group's coordinator is not ready")
     found: dict[TopicPartition, tuple[int, str]] = {}
     for topic, entries, _ in response.topics:
@@ -50,7 +52,7 @@ async def fetch_stable(
 async def wait_stable(
     coordinator: GroupCoordinator, group_id: str, partitions: Collection[TopicPartition], timeout_seconds: float
 ) -> dict[TopicPartition, tuple[int, str]]:
-    """`fetch_stable`, asked again until no transaction is in the way.
+    """A stable `fetch_committed`, asked again until no transaction is in the way.
 
     Raises:
         BusError: it did not come to rest within `timeout_seconds`; or the broker refused the question.
@@ -63,7 +65,7 @@ async def wait_stable(
             reraise=True,
         ):
             with attempt:
-                return await fetch_stable(coordinator, group_id, partitions)
+                return await fetch_committed(coordinator, group_id, partitions)
     except OffsetsUnstable as error:
         raise BusError(
             f"the committed offsets of group {group_id} did not become stable within {timeout_seconds:g} s ({error}): "
@@ -90,5 +92,5 @@ class StableCoordinator(GroupCoordinator):
     """aiokafka's coordinator, whose own refresh of committed positions is a stable read too."""
 
     async def _do_fetch_commit_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
-        committed = await fetch_stable(self, self.group_id, partitions)
+        committed = await fetch_committed(self, self.group_id, partitions)
         return {tp: OffsetAndMetadata(offset, metadata) for tp, (offset, metadata) in committed.items() if offset != NO_OFFSET}

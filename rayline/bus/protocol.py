@@ -183,20 +183,23 @@ class OffsetFetchRequestV7(RequestStruct):
     )
 
 
-class StableOffsetFetch(Request[OffsetFetchRequestV7]):
+class OffsetFetch(Request[OffsetFetchRequestV7]):
     """Committed offsets of a group; the broker answers UNSTABLE_OFFSET_COMMIT while a transaction may change one."""
 
     API_KEY = 9
 
-    def __init__(self, group_id: str, partitions: Iterable[TopicPartition]) -> None:
+    def __init__(self, group_id: str, partitions: Iterable[TopicPartition], *, require_stable: bool = True) -> None:
         self._group_id = group_id
+        self._require_stable = require_stable
         self._partitions = sorted(partitions)
 
     def build(self, request_struct_class: type[OffsetFetchRequestV7]) -> OffsetFetchRequestV7:
         by_topic: dict[str, list[int]] = defaultdict(list)
         for topic, partition in self._partitions:
             by_topic[topic].append(partition)
-        return request_struct_class(self._group_id, [(topic, partitions, {}) for topic, partitions in by_topic.items()], True, {})
+        return request_struct_class(
+            self._group_id, [(topic, partitions, {}) for topic, partitions in by_topic.items()], self._require_stable, {}
+        )
 
 
 _SHAPE: Final[tuple[tuple[type[Any], str, tuple[str, ...]], ...]] = (
