@@ -28,7 +28,7 @@ class Call(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Of one actor. `num_cpus` and `num_gpus` are Ray's logical resources; `memory_bytes` is enforced by the worker (0: no limit)."""
+    """Of one actor: `num_cpus` and `num_gpus` are Ray's logical resources; `memory_bytes` the worker enforces (0: no limit)."""
 
     num_cpus: float = 1.0
     num_gpus: float = 0.0
@@ -46,12 +46,16 @@ class Batching:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often one job may run again, by cause. An eviction is not an error of the job: it has its own budget."""
+    """How often one job may run again, by cause. An eviction is not an error of the job: it has its own budget.
+
+    `errors`: the function raised. `evictions`: its node left. `timeouts`: the call hung. `kills`: how many workers may die
+    under a job that is alone in its batch before it is quarantined.
+    """
 
     errors: int = 0
     evictions: int = 20
     timeouts: int = 1
-    kills: int = 3
+    kills: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Limits:
     """`execute_seconds`: one call of the function; `startup_seconds`: loading the app; `max_job_bytes`, `max_result_bytes`:
     one payload, one feature; `max_in_flight_bytes`: payloads that one lane holds in memory."""
 
-    execute_seconds: float = 8.0
+    execute_seconds: float = 4.0
     startup_seconds: float = 60.0
     max_job_bytes: int = 1024 * 1024
     max_result_bytes: int = 1024 * 1024

@@ -30,9 +30,9 @@ class ContentType(StrEnum):
 class Job:
     """One accepted job record.
 
-    `deadline_ms` is absolute broker time (epoch milliseconds), `timestamp_ms` the record's own time; `arrived` is the
-    lane's monotonic clock in seconds. `headers` are all headers of the record in their order. `job_id` is None where the
-    producer gave none: the id is then `<partition>-<offset>`.
+    `timestamp_ms` is the record's own time (broker epoch milliseconds); `arrived` and `expires` (its deadline) are this
+    process's monotonic clock in seconds. `headers` are all headers of the record in their order. `given_id` is None where
+    the producer gave none: the id is then `<partition>-<offset>`.
     """
 
     topic: str
@@ -43,9 +43,9 @@ class Job:
     payload: bytes
     headers: tuple[Header, ...]
     given_id: str | None
-    deadline_ms: int
     content_type: ContentType
     arrived: float
+    expires: float
 
     @property
     def job_id(self) -> str:

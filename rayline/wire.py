@@ -45,13 +45,18 @@ class JobStatus(IntEnum):
 
 
 class Verdict(StrEnum):
-    """Of a batch as a whole. Only `DONE` means that every job is answered; the lane itself concludes `LOST`."""
+    """Of a batch as a whole. Only `DONE` means that every job is answered.
+
+    The lane's side concludes by itself: `LOST` (the connection broke while the batch was there), `UNREACHED` (it never got
+    there), and `TIMEOUT` where the actor says nothing.
+    """
 
     DONE = "done"
     DRAINING = "draining"
     BUSY = "busy"
     TIMEOUT = "timeout"
     LOST = "lost"
+    UNREACHED = "unreached"
 
 
 @dataclass(frozen=True, slots=True)

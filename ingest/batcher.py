@@ -1,0 +1,92 @@
+"""When jobs become a batch: by count, by bytes, after a linger, or when the slack of a deadline is used up. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from rayline.app_spec import Batching
+from rayline.jobs import ContentType, Job
+
+SLACK_MARGIN_SECONDS: Final = 0.25
+
+
+@dataclass(slots=True)
+class _Open:
+    """A batch that still takes jobs. `close_at` is the monotonic time (seconds) at which it must go."""
+
+    jobs: list[Job] = field(default_factory=list)
+    size_bytes: int = 0
+    close_at: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A batch that is complete: one content type, at least one job."""
+
+    jobs: list[Job]
+    size_bytes: int
+
+
+class Batcher:
+    """Groups jobs by content type and closes batches.
+
+    Owns the open batches. Does not own batches that it closed, nor the measurement of the service time it is told.
+    Invariants: no batch has more than `max_jobs` jobs; none exceeds `max_bytes` unless it is a single job; a job leaves at
+    most `linger_ms` after it arrived, and before its deadline minus the service time where it came early enough.
+    """
+
+    def __init__(self, batching: Batching) -> None:
+        self._batching = batching
+        self._open: dict[ContentType, _Open] = {}
+        self._service_seconds = 0.0
+
+    def update(self, batching: Batching) -> None:
+        """New limits, for what is added from now on."""
+        self._batching = batching
+
+    def expect_service(self, seconds: float) -> None:
+        """How long a batch takes from dispatch to answer, as measured."""
+        self._service_seconds = seconds
+
+    def add(self, job: Job, now: float) -> Closed | None:
+        """Take a job at `now` (monotonic seconds); returns the batch that this closes, if any."""
+        batching = self._batching
+        size = len(job.payload)
+        batch = self._open.get(job.content_type)
+        closed = None
+        if batch is None:
+            batch = self._open[job.content_type] = _Open()
+        elif batch.size_bytes + size > batching.max_bytes:
+            closed = Closed(batch.jobs, batch.size_bytes)
+            batch = self._open[job.content_type] = _Open()
+        batch.jobs.append(job)
+        batch.size_bytes += size
+        latest = min(now + batching.linger_ms / 1000, job.expires - self._service_seconds - SLACK_MARGIN_SECONDS)
+        if latest < batch.close_at:
+            batch.close_at = latest
+        if closed is None and (len(batch.jobs) >= batching.max_jobs or batch.size_bytes >= batching.max_bytes):
+            del self._open[job.content_type]
+            return Closed(batch.jobs, batch.size_bytes)
+        if closed is not None and (len(batch.jobs) >= batching.max_jobs or batch.size_bytes >= batching.max_bytes):
+            batch.close_at = now
+        return closed
+
+    def due(self, now: float) -> list[Closed]:
+        """Batches that must go at `now` (monotonic seconds)."""
+        kinds = [kind for kind, batch in self._open.items() if batch.close_at <= now]
+        return [Closed(batch.jobs, batch.size_bytes) for batch in (self._open.pop(kind) for kind in kinds)]
+
+    def next_due(self) -> float | None:
+        """When `due` has something (monotonic seconds), or None with nothing open."""
+        return min((batch.close_at for batch in self._open.values()), default=None)
+
+    def discard(self, partitions: set[tuple[str, int]]) -> None:
+        """Forget the jobs of partitions (topic, number) that are another lane's now."""
+        for kind, batch in list(self._open.items()):
+            kept = [job for job in batch.jobs if (job.topic, job.partition) not in partitions]
+            if not kept:
+                del self._open[kind]
+            elif len(kept) < len(batch.jobs):
+                batch.jobs = kept
+                batch.size_bytes = sum(len(job.payload) for job in kept)

@@ -1,0 +1,408 @@
+"""A lane: one member of an app's consumer group, from the record read to the result committed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from ingest.admission import Admission, Reason, Rejection
+from ingest.batcher import Batcher, Closed
+from ingest.partition import PartitionState
+from ingest.publisher import PhaseHook, ResultPublisher
+from ingest.records import Ended
+from ingest.takeover import Halted, Takeover, read_back
+from rayline.app_spec import AppSpec
+from rayline.bus.consumer import GroupConsumer
+from rayline.bus.settings import KafkaSettings
+from rayline.clock import BrokerClock
+from rayline.errors import MemberFenced, OffsetLost, TransactionIndefinite
+from rayline.jobs import Job
+from rayline.reports import NodeReport
+from rayline.results import Outcome
+from rayline.topics import group_id, requests_topic
+from rayline.wire import JobStatus
+from scheduler.dispatcher import Answers, ChannelFactory, Dispatcher, new_batch
+from scheduler.router import Router
+from scheduler.view import View
+from scheduler.weights import StaticWeights, WeightPolicy
+
+_log = logging.getLogger(__name__)
+
+POLL_MS: Final = 500
+MAX_POLL_RECORDS: Final = 4_000
+MAX_JOBS_HELD: Final = 60_000
+RESUME_SHARE: Final = 0.7
+STOP_SECONDS: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatistics:
+    """A snapshot of one lane."""
+
+    partitions: int
+    halted: tuple[Halted, ...]
+    jobs_held: int
+    bytes_held: int
+    batches_queued: int
+    batches_in_flight: int
+    redispatched: int
+    transactions: int
+    results: dict[str, int]
+
+
+class Lane:
+    """Composes consumer, admission, batcher, dispatcher and publisher of one app.
+
+    Owns the partitions that are assigned to it, from takeover to loss, and the bounds on what it holds in memory. Does not own
+    where nodes come from (`heard` is told) nor the app's version (`update` is told).
+
+    Life: `run` → takeovers and jobs until `stop` is set → what is in flight gets a moment → results are committed → the
+    partitions are given up. Raises ProducerFenced when another process took its identity.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: KafkaSettings,
+        spec: AppSpec,
+        instance: str,
+        channels: ChannelFactory,
+        result_partitions: int,
+        policy: WeightPolicy | None = None,
+        session_timeout_ms: int = 6_000,
+        on_phase: PhaseHook | None = None,
+    ) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._instance = instance
+        self._transactional_id = f"rayline.{spec.name}.{instance}"
+        self._clock = BrokerClock()
+        self._view = View()
+        self._partitions: dict[TopicPartition, PartitionState] = {}
+        self._halted: tuple[Halted, ...] = ()
+        self._admission = Admission(spec=spec, clock=self._clock)
+        self._batcher = Batcher(spec.batching)
+        self._router = Router(app=spec.name, policy=policy or StaticWeights())
+        self._dispatcher = Dispatcher(
+            spec=spec, view=self._view, router=self._router, sink=self, channels=channels, batch_prefix=instance
+        )
+        self._consumer = GroupConsumer(
+            settings=settings,
+            topics=[requests_topic(spec.name)],
+            group_id=group_id(spec.name),
+            listener=self,
+            client_id=self._transactional_id,
+            group_instance_id=instance,
+            session_timeout_ms=session_timeout_ms,
+        )
+        self._publisher = ResultPublisher(
+            settings=settings,
+            app=spec.name,
+            transactional_id=self._transactional_id,
+            consumer=self._consumer,
+            partitions=self._partitions,
+            clock=self._clock,
+            result_partitions=result_partitions,
+            on_phase=on_phase,
+        )
+        self._assigned: frozenset[TopicPartition] | None = None
+        self._assignment_changed = asyncio.Event()
+        self._linger: asyncio.TimerHandle | None = None
+        self._linger_at = float("inf")
+        self._held_back = False
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[], None] | None = None) -> None:
+        """Work until `stop` is set. `on_ready` is called after the first takeover."""
+        await self._publisher.start()
+        await self._consumer.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                workers = [
+                    tasks.create_task(self._take_over(on_ready), name="takeover"),
+                    tasks.create_task(self._publisher.run(), name="publisher"),
+                    tasks.create_task(self._dispatcher.run(), name="dispatcher"),
+                ]
+                reader = tasks.create_task(self._read(), name="reader")
+                await stop.wait()
+                reader.cancel()
+                await self._finish()
+                for worker in workers:
+                    worker.cancel()
+        finally:
+            await self._consumer.stop(leave=stop.is_set())
+            await self._publisher.close()
+
+    def heard(self, reports: Iterable[NodeReport]) -> None:
+        """Node reports arrived."""
+        self._view.apply(reports, time.monotonic())
+        self._dispatcher.refresh()
+
+    def update(self, spec: AppSpec) -> None:
+        """Another version of the app is in force, from the next record on."""
+        self._spec = spec
+        self._admission.update(spec)
+        self._batcher.update(spec.batching)
+        self._dispatcher.update(spec)
+
+    def statistics(self) -> LaneStatistics:
+        return LaneStatistics(
+            partitions=len(self._partitions),
+            halted=self._halted,
+            jobs_held=self._jobs_held(),
+            bytes_held=self._bytes_held(),
+            batches_queued=self._dispatcher.queued,
+            batches_in_flight=self._dispatcher.in_flight,
+            redispatched=self._dispatcher.redispatched,
+            transactions=self._publisher.statistics.transactions,
+            results={outcome.value: count for outcome, count in self._publisher.statistics.results.items()},
+        )
+
+    # What the consumer group calls.
+
+    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """The open transaction ends under the old generation; after that nothing is published until the takeover."""
+        await self._publisher.suspend()
+        for tp in partitions:
+            if tp in self._partitions:
+                self._partitions[tp].owned = False
+
+    async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        self._assigned = partitions
+        self._assignment_changed.set()
+
+    # What the dispatcher calls.
+
+    def answered(self, answers: Answers) -> None:
+        journey = answers.journey
+        now = journey.answered
+        partitions = self._partitions
+        topic = requests_topic(self._spec.name)
+        for job, status, value, error_type, error_message in zip(
+            answers.jobs, answers.statuses, answers.values, answers.error_types, answers.error_messages, strict=True
+        ):
+            state = partitions.get(TopicPartition(topic, job.partition))
+            if state is None:
+                continue
+            if status == JobStatus.OK:
+                state.end(Ended(job, Outcome.OK, value, None, None, journey.attempts, now, journey))
+            elif status == JobStatus.ERROR:
+                state.end(Ended(job, Outcome.ERROR, None, error_type, error_message, journey.attempts, now, journey))
+            else:
+                state.end(
+                    Ended(
+                        job,
+                        Outcome.INVALID,
+                        None,
+                        error_type,
+                        error_message,
+                        journey.attempts,
+                        now,
+                        journey,
+                        dead_letter=Reason.UNDECODABLE,
+                    )
+                )
+        self._publisher.notify()
+
+    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, attempts: int) -> None:
+        now = time.monotonic()
+        dead_letter = "quarantined" if outcome is Outcome.QUARANTINED else None
+        for job in jobs:
+            state = self._partitions.get(TopicPartition(job.topic, job.partition))
+            if state is not None:
+                state.end(Ended(job, outcome, None, error_type, error_message, attempts, now, dead_letter=dead_letter))
+        self._publisher.notify()
+
+    async def _take_over(self, on_ready: Callable[[], None] | None) -> None:
+        """Bring each new assignment into work."""
+        while True:
+            await self._assignment_changed.wait()
+            self._assignment_changed.clear()
+            assigned = self._assigned or frozenset()
+            began = time.monotonic()
+            try:
+                takeover = await read_back(
+                    settings=self._settings,
+                    app=self._spec.name,
+                    consumer=self._consumer,
+                    transactional_id=self._transactional_id,
+                    assigned=assigned,
+                    partitions=self._partitions,
+                )
+                if self._partitions:
+                    await self._publisher.claim(self._partitions, self._claim_event(takeover))
+            except MemberFenced as error:
+                # The group moved on meanwhile: the next assignment is on its way.
+                _log.info("takeover superseded: %s", error)
+                continue
+            except TransactionIndefinite as error:
+                _log.warning("takeover begins again: %s", error)
+                self._assignment_changed.set()
+                continue
+            self._settle(takeover, assigned)
+            _log.info(
+                "took over %d partition(s) in %.2f s (%d kept, fenced: %s)",
+                len(self._partitions),
+                time.monotonic() - began,
+                len(takeover.kept),
+                ", ".join(takeover.fenced) or "nobody",
+            )
+            if on_ready is not None:
+                on_ready()
+                on_ready = None
+
+    def _settle(self, takeover: Takeover, assigned: frozenset[TopicPartition]) -> None:
+        """The claim is committed: position each partition and let its records come."""
+        foreign = {(tp.topic, tp.partition) for tp in self._seen_partitions() if tp not in takeover.kept}
+        self._batcher.discard(foreign)
+        self._dispatcher.discard(foreign)
+        self._halted = takeover.halted
+        for halted in takeover.halted:
+            _log.error("partition %s/%d is halted: %s", halted.partition.topic, halted.partition.partition, halted.reason)
+        for tp, state in self._partitions.items():
+            state.owned = True
+            state.paused = False
+            self._consumer.seek(tp, state.ledger.position)
+        self._consumer.resume(tp for tp in assigned if tp in self._partitions)
+        self._held_back = False
+        self._publisher.resume()
+
+    def _seen_partitions(self) -> frozenset[TopicPartition]:
+        topic = requests_topic(self._spec.name)
+        return frozenset(TopicPartition(topic, number) for number in range(self._spec.partitions)) | frozenset(self._partitions)
+
+    def _claim_event(self, takeover: Takeover) -> dict[str, object]:
+        return {
+            "kind": "lane.claimed",
+            "app": self._spec.name,
+            "lane": self._instance,
+            "partitions": sorted(tp.partition for tp in self._partitions),
+            "fenced": list(takeover.fenced),
+            "halted": [{"partition": h.partition.partition, "reason": h.reason} for h in takeover.halted],
+        }
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
+            except OffsetLost as error:
+                self._halt(error)
+                continue
+            if fetched:
+                now = time.monotonic()
+                for tp, records in fetched.items():
+                    state = self._partitions.get(tp)
+                    if state is not None and state.owned:
+                        self._admit(state, records, now)
+                self._arm_linger()
+            self._regulate()
+
+    def _admit(self, state: PartitionState, records: list[ConsumerRecord], now: float) -> None:
+        ledger, admit, add = state.ledger, self._admission.admit, self._batcher.add
+        if records and records[-1].timestamp_type == 1:
+            self._clock.observe_read(append_ms=records[-1].timestamp, read_at=now)
+        closed: list[Closed] = []
+        for record in records:
+            if not ledger.read(record.offset):
+                continue
+            admitted = admit(record, now)
+            if isinstance(admitted, Rejection):
+                self._reject(state, admitted, now)
+                continue
+            state.take(admitted)
+            batch = add(admitted, now)
+            if batch is not None:
+                closed.append(batch)
+        self._submit(closed)
+
+    def _reject(self, state: PartitionState, rejection: Rejection, now: float) -> None:
+        state.take(rejection.job)
+        state.end(
+            Ended(
+                rejection.job,
+                Outcome.INVALID,
+                None,
+                f"rayline.{rejection.reason.value}",
+                rejection.message,
+                0,
+                now,
+                dead_letter=rejection.reason.value,
+            )
+        )
+        self._publisher.notify()
+
+    def _submit(self, closed: Iterable[Closed]) -> None:
+        batches = [new_batch(batch.jobs, batch.size_bytes, self._instance) for batch in closed]
+        if batches:
+            self._dispatcher.submit(batches)
+
+    def _arm_linger(self) -> None:
+        """One timer for the batch that is due first."""
+        due = self._batcher.next_due()
+        if due is None or due >= self._linger_at:
+            return
+        if self._linger is not None:
+            self._linger.cancel()
+        self._linger_at = due
+        self._linger = asyncio.get_running_loop().call_at(due, self._close_due)
+
+    def _close_due(self) -> None:
+        self._linger, self._linger_at = None, float("inf")
+        service = self._router.service_seconds()
+        if service is not None:
+            self._batcher.expect_service(service)
+        self._submit(self._batcher.due(time.monotonic()))
+        self._arm_linger()
+
+    def _regulate(self) -> None:
+        """Pass pressure on to Kafka: pause what is too far ahead, everything when memory is full."""
+        held_bytes, held_jobs = self._bytes_held(), self._jobs_held()
+        limit = self._spec.limits.max_in_flight_bytes
+        share = RESUME_SHARE if self._held_back else 1.0
+        self._held_back = held_bytes >= limit * share or held_jobs >= MAX_JOBS_HELD * share
+        pause, resume = [], []
+        for tp, state in self._partitions.items():
+            if not state.owned:
+                continue
+            hold = self._held_back or state.full
+            if hold and not state.paused:
+                pause.append(tp)
+            elif not hold and state.paused:
+                resume.append(tp)
+            state.paused = hold
+        if pause:
+            self._consumer.pause(pause)
+        if resume:
+            self._consumer.resume(resume)
+
+    def _halt(self, error: OffsetLost) -> None:
+        tp = TopicPartition(*error.partition)
+        halted = Halted(tp, str(error))
+        self._halted = (*self._halted, halted)
+        _log.error("partition %s/%d is halted: %s", tp.topic, tp.partition, error)
+
+    def _bytes_held(self) -> int:
+        return sum(state.held_bytes for state in self._partitions.values())
+
+    def _jobs_held(self) -> int:
+        return sum(state.under_way + state.waiting for state in self._partitions.values())
+
+    async def _finish(self) -> None:
+        """No more reading: what is in flight gets a moment, then what ended is committed."""
+        deadline = time.monotonic() + STOP_SECONDS
+        self._submit(self._batcher.due(float("inf")))
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._dispatcher.wait_quiet()
+        except TimeoutError:
+            _log.info("%d batch(es) are left to the next owner of the partitions", self._dispatcher.in_flight)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._publisher.wait_idle()
+        except TimeoutError:
+            _log.warning("some results are left to the next owner of the partitions")

@@ -1,0 +1,103 @@
+"""One partition in a lane's hands: its ledger, the jobs that are under way, and those that ended. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ingest.ledger import Ledger, Plan
+from ingest.records import Ended
+from rayline.jobs import Job
+
+# A bitmap of Kafka's commit metadata holds 24,000 offsets: reading further ahead of the frontier gains nothing.
+MAX_OUTSTANDING: Final = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one transaction publishes of a partition."""
+
+    plan: Plan
+    ended: tuple[Ended, ...]
+
+
+class PartitionState:
+    """Owns one partition from its takeover to its loss. Does not own Kafka, batches, or other partitions.
+
+    `owned` is False from the revocation until the next takeover: nothing is published then, while what is in flight goes on.
+    Invariant: each job that was read is either under way or in `ended`, until its result is published.
+    """
+
+    def __init__(self, *, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.owned = True
+        self.paused = False
+        self.held_bytes = 0
+        self._under_way: dict[int, Job] = {}
+        self._ended: list[Ended] = []
+
+    @property
+    def full(self) -> bool:
+        """Too far ahead of the frontier to read on."""
+        return self.ledger.outstanding >= MAX_OUTSTANDING
+
+    @property
+    def waiting(self) -> int:
+        """Ended jobs that wait to be published."""
+        return len(self._ended)
+
+    @property
+    def under_way(self) -> int:
+        return len(self._under_way)
+
+    def take(self, job: Job) -> None:
+        """A job was read and admitted or rejected; it is under way until `end`."""
+        self._under_way[job.offset] = job
+        self.held_bytes += len(job.payload)
+
+    def end(self, ended: Ended) -> bool:
+        """A job ended; False when it had ended before, or belongs to a takeover that is over."""
+        if self._under_way.get(ended.job.offset) is not ended.job:
+            return False
+        del self._under_way[ended.job.offset]
+        if ended.value is not None:
+            self.held_bytes += len(ended.value)
+        self._ended.append(ended)
+        return True
+
+    def share(self) -> Share | None:
+        """What can be published now; None when nothing waits or the ledger has no room for any of it."""
+        if not self._ended:
+            return None
+        plan = self.ledger.plan([ended.job.offset for ended in self._ended])
+        if not plan.accepted:
+            return None
+        if len(plan.accepted) == len(self._ended):
+            return Share(plan, tuple(self._ended))
+        return Share(plan, tuple(ended for ended in self._ended if ended.job.offset in plan.accepted))
+
+    def published(self, share: Share) -> None:
+        """The transaction with this share was committed."""
+        self.ledger.confirm(share.plan)
+        self._drop_published(share.plan.accepted)
+
+    def reconcile(self, committed: int, metadata: str) -> None:
+        """Take over what Kafka says is committed after a transaction of unknown outcome.
+
+        Raises FormatError when the metadata is not a ledger.
+        """
+        self.ledger.reconcile(committed, metadata)
+        self._drop_published(frozenset(e.job.offset for e in self._ended if self.ledger.is_published(e.job.offset)))
+
+    def largest(self) -> Ended | None:
+        """The ended job with the largest feature."""
+        return max((ended for ended in self._ended if ended.value is not None), key=lambda ended: ended.held_bytes, default=None)
+
+    def _drop_published(self, offsets: frozenset[int]) -> None:
+        kept: list[Ended] = []
+        for ended in self._ended:
+            if ended.job.offset in offsets:
+                self.held_bytes -= ended.held_bytes
+            else:
+                kept.append(ended)
+        self._ended = kept
