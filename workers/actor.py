@@ -1,0 +1,134 @@
+"""The Ray actor that runs one app in one process and hosts its own Flight port.
+
+Its class is carried to the worker by value (`ray.cloudpickle.register_pickle_by_value(workers)`): a user's project may have a
+package `workers` of its own. Hence no logger, lock or import of `workers` at run time in what it uses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rayline
+from rayline.app_spec import AppSpec
+from rayline.errors import ActorUnready
+from workers.answers import MAX_TRACEBACK_CHARS, TracebackLog, bounded
+from workers.executor import Executor, load_app
+from workers.feature_server import FeatureServer
+from workers.watchdog import Watchdog
+
+POD_DIR_VARIABLE = "RAYLINE_POD_DIR"
+_PR_SET_PDEATHSIG = 1
+# Batches that may wait at the gate for each call that may run; more are answered BUSY.
+WAITING_PER_CALL = 8
+
+
+class FeatureActor:
+    """Owns the worker process: import path, app, port, watchdog, its entry in the pod's directory.
+
+    Life cycle: the constructor loads the app; when that fails the actor lives on and `endpoint` tells why, so that Ray does not
+    start it again and again. `drain` is the last word of its life.
+    """
+
+    def __init__(self, *, spec: Mapping[str, Any], token: str, name: str, host: str, drop_paths: Sequence[str] = ()) -> None:
+        die_with_parent()
+        self._spec = AppSpec.from_dict(spec)
+        self._name = name
+        self._host = host
+        self._instance = secrets.token_hex(8)
+        self._started_ms = int(time.time() * 1000)
+        self._server: FeatureServer | None = None
+        self._reason: str | None = None
+        pod_dir = os.environ.get(POD_DIR_VARIABLE)
+        self._pod_dir = None if pod_dir is None else Path(pod_dir)
+        leave_only_the_app(drop_paths)
+        died = self._mark_loading()
+        try:
+            if died:
+                raise ActorUnready(f"app {self._spec.name}: the process died while it loaded {self._spec.entrypoint}")
+            self._serve(token)
+        except ActorUnready as error:
+            TracebackLog().print(error)
+            self._reason = bounded(str(error), MAX_TRACEBACK_CHARS)
+        self._unmark_loading()
+
+    def endpoint(self) -> dict[str, Any]:
+        """The fields of `rayline.reports.ActorEndpoint` and `pid`; `reason` is set, and `port` 0, when the app cannot load."""
+        return {
+            "app": self._spec.name,
+            "version": self._spec.version,
+            "name": self._name,
+            "host": self._host,
+            "port": 0 if self._server is None else self._server.port,
+            "slots": self._spec.concurrency + 1,
+            "instance": self._instance,
+            "pid": os.getpid(),
+            "reason": self._reason,
+        }
+
+    def drain(self) -> None:
+        """Take no more batches; returns at once, `statistics` tells when nothing runs any more."""
+        if self._server is not None:
+            self._server.drain()
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts since the start, and what is here now; empty when the app is not loaded."""
+        return {} if self._server is None else self._server.statistics()
+
+    def _serve(self, token: str) -> None:
+        os.chdir(self._spec.root)
+        executor = Executor(app=load_app(self._spec), spec=self._spec)
+        max_waiting = WAITING_PER_CALL * self._spec.concurrency
+        self._server = FeatureServer(spec=self._spec, executor=executor, host=self._host, token=token, max_waiting=max_waiting)
+        Watchdog(server=self._server, spec=self._spec).start()
+        if self._pod_dir is not None:
+            entry = {
+                "pid": os.getpid(),
+                "host": self._host,
+                "port": self._server.port,
+                "app": self._spec.name,
+                "version": self._spec.version,
+            }
+            path = self._pod_dir / f"actor-{os.getpid()}.json"
+            path.with_suffix(".new").write_text(json.dumps(entry))
+            path.with_suffix(".new").replace(path)
+
+    def _mark_loading(self) -> bool:
+        """Leave a mark for the time of loading; True when an earlier process of this actor died before it took its mark away."""
+        if self._pod_dir is None:
+            return False
+        try:
+            self._loading_mark().touch(exist_ok=False)
+        except FileExistsError:
+            return True
+        return False
+
+    def _unmark_loading(self) -> None:
+        if self._pod_dir is not None:
+            self._loading_mark().unlink(missing_ok=True)
+
+    def _loading_mark(self) -> Path:
+        assert self._pod_dir is not None
+        return self._pod_dir / f"loading-{self._name.replace(':', '_').replace('/', '_')}"
+
+
+def leave_only_the_app(drop_paths: Sequence[str]) -> None:
+    """Take from the import path what Ray added for the driver, and Rayline's own checkout when it is installed editable."""
+    checkout = Path(rayline.__path__[0]).resolve().parent
+    dropped = {str(Path(path).resolve()) for path in drop_paths}
+    if checkout.name not in ("site-packages", "dist-packages"):
+        dropped.add(str(checkout))
+    sys.path[:] = [path for path in sys.path if path and str(Path(path).resolve()) not in dropped]
+
+
+def die_with_parent() -> None:
+    """Linux: SIGKILL this process when the one that started it ends (the raylet, or a pod's agent)."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

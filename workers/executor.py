@@ -1,0 +1,326 @@
+"""Runs an app's feature function over one batch: decode, call, encode, job by job, with faults kept to the job at fault.
+
+Knows nothing of Ray, Flight or Kafka. The conventions are those of Ray Data's `map_batches`; see docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from rayline.app_spec import AppSpec, BatchFormat
+from rayline.app_spec import Call as CallShape
+from rayline.codec import decode_payload, encode_payload
+from rayline.errors import ContractError, FormatError
+from rayline.jobs import ContentType
+from rayline.wire import BatchHead, JobStatus, Verdict
+from workers.answers import CONTRACT_ERROR, Answers, TracebackLog, bounded, describe_error, describe_value
+from workers.columns import common_keys, from_columns, to_columns
+from workers.loading import LoadedApp, load_app
+
+__all__ = ["Executor", "Run", "load_app"]
+
+MAX_CONTRACT_MESSAGE_CHARS = 1_000
+COLLECT_SECONDS = 0.05
+
+
+class Run:
+    """One batch in an executor's hands, as others may watch it.
+
+    Owns the answers and the flags. `call_started` is the monotonic start of the call that runs now (None: none runs);
+    `deadline` is when the batch's budget ends; setting `draining` hands back what did not start by the next job boundary.
+    """
+
+    __slots__ = ("answers", "call_started", "deadline", "draining", "entered", "execute_seconds", "head")
+
+    def __init__(self, *, head: BatchHead, now: float) -> None:
+        self.head = head
+        self.deadline = now + head.budget_ms / 1000
+        self.answers = Answers()
+        self.call_started: float | None = None
+        self.draining = False
+        self.entered: float | None = None
+        self.execute_seconds = 0.0
+
+
+Note = Callable[[Run, int, Any], None]
+Start = tuple[int, Callable[[], Awaitable[Any]]]
+
+
+class Gate(Protocol):
+    """Bounds the calls that run at once: None when the caller may go on, otherwise the verdict for the whole batch."""
+
+    def enter(self, timeout_seconds: float) -> Verdict | None: ...
+
+    def leave(self) -> None: ...
+
+
+class Executor:
+    """Owns the loaded app and, for async functions, one event loop thread. Does not own streams or limits of time.
+
+    Life cycle: construct, `run` from any number of threads, `close`.
+    """
+
+    def __init__(self, *, app: LoadedApp, spec: AppSpec) -> None:
+        self._app = app
+        self._spec = spec
+        self._tracebacks = TracebackLog()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread: threading.Thread | None = None
+        if app.is_async:
+            self._loop = asyncio.new_event_loop()
+            self._loop_thread = threading.Thread(target=self._loop.run_forever, name="rayline-app-loop", daemon=True)
+            self._loop_thread.start()
+
+    @property
+    def model_version(self) -> str | None:
+        return self._app.model_version
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise RuntimeError("an async app has an event loop")
+        return self._loop
+
+    def close(self) -> None:
+        """Stop the event loop thread; calls that still run there are abandoned."""
+        if self._loop is not None and self._loop_thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop_thread.join(timeout=5)
+            if not self._loop_thread.is_alive():
+                self._loop.close()
+
+    def run(self, run: Run, payloads: Sequence[bytes], gate: Gate | None = None) -> Verdict:
+        """Answer every job of the batch into `run.answers`; anything but DONE says why some jobs have no answer.
+
+        The gate is held during the calls only, so that the next batch is decoded while this one runs.
+        """
+        decoded = self._decode(run, payloads)
+        if not decoded:
+            return Verdict.DONE
+        if gate is not None:
+            refusal = gate.enter(max(0.0, run.deadline - time.monotonic()))
+            if refusal is not None:
+                return refusal
+        run.entered = time.monotonic()
+        try:
+            if self._spec.call is CallShape.JOB and self._spec.batch_format is BatchFormat.ROWS:
+                return self._run_jobs_async(run, decoded) if self._app.is_async else self._run_jobs(run, decoded)
+            return self._run_batches(run, decoded)
+        finally:
+            run.call_started = None
+            run.execute_seconds = time.monotonic() - run.entered
+            if gate is not None:
+                gate.leave()
+
+    def _decode(self, run: Run, payloads: Sequence[bytes]) -> list[tuple[int, Any]]:
+        content_type = run.head.content_type
+        decoded = []
+        for index, payload in enumerate(payloads):
+            try:
+                decoded.append((index, decode_payload(payload, content_type)))
+            except FormatError as error:
+                run.answers.fail(index, JobStatus.INVALID, "rayline.FormatError", bounded(str(error), MAX_CONTRACT_MESSAGE_CHARS))
+        return decoded
+
+    def _run_jobs(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
+        function, content_type = self._app.function, run.head.content_type
+        max_bytes, ok, clock, deadline = self._spec.limits.max_result_bytes, run.answers.ok, time.monotonic, run.deadline
+        for index, payload in decoded:
+            if run.draining:
+                return Verdict.DRAINING
+            run.call_started = now = clock()
+            if now > deadline:
+                return Verdict.TIMEOUT
+            try:
+                feature = function(payload)
+            except BaseException as error:  # noqa: BLE001 - SystemExit of one job must not end its neighbours
+                self._fail(run, index, error)
+                continue
+            if feature is not None:
+                try:
+                    value = encode_payload(feature, content_type)
+                    if len(value) <= max_bytes:
+                        ok(index, value)
+                        continue
+                except Exception:  # noqa: BLE001 - the slow path below encodes once more and names the contract
+                    pass
+            self._answer(run, index, feature, content_type)
+        return Verdict.DONE
+
+    def _answer(self, run: Run, index: int, feature: Any, content_type: ContentType) -> None:
+        """Encode one feature, or say in which way it breaks the contract."""
+        if isinstance(feature, BaseException):
+            self._fail(run, index, feature)
+            return
+        if feature is None:
+            self._break(run, index, "a feature function returns a value for each job; it returned None")
+            return
+        try:
+            value = encode_payload(feature, content_type)
+        except BaseException as error:  # noqa: BLE001 - encoding may call the user's objects
+            why = str(error) if isinstance(error, FormatError) else ": ".join(describe_error(error))
+            if isinstance(feature, Awaitable) and hasattr(feature, "close"):
+                feature.close()
+            self._break(
+                run,
+                index,
+                f"a feature is plain data that {content_type.value} can hold; it returned {describe_value(feature)}: {why}",
+            )
+            return
+        limit = self._spec.limits.max_result_bytes
+        if len(value) > limit:
+            self._break(
+                run, index, f"a feature has at most {limit} bytes (limits.max_result_bytes); it returned {len(value)} bytes"
+            )
+            return
+        run.answers.ok(index, value)
+
+    def _fail(self, run: Run, index: int, error: BaseException) -> None:
+        if isinstance(error, ContractError):
+            self._break(run, index, str(error))
+            return
+        self._tracebacks.print(error)
+        run.answers.fail(index, JobStatus.ERROR, *describe_error(error))
+
+    def _break(self, run: Run, index: int, message: str) -> None:
+        run.answers.fail(index, JobStatus.ERROR, CONTRACT_ERROR, bounded(message, MAX_CONTRACT_MESSAGE_CHARS))
+
+    def _run_jobs_async(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
+        function = self._app.function
+        return self._on_loop(run, [(index, partial(function, payload)) for index, payload in decoded], self._answer_or_fail)
+
+    def _on_loop(self, run: Run, calls: Sequence[Start], note: Note, *, interruptible: bool = True) -> Verdict:
+        """Run coroutines side by side on the event loop; `note` gets each one's result (or exception) in this thread.
+
+        Past the limit, or (when interruptible) at a notice, what is unfinished is cancelled. This returns only when the loop has
+        let go of all of them: code that blocks the loop or refuses to end is left to the watchdog.
+        """
+        loop = self._event_loop()
+        finished: deque[tuple[int, Any]] = deque()
+        done = threading.Event()
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def call(index: int, start: Callable[[], Awaitable[Any]]) -> None:
+            try:
+                finished.append((index, await start()))
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or not task.cancelling():
+                    finished.append((index, error))
+            except BaseException as error:  # noqa: BLE001 - SystemExit would stop the loop for all
+                finished.append((index, error))
+
+        def end(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            if not tasks:
+                done.set()
+
+        def begin() -> None:
+            tasks.update(loop.create_task(call(index, start)) for index, start in calls)
+            for task in tuple(tasks):
+                task.add_done_callback(end)
+
+        def cancel() -> None:
+            for task in tuple(tasks):
+                task.cancel()
+
+        run.call_started = now = time.monotonic()
+        limit = min(run.deadline, now + self._spec.limits.execute_seconds)
+        verdict = Verdict.DONE
+        loop.call_soon_threadsafe(begin)
+        while not done.wait(COLLECT_SECONDS):
+            self._collect(finished, note, run)
+            if verdict is Verdict.DONE and (time.monotonic() > limit or (run.draining and interruptible)):
+                verdict = Verdict.TIMEOUT if time.monotonic() > limit else Verdict.DRAINING
+                loop.call_soon_threadsafe(cancel)
+        self._collect(finished, note, run)
+        run.call_started = None
+        return verdict
+
+    def _collect(self, finished: deque[tuple[int, Any]], note: Note, run: Run) -> None:
+        while finished:
+            note(run, *finished.popleft())
+
+    def _answer_or_fail(self, run: Run, index: int, feature: Any) -> None:
+        self._answer(run, index, feature, run.head.content_type)
+
+    def _run_batches(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
+        """Call with the whole batch; what raises is split in halves until the job at fault stands alone."""
+        pending = [self._with_common_keys(run, decoded)]
+        if self._spec.call is CallShape.JOB:
+            pending = [[job] for job in reversed(pending[0])]
+        while pending:
+            jobs = pending.pop()
+            if not jobs:
+                continue
+            if run.draining:
+                return Verdict.DRAINING
+            run.call_started = now = time.monotonic()
+            if now > run.deadline:
+                return Verdict.TIMEOUT
+            try:
+                features = self._call_batch(run, [payload for _, payload in jobs])
+            except ContractError as error:
+                for index, _ in jobs:
+                    self._break(run, index, str(error))
+            except BaseException as error:  # noqa: BLE001 - SystemExit of one job must not end its neighbours
+                if len(jobs) == 1:
+                    self._fail(run, jobs[0][0], error)
+                else:
+                    half = len(jobs) // 2
+                    pending += [jobs[half:], jobs[:half]]
+            else:
+                if features is None:
+                    return Verdict.TIMEOUT
+                for (index, _), feature in zip(jobs, features, strict=True):
+                    self._answer(run, index, feature, run.head.content_type)
+        return Verdict.DONE
+
+    def _call_batch(self, run: Run, payloads: list[Any]) -> Sequence[Any] | None:
+        """One call; None when an async call was still running at its limit. Raises what the function raises, or ContractError."""
+        batch_format = self._spec.batch_format
+        argument = payloads if batch_format is BatchFormat.ROWS else to_columns(payloads, batch_format)
+        if self._app.is_async:
+            returned, verdict = self._await_batch(run, argument)
+            if verdict is not Verdict.DONE:
+                return None
+        else:
+            returned = self._app.function(argument)
+        if batch_format is BatchFormat.ROWS and not isinstance(returned, (list, tuple)):
+            raise ContractError(
+                f"a batch function gets a list and returns a list of the same length ({len(payloads)}); "
+                f"it returned {describe_value(returned)}"
+            )
+        return from_columns(returned, len(payloads))
+
+    def _await_batch(self, run: Run, argument: Any) -> tuple[Any, Verdict]:
+        results: list[Any] = []
+        verdict = self._on_loop(
+            run,
+            [(0, partial(self._app.function, argument))],
+            lambda _run, _index, returned: results.append(returned),
+            interruptible=False,
+        )
+        if results and isinstance(results[0], BaseException):
+            raise results[0]
+        return (results[0], Verdict.DONE) if results else (None, verdict)
+
+    def _with_common_keys(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
+        """The jobs that can be rows of one table; the others are answered here."""
+        if self._spec.batch_format is BatchFormat.ROWS:
+            return list(decoded)
+        keys = common_keys([payload for _, payload in decoded])
+        fitting = []
+        for index, payload in decoded:
+            if keys and isinstance(payload, dict) and payload.keys() == keys:
+                fitting.append((index, payload))
+                continue
+            found = f"the keys {sorted(map(str, payload))[:20]}" if isinstance(payload, dict) else describe_value(payload)
+            wanted = f"maps with the same keys {sorted(map(str, keys))[:20]}" if keys else "maps with at least one key"
+            self._break(run, index, f"batch_format {self._spec.batch_format.value} needs payloads that are {wanted}; got {found}")
+        return fitting

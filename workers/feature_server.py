@@ -1,0 +1,182 @@
+"""The actor's own Flight port: batches in, answers out, on one long-lived stream for each slot (protocol: rayline/wire.py)."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import pyarrow as pa
+from pyarrow import flight
+
+from rayline.app_spec import AppSpec
+from rayline.errors import WireError
+from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, Hello, Verdict
+from workers.executor import Executor, Run
+from workers.gate import CallGate
+
+MAX_JOBS_PER_BATCH = 100_000
+FLUSH_SECONDS = 0.1
+IDLE_POLL_SECONDS = 0.02
+
+
+class Exchange:
+    """One batch on one stream. Whoever finishes it first (its own thread or the watchdog) has the last word."""
+
+    __slots__ = ("_context", "_flushed", "_lock", "_model_version", "_writer", "finished", "run")
+
+    def __init__(self, *, run: Run, writer: Any, context: Any, model_version: str | None, now: float) -> None:
+        self.run = run
+        self.finished = False
+        self._writer = writer
+        self._context = context
+        self._model_version = model_version
+        self._flushed = now
+        self._lock = threading.Lock()
+
+    def flush(self, now: float) -> None:
+        """Hand out finished jobs while the batch runs; quick batches never come here."""
+        if now - self._flushed < FLUSH_SECONDS or not len(self.run.answers):
+            return
+        with self._lock:
+            if not self.finished:
+                self._flushed = now
+                self._write(AnswerHead(self.run.head.batch, False, Verdict.DONE, self._execute_ms(now), self._model_version))
+
+    def finish(self, verdict: Verdict, reason: str | None = None) -> bool:
+        """Send the last answer with all jobs that finished; False when it was sent before."""
+        with self._lock:
+            if self.finished:
+                return False
+            self.finished = True
+            head = AnswerHead(self.run.head.batch, True, verdict, self._execute_ms(time.monotonic()), self._model_version, reason)
+            self._write(head)
+            return True
+
+    def left_by_peer(self) -> bool:
+        return bool(self._context.is_cancelled())
+
+    def _execute_ms(self, now: float) -> float:
+        run = self.run
+        seconds = run.execute_seconds or (now - run.entered if run.entered is not None else 0.0)
+        return seconds * 1000
+
+    def _write(self, head: AnswerHead) -> None:
+        self._writer.write_with_metadata(self.run.answers.take(), head.pack())
+
+
+class FeatureServer(flight.FlightServerBase):
+    """Owns the port, the gate and the set of batches that are here now. Does not own the executor, nor limits of time or memory
+    (the watchdog does).
+
+    Life cycle: listens from construction; `drain` turns new batches away and hands back running ones; `shutdown` ends it.
+    """
+
+    def __init__(self, *, spec: AppSpec, executor: Executor, host: str, token: str, max_waiting: int) -> None:
+        super().__init__(location=f"grpc://{host}:0")
+        self._spec = spec
+        self._executor = executor
+        self._hello_token = token.encode()
+        self._gate = CallGate(permits=spec.concurrency, max_waiting=max_waiting)
+        self._exchanges: set[Exchange] = set()
+        self._draining = False
+        self._batches = 0
+        self._jobs = 0
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """The batches that are here now."""
+        return tuple(self._exchanges)
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts since the start, and what is here now."""
+        return {
+            "batches": self._batches,
+            "jobs": self._jobs,
+            "here": len(self._exchanges),
+            "waiting": self._gate.waiting,
+            "draining": self._draining,
+        }
+
+    def drain(self) -> None:
+        """Take no more batches; running ones hand back their unfinished jobs at the next job boundary."""
+        self._draining = True
+        self._gate.drain()
+        for exchange in self.exchanges:
+            exchange.run.draining = True
+
+    def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
+        """One stream. Its first message must name this app, this version and the token."""
+        self._admit(descriptor.command or b"", versioned=True)
+        writer.begin(ANSWER_SCHEMA)
+        if not reader.schema.equals(REQUEST_SCHEMA):
+            raise flight.FlightServerError("rayline: requests have another schema than rayline.wire.REQUEST_SCHEMA")
+        while True:
+            try:
+                chunk = reader.read_chunk()
+            except StopIteration:
+                return
+            if not self._serve(chunk, writer, context):
+                return
+
+    def do_action(self, context: Any, action: Any) -> Iterator[bytes]:
+        """`drain`: answers once when the notice is taken and once more when nothing runs here. `statistics`: a msgpack map."""
+        self._admit(action.body.to_pybytes() if action.body is not None else b"", versioned=False)
+        if action.type == "statistics":
+            yield msgpack.packb(self.statistics())
+        elif action.type == "drain":
+            self.drain()
+            yield b"draining"
+            never = threading.Event()
+            while self._exchanges and not context.is_cancelled():
+                never.wait(IDLE_POLL_SECONDS)
+            yield b"idle"
+        else:
+            raise flight.FlightServerError(f"rayline: no action {action.type!r}; there are drain and statistics")
+
+    def _admit(self, command: bytes, *, versioned: bool) -> None:
+        try:
+            hello = Hello.unpack(command)
+            token = hello.token.encode()
+        except (WireError, AttributeError) as error:
+            raise flight.FlightUnauthenticatedError(f"rayline: {error}") from error
+        if not hmac.compare_digest(token, self._hello_token):
+            raise flight.FlightUnauthenticatedError("rayline: wrong token for this cluster")
+        if versioned and (hello.app, hello.version) != (self._spec.name, self._spec.version):
+            raise flight.FlightServerError(
+                f"rayline: here is {self._spec.name} {self._spec.version}, not {hello.app} {hello.version}"
+            )
+
+    def _serve(self, chunk: Any, writer: Any, context: Any) -> bool:
+        """One batch; False when the watchdog had the last word, so that the stream ends."""
+        head, payloads = self._parse(chunk)
+        now = time.monotonic()
+        run = Run(head=head, now=now)
+        exchange = Exchange(run=run, writer=writer, context=context, model_version=self._executor.model_version, now=now)
+        self._exchanges.add(exchange)
+        try:
+            # Looked at after the batch is in the set, so that a notice in between finds it in one of the two places.
+            if self._draining:
+                return exchange.finish(Verdict.DRAINING)
+            verdict = self._executor.run(run, payloads, self._gate)
+            self._batches += 1
+            self._jobs += len(payloads)
+            return exchange.finish(verdict)
+        finally:
+            self._exchanges.discard(exchange)
+
+    def _parse(self, chunk: Any) -> tuple[BatchHead, list[bytes]]:
+        data: pa.RecordBatch = chunk.data
+        if data is None or chunk.app_metadata is None:
+            raise flight.FlightServerError("rayline: a request is one record batch with a head")
+        try:
+            head = BatchHead.unpack(chunk.app_metadata.to_pybytes())
+            data.validate(full=True)
+        except (WireError, ValueError, pa.ArrowInvalid) as error:
+            raise flight.FlightServerError(f"rayline: {error}") from error
+        if data.num_rows > MAX_JOBS_PER_BATCH or data.column(0).null_count:
+            raise flight.FlightServerError(f"rayline: {data.num_rows} jobs, or a null payload; at most {MAX_JOBS_PER_BATCH} jobs")
+        return head, data.column(0).to_pylist()
