@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -37,12 +36,13 @@ def run(app: str, instance: str) -> int:
     # Records live for a moment and hold no cycles: the collector would only walk them again and again.
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
+    exit_code = 0
     try:
-        asyncio.run(_serve(app, instance, KafkaSettings.from_env(), os.environ.get(TOKEN_VARIABLE, "")))
+        asyncio.run(_serve(app, instance, KafkaSettings.from_env(os.environ), os.environ.get(TOKEN_VARIABLE, "")))
     except* ProducerFenced as fenced:
         _log.critical("this lane stops: %s", fenced.exceptions[0])
-        return EXIT_FENCED
-    return 0
+        exit_code = EXIT_FENCED
+    return exit_code
 
 
 async def _serve(app: str, instance: str, settings: KafkaSettings, token: str) -> None:
@@ -66,7 +66,7 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str) -
                 tasks.create_task(_follow(reports, _reports_to(lane)), name="reports"),
                 tasks.create_task(_follow(apps, _specs_to(lane, app, stop)), name="apps"),
             ]
-            await lane.run(stop, on_ready=lambda: print(json.dumps({"ready": instance}), file=sys.stderr, flush=True))
+            await lane.run(stop, on_ready=lambda: _log.info("lane %s is ready", instance))
             for watcher in watchers:
                 watcher.cancel()
 

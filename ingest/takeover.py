@@ -74,8 +74,8 @@ async def read_back(
             halted.append(
                 Halted(
                     tp,
-                    f"Kafka deleted {earliest[tp] - offset} record(s) from offset {offset} on before they were read (retention or "
-                    "delete-records). They are lost. To accept that and go on, stop the lanes and set the group's offset: "
+                    f"Kafka deleted {earliest[tp] - offset} record(s) from offset {offset} on before they were read "
+                    "(retention or delete-records). They are lost. To accept that, stop the lanes and set the group's offset: "
                     + _reset_command(app, tp, "--to-earliest"),
                 )
             )

@@ -122,7 +122,6 @@ class Dispatcher:
         self._flights: set[_Flight] = set()
         self._channels: dict[str, Channel] = {}
         self._wake = asyncio.Event()
-        self._closing: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
         self.redispatched = 0
@@ -199,7 +198,6 @@ class Dispatcher:
         await asyncio.gather(*tasks, return_exceptions=True)
         for instance in list(self._channels):
             self._close_channel(instance)
-        await asyncio.gather(*self._closing)
 
     def _dispatch_ready(self) -> None:
         now = self._clock()
@@ -384,9 +382,7 @@ class Dispatcher:
     def _close_channel(self, instance: str) -> None:
         channel = self._channels.pop(instance, None)
         if channel is not None:
-            task = asyncio.ensure_future(channel.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            channel.close()
 
 
 def new_batch(jobs: list[Job], size_bytes: int, prefix: str) -> Batch:
