@@ -100,9 +100,7 @@ async def _partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
 
 
 async def _create(client: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
-    answer = await client.create_topics(
-        [NewTopic(spec.name, spec.partitions, spec.replication_factor, topic_configs=spec.config) for spec in specs]
-    )
+    answer = await client.create_topics([_new_topic(spec) for spec in specs])
     refused = [
         f"{name}: {message or kafka_errors.for_code(code).__name__}"
         for name, code, message in answer.topic_errors
@@ -112,6 +110,12 @@ async def _create(client: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> No
         raise BusError(f"the broker does not create {'; '.join(refused)}: correct the settings or the permissions")
     names = {spec.name for spec in specs}
     await _wait_for(client, lambda present: names <= set(present), f"{sorted(names)} to appear")
+
+
+def _new_topic(spec: TopicSpec) -> NewTopic:
+    # aiokafka wants an assignment, if only an empty one, where the broker shall choose the replication.
+    assignments: dict[int, int] | None = {} if spec.replication_factor < 0 else None
+    return NewTopic(spec.name, spec.partitions, spec.replication_factor, assignments, spec.config)
 
 
 async def _wait_for(client: AIOKafkaAdminClient, seen: Callable[[dict[str, int]], bool], what: str) -> None:

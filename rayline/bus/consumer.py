@@ -20,7 +20,7 @@ from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from rayline.bus.connection import start_when_reachable
-from rayline.bus.offsets import StableCoordinator, fetch_committed, wait_stable
+from rayline.bus.offsets import StableCoordinator, wait_for_committed
 from rayline.bus.protocol import GroupMember, check_client
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import BusError, MemberFenced, OffsetLost
@@ -228,14 +228,29 @@ class GroupConsumer:
         Raises:
             BusError: a transaction stayed open for `timeout_seconds` (fence its owner first).
         """
-        return await wait_stable(self._consumer._coordinator, self._group_id, partitions, timeout_seconds)
+        return await wait_for_committed(
+            self._consumer._coordinator,
+            self._group_id,
+            partitions,
+            require_stable=True,
+            timeout_seconds=timeout_seconds,
+        )
 
-    async def committed_so_far(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
-        """(committed offset or -1, metadata) of each partition, whatever transaction is open: whom to fence, no more."""
-        try:
-            return await fetch_committed(self._consumer._coordinator, self._group_id, partitions, require_stable=False)
-        except kafka_errors.KafkaError as error:
-            raise BusError(f"the broker does not give the committed offsets of group {self._group_id}: {error!r}") from error
+    async def committed_so_far(
+        self, partitions: Collection[TopicPartition], *, timeout_seconds: float = 20.0
+    ) -> dict[TopicPartition, tuple[int, str]]:
+        """(committed offset or -1, metadata) of each partition, whatever transaction is open: whom to fence, no more.
+
+        Raises:
+            BusError: the group's coordinator does not answer in time.
+        """
+        return await wait_for_committed(
+            self._consumer._coordinator,
+            self._group_id,
+            partitions,
+            require_stable=False,
+            timeout_seconds=timeout_seconds,
+        )
 
     async def live_members(self) -> frozenset[str]:
         """Client ids of the group's members, as its coordinator sees them (a silent one stays for its session)."""

@@ -27,7 +27,7 @@ class OffsetsUnstable(kafka_errors.KafkaError):
 
 
 async def fetch_committed(
-    coordinator: GroupCoordinator, group_id: str, partitions: Collection[TopicPartition], *, require_stable: bool = True
+    coordinator: GroupCoordinator, group_id: str, partitions: Collection[TopicPartition], *, require_stable: bool
 ) -> dict[TopicPartition, tuple[int, str]]:
     """Ask once for (committed offset, metadata) of each partition; offset -1 where the group has none.
 
@@ -49,10 +49,15 @@ async def fetch_committed(
     return {tp: found.get(tp, (NO_OFFSET, "")) for tp in partitions}
 
 
-async def wait_stable(
-    coordinator: GroupCoordinator, group_id: str, partitions: Collection[TopicPartition], timeout_seconds: float
+async def wait_for_committed(
+    coordinator: GroupCoordinator,
+    group_id: str,
+    partitions: Collection[TopicPartition],
+    *,
+    require_stable: bool,
+    timeout_seconds: float,
 ) -> dict[TopicPartition, tuple[int, str]]:
-    """A stable `fetch_committed`, asked again until no transaction is in the way.
+    """`fetch_committed`, asked again until no transaction is in the way.
 
     Raises:
         BusError: it did not come to rest within `timeout_seconds`; or the broker refused the question.
@@ -65,7 +70,7 @@ async def wait_stable(
             reraise=True,
         ):
             with attempt:
-                return await fetch_committed(coordinator, group_id, partitions)
+                return await fetch_committed(coordinator, group_id, partitions, require_stable=require_stable)
     except OffsetsUnstable as error:
         raise BusError(
             f"the committed offsets of group {group_id} did not become stable within {timeout_seconds:g} s ({error}): "
@@ -92,5 +97,5 @@ class StableCoordinator(GroupCoordinator):
     """aiokafka's coordinator, whose own refresh of committed positions is a stable read too."""
 
     async def _do_fetch_commit_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
-        committed = await fetch_committed(self, self.group_id, partitions)
+        committed = await fetch_committed(self, self.group_id, partitions, require_stable=True)
         return {tp: OffsetAndMetadata(offset, metadata) for tp, (offset, metadata) in committed.items() if offset != NO_OFFSET}

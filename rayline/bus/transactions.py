@@ -292,7 +292,7 @@ class TransactionalProducer:
             ProducerFenced: another process took the transactional id; this process must stop.
             MemberFenced: the group's generation moved on; nothing was committed.
             RecordTooLarge: the broker refuses a batch for its size; nothing was committed.
-            TransactionIndefinite: anything else; it may have been committed or not.
+            TransactionIndefinite: anything else; it may have been committed or not (so it is after a cancellation).
             BusError: wrong arguments, or use after a failure; nothing was begun.
         """
         self._check_arguments(batches, offsets, group)
@@ -303,10 +303,12 @@ class TransactionalProducer:
         except BaseException as error:
             self._usable = False
             if not isinstance(error, Exception):
+                self._producer.sender.silenced = True
                 raise
             failure = self._explain(error, phase)
             if isinstance(failure, (MemberFenced, RecordTooLarge)) and not phase.ending:
                 await self._abort()
+            self._producer.sender.silenced = True
             raise failure from error
 
     async def discard(self) -> None:
