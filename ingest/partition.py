@@ -65,16 +65,17 @@ class PartitionState:
         self._ended.append(ended)
         return True
 
-    def share(self) -> Share | None:
-        """What can be published now; None when nothing waits or the ledger has no room for any of it."""
-        if not self._ended:
+    def share(self, most: int) -> Share | None:
+        """What can be published now, at most so many; None when nothing waits or the ledger has no room for any of it."""
+        candidates = self._ended[:most]
+        if not candidates:
             return None
-        plan = self.ledger.plan([ended.job.offset for ended in self._ended])
+        plan = self.ledger.plan([ended.job.offset for ended in candidates])
         if not plan.accepted:
             return None
-        if len(plan.accepted) == len(self._ended):
-            return Share(plan, tuple(self._ended))
-        return Share(plan, tuple(ended for ended in self._ended if ended.job.offset in plan.accepted))
+        if len(plan.accepted) == len(candidates):
+            return Share(plan, tuple(candidates))
+        return Share(plan, tuple(ended for ended in candidates if ended.job.offset in plan.accepted))
 
     def published(self, share: Share) -> None:
         """The transaction with this share was committed."""

@@ -27,7 +27,7 @@ from scheduler.dispatcher import Journey
 _log = logging.getLogger(__name__)
 
 TRANSACTION_INTERVAL_SECONDS: Final = 0.025
-MAX_RECORDS_A_TRANSACTION: Final = 20_000
+MAX_RESULTS_A_TRANSACTION: Final = 4_000
 
 PhaseHook = Callable[[Phase], None]
 
@@ -144,8 +144,10 @@ class ResultPublisher:
 
     async def _publish(self) -> None:
         shares: dict[TopicPartition, Share] = {}
+        waiting = sum(state.waiting > 0 for state in self._partitions.values())
+        most = max(1, MAX_RESULTS_A_TRANSACTION // max(1, waiting))
         for tp, state in self._partitions.items():
-            share = state.share() if state.owned else None
+            share = state.share(most) if state.owned else None
             if share is not None:
                 shares[tp] = share
         if not shares:
