@@ -17,15 +17,19 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from rayline.errors import RaylineError
+from rayline.topics import app_topics
+
 PARTITIONS = 8
 JOB_BYTES = 1000
 _TICK_SECONDS = 0.005
 _KEY = struct.Struct(">Q")
 _FLUSH_SECONDS = 60.0
 _ADMIN_SECONDS = 30.0
+_QUIET = {"log_level": 3}
 
 
-class LoadError(Exception):
+class LoadError(RaylineError):
     """The load itself went wrong, so that nothing can be said of a contestant."""
 
 
@@ -61,27 +65,28 @@ def job_number(job_key: bytes) -> int:
     return number
 
 
-def create_topics(bootstrap_servers: str, *topics: str) -> None:
-    """Eight partitions each, times by the broker's clock. Topics that exist are left as they are; LoadError otherwise."""
-    config = {"message.timestamp.type": "LogAppendTime"}
-    new = [NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1, config=config) for topic in topics]
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})  # kept: its futures end with it
-    for topic, made in admin.create_topics(new).items():
-        try:
-            made.result(_ADMIN_SECONDS)
-        except KafkaException as error:
-            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                raise LoadError(f"topic {topic} could not be made: {error}") from error
+def create_topics(bootstrap_servers: str, app: str) -> None:
+    """The topics of an app as Rayline makes them, for every contestant. Raises LoadError."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, **_QUIET})  # kept: its futures end with it
+    new = [
+        NewTopic(spec.name, num_partitions=spec.partitions, replication_factor=1, config=spec.config)
+        for spec in app_topics(app, partitions=PARTITIONS)
+    ]
+    _finish(admin.create_topics(new))
 
 
-def delete_topics(bootstrap_servers: str, *topics: str) -> None:
-    """Give the disk back between runs."""
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    for topic, gone in admin.delete_topics(list(topics)).items():
+def delete_topics(bootstrap_servers: str, app: str) -> None:
+    """Give the disk back between runs. Raises LoadError."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, **_QUIET})
+    _finish(admin.delete_topics([spec.name for spec in app_topics(app, partitions=PARTITIONS)]))
+
+
+def _finish(futures: Mapping[str, Any]) -> None:
+    for topic, future in futures.items():
         try:
-            gone.result(_ADMIN_SECONDS)
+            future.result(_ADMIN_SECONDS)
         except KafkaException as error:
-            raise LoadError(f"topic {topic} could not be deleted: {error}") from error
+            raise LoadError(f"topic {topic} could not be made or deleted: {error}") from error
 
 
 class JobProducer:
@@ -92,6 +97,7 @@ class JobProducer:
         self._failed: str | None = None
         settings: Mapping[str, Any] = {
             "bootstrap.servers": bootstrap_servers,
+            **_QUIET,
             "enable.idempotence": True,
             "linger.ms": linger_ms,
             "batch.size": 512 * 1024,

@@ -38,6 +38,11 @@ def ray_role(driver_pid: int) -> Callable[[psutil.Process], str]:
     def role(process: psutil.Process) -> str:
         if process.pid == driver_pid:
             return "lane"
-        return "workers" if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::") else "ray"
+        return "workers" if is_ray_worker(process) else "ray"
 
     return role
+
+
+def is_ray_worker(process: psutil.Process) -> bool:
+    """Whether the process runs actors or tasks; Ray names it after them."""
+    return "".join(process.cmdline()[:1]).startswith("ray::")

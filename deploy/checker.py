@@ -23,6 +23,7 @@ import numpy as np
 from deploy.committed_reader import Record, StartOffsets, end_offsets, read_committed
 from rayline.jobs import CE_ID, JOB_ID
 from rayline.results import OUTCOME, SOURCE
+from rayline.topics import requests_topic, results_topic
 
 MAX_EXAMPLES: Final = 20
 _NO_RECORD: Final = -1
@@ -274,15 +275,13 @@ def check(
 
     Raises ConfigError without confluent-kafka, BrokerUnavailable when the broker or a topic does not answer.
     """
-    requests_topic, results_topic = f"{app}.requests", f"{app}.results"
-    results_until = end_offsets(bootstrap_servers, results_topic, client_settings=client_settings)
-    judge = Judge(
-        requests_topic=requests_topic, sla_seconds=sla_seconds, correlation=correlation, expected_result=expected_result
-    )
-    for record in read_committed(bootstrap_servers, requests_topic, start=requests_from, client_settings=client_settings):
+    requests, results = requests_topic(app), results_topic(app)
+    results_until = end_offsets(bootstrap_servers, results, client_settings=client_settings)
+    judge = Judge(requests_topic=requests, sla_seconds=sla_seconds, correlation=correlation, expected_result=expected_result)
+    for record in read_committed(bootstrap_servers, requests, start=requests_from, client_settings=client_settings):
         judge.job(record)
     for record in read_committed(
-        bootstrap_servers, results_topic, start=results_from, until=results_until, client_settings=client_settings
+        bootstrap_servers, results, start=results_from, until=results_until, client_settings=client_settings
     ):
         judge.result(record)
     return judge.report()

@@ -48,7 +48,9 @@ async def run(task: Task) -> RunReport:
                     for partition, records in fetched.items()
                     for record in records
                 ]
-                await asyncio.gather(*sent)  # a failed one must not be committed over
+                await producer.flush()
+                for delivery in sent:
+                    delivery.result()  # raises: a failed one must not be committed over
                 offsets = {partition: records[-1].offset + 1 for partition, records in fetched.items()}
                 await producer.send_offsets_to_transaction(offsets, task.group)
             processed += len(sent)

@@ -1,0 +1,73 @@
+"""Open-loop latency: jobs arrive on a schedule whatever the system does; latency counts from when a job was meant to arrive."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, TopicPartition
+
+from bench.load import LoadError, Schedule, job_number
+from deploy.checker import LatencyMs
+from deploy.committed_reader import end_offsets
+from rayline.topics import requests_topic, results_topic
+
+_SETTLE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoop:
+    """What a live ``read_committed`` consumer saw: from the intended arrival of a job to its result in the consumer's hands."""
+
+    schedule: Schedule
+    latency_ms: LatencyMs
+    over_one_second: int
+    missing: int
+
+
+def measure_open_loop(bootstrap_servers: str, app: str, *, rate_per_s: float, seconds: float) -> OpenLoop:
+    """Produce from a process of its own and watch the results here. Raises LoadError when the producer fails."""
+    topic = results_topic(app)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": f"{app}.latency",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 100,
+            "log_level": 3,
+        }
+    )
+    starts = end_offsets(bootstrap_servers, topic)
+    consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in starts.items()])
+    words = ["--bootstrap-servers", bootstrap_servers, "--topic", requests_topic(app)]
+    command = [sys.executable, "-m", "bench.load", *words, "--rate", str(rate_per_s), "--seconds", str(seconds)]
+    jobs = int(rate_per_s * seconds)
+    seen_ms: dict[int, float] = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as producer:
+        try:
+            deadline = time.monotonic() + seconds + _SETTLE_SECONDS
+            while len(seen_ms) < jobs and time.monotonic() < deadline and not producer.poll():
+                message = consumer.poll(0.1)
+                if message is not None and message.error() is None:
+                    seen_ms.setdefault(job_number(message.key()), time.time() * 1000)
+            said, _ = producer.communicate(timeout=_SETTLE_SECONDS)
+        finally:
+            producer.kill()
+            consumer.close()
+    if producer.returncode:
+        raise LoadError(f"the open-loop producer ended with {producer.returncode}")
+    schedule = Schedule(**json.loads(said))
+    return summarise(schedule, seen_ms)
+
+
+def summarise(schedule: Schedule, seen_ms: dict[int, float]) -> OpenLoop:
+    """Latencies of the jobs that were seen (by number, epoch milliseconds); the others are missing, not fast."""
+    latencies = [seen - schedule.intended_ms(number) for number, seen in seen_ms.items()]
+    return OpenLoop(
+        schedule=schedule,
+        latency_ms=LatencyMs.of(latencies),
+        over_one_second=sum(latency > 1000 for latency in latencies),
+        missing=schedule.jobs - len(seen_ms),
+    )
