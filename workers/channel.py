@@ -61,8 +61,8 @@ class FlightChannel:
     async def exchange(self, batch: pa.RecordBatch, head: BatchHead, *, timeout_seconds: float, on_chunk: OnChunk) -> AnswerHead:
         """Send one batch of REQUEST_SCHEMA, return the last answer's head; `on_chunk` gets every answer in order, the last too.
 
-        Never raises for what the peer does: a broken stream, a refused connection or an answer outside the protocol is
-        Verdict.LOST with its reason, silence for `timeout_seconds` is Verdict.TIMEOUT. Cancelling gives the stream up.
+        Never raises for what the peer does: a broken stream or an answer outside the protocol is Verdict.LOST with its reason, a
+        refused connection UNREACHED, silence for `timeout_seconds` TIMEOUT. Cancelling gives the stream up.
         """
         slot = await self._free_slot()
         if slot is None:
@@ -183,7 +183,7 @@ class _Slot:
                 self._post(flying, None, _lost(flying, f"answer outside the protocol: {error}"))
                 break
             except (pa.ArrowException, StopIteration, OSError) as error:
-                self._post(flying, None, _lost(flying, f"{type(error).__name__}: {error}"))
+                self._post(flying, None, _broken(flying, error))
                 break
         self._hang_up()
 
@@ -246,6 +246,14 @@ class _Slot:
             self._current = None
             if not flying.done.done():
                 flying.done.set_result(head)
+
+
+def _broken(flying: _Flying, error: BaseException) -> AnswerHead:
+    """A refused connection is told apart from a broken one: nobody can have died of a batch that never arrived."""
+    reason = f"{type(error).__name__}: {error}"
+    refused = isinstance(error, flight.FlightUnavailableError) and "connect to all addresses" in reason
+    verdict = Verdict.UNREACHED if refused else Verdict.LOST
+    return AnswerHead(flying.head.batch, True, verdict, reason=reason[:MAX_REASON_CHARS])
 
 
 def _lost(flying: _Flying, reason: str) -> AnswerHead:
