@@ -1,0 +1,175 @@
+"""Ray clusters on this machine, as process groups: the head here, the pods in `workers/agent.py`. `ray stop` is never used: it
+stops every cluster of the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from rayline.errors import ClusterError
+from workers.ports import PortBlock, claim_ports
+from workers.sessions import signal_session, wait_session_end
+
+OBJECT_STORE_BYTES: Final = 80_000_000
+LOG_ROTATION_BYTES: Final = 20_000_000
+STOP_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.05
+
+
+def write_token(path: Path) -> str:
+    """The token of a cluster, from its file; made (mode 0600) when there is none."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(fd, "w") as file:
+        token = secrets.token_hex(32)
+        file.write(token)
+    return token
+
+
+def ray_environment(token_path: Path) -> dict[str, str]:
+    """The variables that every Ray process and driver of a cluster needs: own token, no usage statistics, small log files, and
+    nodes that are known dead in seconds rather than in a quarter of a minute."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_path),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ROTATION_MAX_BYTES": str(LOG_ROTATION_BYTES),
+        "RAY_ROTATION_BACKUP_COUNT": "1",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
+        "RAY_health_check_initial_delay_ms": "3000",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "3000",
+        "RAY_health_check_failure_threshold": "3",
+    }
+
+
+def ray_folder(name: str) -> Path:
+    """Where Ray keeps sockets and logs of one node: short, because a socket's path may have 107 characters."""
+    digest = hashlib.blake2b(name.encode(), digest_size=5).hexdigest()
+    return Path(tempfile.gettempdir()) / f"rayline-ray-{os.getuid()}" / digest
+
+
+def node_command(*options: str) -> list[str]:
+    """`ray start` for one node as a child of this process."""
+    return [
+        sys.executable,
+        "-m",
+        "workers.ray_node",
+        str(os.getpid()),
+        "start",
+        "--block",
+        "--disable-usage-stats",
+        "--include-log-monitor=false",
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        "--log-color=false",
+        *options,
+    ]
+
+
+class LocalHead:
+    """Owns a Ray head's processes, ports and folder. Does not own the token file, nor the pods that join.
+
+    Life cycle: `start`, `wait_ready`, then `stop` (or `kill`, as a crash would). Ends with the process that started it.
+    """
+
+    def __init__(self, *, cluster: str, token_path: Path, log_path: Path, identity: str | None = None) -> None:
+        """`identity` tells two heads of one cluster name on one machine apart (say, the launcher's folder)."""
+        self._cluster = cluster
+        self._token_path = token_path
+        self._log_path = log_path
+        self._folder = ray_folder(f"{identity or token_path.resolve()}/{cluster}/head")
+        self._ports: PortBlock | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port` for `ray start --address` and `ray.init`."""
+        if self._ports is None:
+            raise ClusterError(f"the head of {self._cluster} was not started")
+        return f"{self._ports.host}:{self._ports.first}"
+
+    @property
+    def pid(self) -> int:
+        """The head's process, which leads its session."""
+        if self._process is None:
+            raise ClusterError(f"the head of {self._cluster} was not started")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the processes; returns before the head answers."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True, mode=0o700)
+        write_token(self._token_path)
+        self._ports = ports = claim_ports(f"{self._folder}")
+        command = node_command(
+            "--head",
+            "--no-monitor",
+            "--num-cpus=0",
+            "--include-dashboard=false",
+            f"--dashboard-port={ports.first + 7}",
+            f"--node-ip-address={ports.host}",
+            f"--port={ports.first}",
+            f"--temp-dir={self._folder}",
+            *ports.ray_options(),
+        )
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env={**os.environ, **ray_environment(self._token_path)},
+                start_new_session=True,
+            )
+
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def is_ready(self) -> bool:
+        """Whether the head accepts connections now."""
+        host, _, port = self.address.partition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=1):
+                return (self._folder / "ray_current_cluster").exists()
+        except OSError:
+            return False
+
+    def wait_ready(self, timeout_seconds: float = 60.0) -> None:
+        """Block until the head answers; raises ClusterError with its last words when it ended, or when the time is up."""
+        until = time.monotonic() + timeout_seconds
+        while not self.is_ready():
+            if not self.is_alive() or time.monotonic() > until:
+                state = "did not answer in time" if self.is_alive() else "ended"
+                tail = self._log_path.read_text(errors="replace")[-2000:]
+                raise ClusterError(f"the head of {self._cluster} {state}; {self._log_path} ends with:\n{tail}")
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End it in order: SIGTERM, then SIGKILL for what is left; its folder is removed."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            wait_session_end(self._process.pid, timeout_seconds=STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            signal_session(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._ports is not None:
+            self._ports.release()
+            self._ports = None
+        shutil.rmtree(self._folder, ignore_errors=True)
