@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from rayline.reports import ActorEndpoint
 from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, Hello, JobStatus, Verdict
 
 MAX_REASON_CHARS = 500
+CONNECT_SECONDS = 2.0
 _MAX_STATUS = max(JobStatus)
 
 OnChunk = Callable[[pa.RecordBatch, AnswerHead], None]
@@ -46,7 +48,6 @@ class FlightChannel:
         self, endpoint: ActorEndpoint, *, app: str, version: str, token: str, loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
         self.endpoint = endpoint
-        self._location = f"grpc://{endpoint.host}:{endpoint.port}"
         self._hello = Hello(app, version, token).pack()
         self._loop = loop if loop is not None else asyncio.get_running_loop()
         self._idle: deque[_Slot] = deque()
@@ -95,7 +96,7 @@ class FlightChannel:
             if self._idle:
                 return self._idle.pop()
             if len(self._slots) < self.slots:
-                slot = _Slot(location=self._location, hello=self._hello, loop=self._loop)
+                slot = _Slot(address=(self.endpoint.host, self.endpoint.port), hello=self._hello, loop=self._loop)
                 self._slots.append(slot)
                 return slot
             waiter: asyncio.Future[None] = self._loop.create_future()
@@ -140,9 +141,10 @@ class _Flying:
 class _Slot:
     """One stream and the thread that blocks on it. Broken once, it is never used again."""
 
-    def __init__(self, *, location: str, hello: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, *, address: tuple[str, int], hello: bytes, loop: asyncio.AbstractEventLoop) -> None:
         self.broken = False
-        self._location = location
+        self._location = f"grpc://{address[0]}:{address[1]}"
+        self._address = address
         self._hello = hello
         self._loop = loop
         self._inbox: queue.SimpleQueue[_Flying | None] = queue.SimpleQueue()
@@ -150,7 +152,7 @@ class _Slot:
         self._client: Any = None
         self._reader: Any = None
         self._writer: Any = None
-        threading.Thread(target=self._work, name=f"rayline-slot-{location}", daemon=True).start()
+        threading.Thread(target=self._work, name=f"rayline-slot-{address[1]}", daemon=True).start()
 
     def send(self, flying: _Flying) -> None:
         self._current = flying
@@ -180,10 +182,13 @@ class _Slot:
             try:
                 self._exchange(flying)
             except WireError as error:
-                self._post(flying, None, _lost(flying, f"answer outside the protocol: {error}"))
+                self._post(flying, None, _concluded(flying, Verdict.LOST, f"answer outside the protocol: {error}"))
+                break
+            except _UnreachedError as error:
+                self._post(flying, None, _concluded(flying, Verdict.UNREACHED, f"no connection to {self._location}: {error}"))
                 break
             except (pa.ArrowException, StopIteration, OSError) as error:
-                self._post(flying, None, _broken(flying, error))
+                self._post(flying, None, _concluded(flying, Verdict.LOST, f"{type(error).__name__}: {error}"))
                 break
         self._hang_up()
 
@@ -201,6 +206,11 @@ class _Slot:
                 return
 
     def _open(self) -> None:
+        # gRPC takes a second to say that nobody listens, and does not say whether the batch was sent.
+        try:
+            socket.create_connection(self._address, timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise _UnreachedError(str(error)) from error
         # A channel of its own for each stream: gRPC's global pool would make two streams share one connection and its lock.
         self._client = flight.FlightClient(self._location, generic_options=[("grpc.use_local_subchannel_pool", 1)])
         descriptor = flight.FlightDescriptor.for_command(self._hello)
@@ -248,16 +258,12 @@ class _Slot:
                 flying.done.set_result(head)
 
 
-def _broken(flying: _Flying, error: BaseException) -> AnswerHead:
-    """A refused connection is told apart from a broken one: nobody can have died of a batch that never arrived."""
-    reason = f"{type(error).__name__}: {error}"
-    refused = isinstance(error, flight.FlightUnavailableError) and "connect to all addresses" in reason
-    verdict = Verdict.UNREACHED if refused else Verdict.LOST
+class _UnreachedError(Exception):
+    """Nobody listens there: the batch was not sent."""
+
+
+def _concluded(flying: _Flying, verdict: Verdict, reason: str) -> AnswerHead:
     return AnswerHead(flying.head.batch, True, verdict, reason=reason[:MAX_REASON_CHARS])
-
-
-def _lost(flying: _Flying, reason: str) -> AnswerHead:
-    return AnswerHead(flying.head.batch, True, Verdict.LOST, reason=reason[:MAX_REASON_CHARS])
 
 
 def _check(chunk: Any, batch: str, seen: bytearray) -> tuple[pa.RecordBatch, AnswerHead]:
