@@ -7,12 +7,15 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+import tenacity
+
 from rayline.errors import BrokerUnavailable, ConfigError
 
 StartOffsets = Mapping[int, int]
 
 _FETCH_RECORDS: Final = 5_000
 _POLL_SECONDS: Final = 0.5
+_SETTLE_SECONDS: Final = 0.1
 
 
 class Record(NamedTuple):
@@ -118,15 +121,32 @@ def _consumer(bootstrap_servers: str, client_settings: Mapping[str, Any] | None)
 
 
 def _watermarks(consumer: Any, topic: str, timeout_seconds: float) -> dict[int, tuple[int, int]]:
+    """Partition → (first offset, offset after the last committed record)."""
     import confluent_kafka
 
+    def leader_is_settling(error: BaseException) -> bool:
+        return isinstance(error, confluent_kafka.KafkaException) and error.args[0].code() in (
+            confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION,
+            confluent_kafka.KafkaError.LEADER_NOT_AVAILABLE,
+        )
+
+    # A topic that was made a moment ago, or whose broker came back a moment ago, answers so for some milliseconds.
+    patiently = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(leader_is_settling),
+        wait=tenacity.wait_fixed(_SETTLE_SECONDS),
+        stop=tenacity.stop_after_delay(timeout_seconds),
+        reraise=True,
+    )
     try:
         found = consumer.list_topics(topic, timeout=timeout_seconds).topics[topic]
         if found.error is not None:
             raise BrokerUnavailable(f"topic {topic}: {found.error}; was the app deployed?")
         return {
-            partition: consumer.get_watermark_offsets(
-                confluent_kafka.TopicPartition(topic, partition), timeout=timeout_seconds, cached=False
+            partition: patiently(
+                consumer.get_watermark_offsets,
+                confluent_kafka.TopicPartition(topic, partition),
+                timeout=timeout_seconds,
+                cached=False,
             )
             for partition in sorted(found.partitions)
         }
