@@ -17,6 +17,7 @@ from ingest.partition import PartitionState
 from ingest.publisher import PhaseHook, ResultPublisher
 from ingest.records import Ended
 from ingest.takeover import Halted, Takeover, read_back
+from ingest.tracing import start_job_span
 from rayline.app_spec import AppSpec
 from rayline.bus.consumer import GroupConsumer
 from rayline.bus.settings import KafkaSettings
@@ -25,6 +26,7 @@ from rayline.errors import MemberFenced, OffsetLost, TransactionIndefinite
 from rayline.jobs import Job
 from rayline.reports import NodeReport
 from rayline.results import Outcome
+from rayline.telemetry import Tracing
 from rayline.topics import group_id, requests_topic
 from rayline.wire import JobStatus
 from scheduler.dispatcher import Answers, ChannelFactory, Dispatcher, new_batch
@@ -77,11 +79,13 @@ class Lane:
         policy: WeightPolicy | None = None,
         session_timeout_ms: int = 6_000,
         on_phase: PhaseHook | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
         self._spec = spec
         self._instance = instance
         self._transactional_id = f"rayline.{spec.name}.{instance}"
+        self._tracing = tracing
         self._clock = BrokerClock()
         self._view = View()
         self._partitions: dict[TopicPartition, PartitionState] = {}
@@ -314,6 +318,8 @@ class Lane:
             if isinstance(admitted, Rejection):
                 self._reject(state, admitted, now)
                 continue
+            if self._tracing is not None and admitted.headers:
+                admitted.span = start_job_span(self._tracing, admitted, app=self._spec.name, lane=self._instance)
             state.take(admitted)
             batch = add(admitted, now)
             if batch is not None:

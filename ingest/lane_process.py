@@ -17,6 +17,7 @@ from rayline.bus.log import CompactedLog, LogRecord
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import FormatError, LaunchError, ProducerFenced
 from rayline.reports import ActorEndpoint, decode_reports
+from rayline.telemetry import open_tracing
 from rayline.topics import APPS, REPORTS
 from workers.channel import Channel, FlightChannel
 
@@ -47,6 +48,7 @@ def run(app: str, instance: str) -> int:
 
 async def _serve(app: str, instance: str, settings: KafkaSettings, token: str) -> None:
     stop = asyncio.Event()
+    tracing = open_tracing("lane", os.environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -60,7 +62,14 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str) -
         def open_channel(endpoint: ActorEndpoint) -> Channel:
             return FlightChannel(endpoint, app=endpoint.app, version=endpoint.version, token=token, loop=loop)
 
-        lane = Lane(settings=settings, spec=spec, instance=instance, channels=open_channel, result_partitions=spec.partitions)
+        lane = Lane(
+            settings=settings,
+            spec=spec,
+            instance=instance,
+            channels=open_channel,
+            result_partitions=spec.partitions,
+            tracing=tracing,
+        )
         async with asyncio.TaskGroup() as tasks:
             watchers = [
                 tasks.create_task(_follow(reports, _reports_to(lane)), name="reports"),
@@ -69,6 +78,8 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str) -
             await lane.run(stop, on_ready=lambda: _log.info("lane %s is ready", instance))
             for watcher in watchers:
                 watcher.cancel()
+    if tracing is not None:
+        tracing.close()
 
 
 async def _first_spec(apps: CompactedLog, app: str) -> AppSpec:

@@ -14,6 +14,7 @@ from aiokafka.structs import TopicPartition
 
 from ingest.partition import PartitionState, Share
 from ingest.records import dead_letter_headers, journey_headers, result_headers
+from ingest.tracing import end_job_span
 from rayline.bus.consumer import GroupConsumer
 from rayline.bus.settings import KafkaSettings
 from rayline.bus.transactions import BatchBuilder, Phase, TransactionalProducer
@@ -174,6 +175,8 @@ class ResultPublisher:
             self._partitions[tp].published(share)
             for ended in share.ended:
                 self.statistics.results[ended.outcome] = self.statistics.results.get(ended.outcome, 0) + 1
+                if ended.job.span is not None:
+                    end_job_span(ended.job.span, ended, self._clock)
         if any(state.waiting for state in self._partitions.values()):
             self._work.set()
         else:

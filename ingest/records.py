@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from rayline import results
-from rayline.jobs import CONTENT_TYPE, DEADLINE_MS, JOB_ID, ContentType, Header, Job
+from rayline.jobs import CONTENT_TYPE, DEADLINE_MS, JOB_ID, TRACEPARENT, ContentType, Header, Job
 from rayline.results import Outcome
+from rayline.telemetry import traceparent_of
 from scheduler.dispatcher import Journey
 
 _NOT_PASSED_ON: Final = results.RESULT_HEADERS | {DEADLINE_MS, CONTENT_TYPE}
@@ -90,7 +91,11 @@ def result_headers(
     if job.content_type is ContentType.JSON:
         headers.append(_JSON)
     if job.headers:
-        headers.extend((name, raw) for name, raw in job.headers if name not in _NOT_PASSED_ON and raw is not None)
+        not_passed_on = _NOT_PASSED_ON
+        if job.span is not None:
+            headers.append((TRACEPARENT, traceparent_of(job.span).encode()))
+            not_passed_on = _NOT_PASSED_ON | {TRACEPARENT}
+        headers.extend((name, raw) for name, raw in job.headers if name not in not_passed_on and raw is not None)
     return headers
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 Header = tuple[str, bytes]
 
@@ -32,7 +35,7 @@ class Job:
 
     `timestamp_ms` is the record's own time (broker epoch milliseconds); `arrived` and `expires` (its deadline) are this
     process's monotonic clock in seconds. `headers` are all headers of the record in their order. `given_id` is None where
-    the producer gave none: the id is then `<partition>-<offset>`.
+    the producer gave none: the id is then `<partition>-<offset>`. `span` is its trace span where its producer sampled it.
     """
 
     topic: str
@@ -46,6 +49,7 @@ class Job:
     content_type: ContentType
     arrived: float
     expires: float
+    span: Span | None = None
 
     @property
     def job_id(self) -> str:

@@ -20,6 +20,7 @@ from rayline.errors import WorkerError
 from rayline.jobs import Job
 from rayline.reports import ActorEndpoint, NodeState
 from rayline.results import Outcome
+from rayline.telemetry import traceparent_of
 from rayline.wire import REQUEST_SCHEMA, AnswerHead, BatchHead, JobStatus, Verdict
 from scheduler.batch import Batch, NodeIncarnation, next_batch_id
 from scheduler.retry import Cause, GiveUp, decide
@@ -258,6 +259,7 @@ class Dispatcher:
             batch=batch.batch_id,
             content_type=batch.content_type,
             budget_ms=max(1.0, remaining * 1000),
+            trace={index: traceparent_of(job.span) for index, job in flight.unfinished.items() if job.span is not None},
         )
         request = pa.RecordBatch.from_arrays(
             [pa.array([job.payload for job in batch.jobs], type=pa.binary())], schema=REQUEST_SCHEMA

@@ -20,6 +20,7 @@ from typing import Any
 import rayline
 from rayline.app_spec import AppSpec
 from rayline.errors import ActorUnready
+from rayline.telemetry import open_tracing
 from workers.answers import MAX_TRACEBACK_CHARS, TracebackLog, bounded
 from workers.executor import Executor, load_app
 from workers.feature_server import FeatureServer
@@ -87,7 +88,14 @@ class FeatureActor:
         os.chdir(self._spec.root)
         executor = Executor(app=load_app(self._spec), spec=self._spec)
         max_waiting = WAITING_PER_CALL * self._spec.concurrency
-        self._server = FeatureServer(spec=self._spec, executor=executor, host=self._host, token=token, max_waiting=max_waiting)
+        self._server = FeatureServer(
+            spec=self._spec,
+            executor=executor,
+            host=self._host,
+            token=token,
+            max_waiting=max_waiting,
+            tracing=open_tracing("worker", os.environ),
+        )
         Watchdog(server=self._server, spec=self._spec).start()
         if self._pod_dir is not None:
             entry = {

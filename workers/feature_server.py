@@ -14,6 +14,7 @@ from pyarrow import flight
 
 from rayline.app_spec import AppSpec
 from rayline.errors import WireError
+from rayline.telemetry import Tracing
 from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, Hello, Verdict
 from workers.executor import Executor, Run
 from workers.gate import CallGate
@@ -75,13 +76,16 @@ class FeatureServer(flight.FlightServerBase):
     Life cycle: listens from construction; `drain` turns new batches away and hands back running ones; `shutdown` ends it.
     """
 
-    def __init__(self, *, spec: AppSpec, executor: Executor, host: str, token: str, max_waiting: int) -> None:
+    def __init__(
+        self, *, spec: AppSpec, executor: Executor, host: str, token: str, max_waiting: int, tracing: Tracing | None = None
+    ) -> None:
         super().__init__(location=f"grpc://{host}:0")
         self._spec = spec
         self._executor = executor
         self._hello_token = token.encode()
         self._gate = CallGate(permits=spec.concurrency, max_waiting=max_waiting)
         self._exchanges: set[Exchange] = set()
+        self._tracing = tracing
         self._draining = False
         self._batches = 0
         self._jobs = 0
@@ -162,11 +166,26 @@ class FeatureServer(flight.FlightServerBase):
             if self._draining:
                 return exchange.finish(Verdict.DRAINING)
             verdict = self._executor.run(run, payloads, self._gate)
+            if self._tracing is not None and head.trace:
+                self._trace(head, run, verdict)
             self._batches += 1
             self._jobs += len(payloads)
             return exchange.finish(verdict)
         finally:
             self._exchanges.discard(exchange)
+
+    def _trace(self, head: BatchHead, run: Run, verdict: Verdict) -> None:
+        """A span for each sampled job: the time of its batch in the user's function."""
+        if self._tracing is None or run.entered is None:
+            return
+        end_ns = time.time_ns()
+        start_ns = end_ns - int((time.monotonic() - run.entered) * 1e9)
+        for traceparent in head.trace.values():
+            span = self._tracing.start(
+                "rayline.execute", traceparent, start_ns=start_ns, app=self._spec.name, batch=head.batch, verdict=verdict.value
+            )
+            if span is not None:
+                span.end(end_ns)
 
     def _parse(self, chunk: Any) -> tuple[BatchHead, list[bytes]]:
         data: pa.RecordBatch = chunk.data

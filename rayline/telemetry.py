@@ -1,0 +1,112 @@
+"""Traces by OpenTelemetry: one trace from the producer's span through the lane and the worker to the result.
+
+Off unless the environment names a place for spans, read once for each process by `open_tracing`:
+
+    RAYLINE_TRACE_FILE              spans as JSON lines, appended by every process (good for one machine)
+    OTEL_EXPORTER_OTLP_ENDPOINT     spans by OTLP/HTTP (extra `otlp`)
+
+Only jobs whose producer sampled them (`traceparent` with flag 01) get spans: sampling is the producer's decision.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rayline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.trace import Span
+
+TRACE_FILE_VARIABLE: Final = "RAYLINE_TRACE_FILE"
+OTLP_VARIABLE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_TRACEPARENT: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+class Tracing:
+    """Starts spans under W3C contexts. Owns one tracer provider and its exporter.
+
+    Life: `open_tracing` → `start` any number of times → `close`, which flushes.
+    """
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("rayline")
+
+    def start(self, name: str, traceparent: bytes | str, *, start_ns: int | None = None, **attributes: Any) -> Span | None:
+        """A span under a W3C traceparent; None when that is malformed or not sampled. `start_ns` is epoch nanoseconds."""
+        parent = _parent(traceparent)
+        if parent is None:
+            return None
+        return self._tracer.start_span(
+            name, context=parent, start_time=start_ns, attributes={f"rayline.{key}": value for key, value in attributes.items()}
+        )
+
+    def close(self) -> None:
+        self._provider.shutdown()
+
+
+def open_tracing(service: str, environment: Mapping[str, str]) -> Tracing | None:
+    """Tracing as the environment asks for it, or None. `service` names the process's part (lane, worker).
+
+    Raises:
+        ConfigError: OTLP is asked for and its exporter is not installed.
+    """
+    file, otlp = environment.get(TRACE_FILE_VARIABLE), environment.get(OTLP_VARIABLE)
+    if not file and not otlp:
+        return None
+    # Imported only where tracing is on: a lane's start is measured in fractions of a second.
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: f"rayline-{service}"}), shutdown_on_exit=True)
+    if file:
+        provider.add_span_processor(BatchSpanProcessor(_file_exporter(Path(file)), schedule_delay_millis=500))
+    if otlp:
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        except ImportError as error:
+            raise ConfigError(
+                f"{OTLP_VARIABLE} is set, but the exporter is not installed: pip install 'rayline[otlp]'"
+            ) from error
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Tracing(provider)
+
+
+def traceparent_of(span: Span) -> str:
+    """The W3C traceparent that makes children of this span."""
+    context = span.get_span_context()
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+def _parent(traceparent: bytes | str) -> Any:
+    from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+    match = _TRACEPARENT.fullmatch(traceparent.encode() if isinstance(traceparent, str) else traceparent)
+    if match is None or not int(match[3], 16) & TraceFlags.SAMPLED:
+        return None
+    context = SpanContext(
+        trace_id=int(match[1], 16), span_id=int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16))
+    )
+    return set_span_in_context(NonRecordingSpan(context)) if context.is_valid else None
+
+
+def _file_exporter(path: Path) -> Any:
+    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+    class FileExporter(SpanExporter):
+        """Appends spans as JSON lines; several processes may share the file."""
+
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            text = "".join(span.to_json(indent=None) + "\n" for span in spans)
+            with path.open("a", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(text)
+            return SpanExportResult.SUCCESS
+
+    return FileExporter()
