@@ -1,0 +1,51 @@
+"""Ctrl-C for programs that run a platform of their own: the first one ends it in order, a second one kills what still runs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+INTERRUPTED_EXIT_CODE: Final = 130
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """Turns SIGINT and SIGTERM into one cancellation of the main task.
+
+    Owns both signals' handlers while `run` runs. `on_second` is what a further signal does: the main task sets it as soon as
+    there is something to kill.
+    """
+
+    def __init__(self) -> None:
+        self.on_second: Callable[[], Awaitable[None]] | None = None
+        self._interrupted = False
+        self._task: asyncio.Task[int] | None = None
+        self._second: asyncio.Future[None] | None = None
+
+    def run(self, main: Callable[[Interruption], Coroutine[Any, Any, int]]) -> int:
+        """Run `main` to its end; its exit code, or 130 when it was interrupted."""
+        return asyncio.run(self._guard(main))
+
+    async def _guard(self, main: Callable[[Interruption], Coroutine[Any, Any, int]]) -> int:
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(main(self), name="main")
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            await asyncio.wait({self._task})
+            if self._interrupted and self._task.cancelled():
+                return INTERRUPTED_EXIT_CODE
+            return self._task.result()
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        if self._interrupted:
+            if self.on_second is not None:
+                self._second = asyncio.ensure_future(self.on_second())
+        elif self._task is not None:
+            self._interrupted = True
+            self._task.cancel()
