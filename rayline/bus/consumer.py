@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -20,6 +21,7 @@ from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from rayline.bus.connection import start_when_reachable
+from rayline.bus.identity import topic_ids
 from rayline.bus.offsets import StableCoordinator, wait_for_committed
 from rayline.bus.protocol import GroupMember, check_client
 from rayline.bus.settings import KafkaSettings
@@ -28,6 +30,7 @@ from rayline.errors import BusError, MemberFenced, OffsetLost
 _log = logging.getLogger(__name__)
 
 _UNTAKEN: Final = 0
+_IDENTITY_SECONDS: Final = 5.0
 
 
 class RebalanceListener(Protocol):
@@ -104,6 +107,10 @@ class GroupConsumer:
         self._consumer._subscription = _PausedOnArrival()
         self._member: GroupMember | None = None
         self._positioned: set[TopicPartition] = set()
+        self._left_at: dict[TopicPartition, int] = {}
+        self._topic_ids: dict[str, uuid.UUID | None] = {}
+        self._identity_check: asyncio.Task[None] | None = None
+        self._next_identity_check = 0.0
         self._failure: Exception | None = None
 
     async def start(self) -> None:
@@ -118,6 +125,7 @@ class GroupConsumer:
             await start_when_reachable(consumer.start, self._settings, self._start_timeout_seconds)
             for topic in self._topics:
                 await self._see_topic(topic)
+            await self._check_identity()
         except BaseException:
             await consumer.stop()
             raise
@@ -132,6 +140,8 @@ class GroupConsumer:
             # aiokafka sends LeaveGroup only for members that it believes to be dynamic.
             coordinator._group_instance_id = None
         self._member = None
+        if self._identity_check is not None:
+            self._identity_check.cancel()
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._consumer.stop()
@@ -146,7 +156,8 @@ class GroupConsumer:
         """Records of the resumed partitions, at most `max_records` in all; empty after `timeout_ms` without any.
 
         Raises:
-            OffsetLost: a position is outside of what the broker holds; that partition is paused.
+            OffsetLost: a position is outside of what the broker holds, or the topic was deleted (and perhaps made
+                again); that partition is paused.
             BusError: the broker refuses us, or this member cannot go on.
             Exception: what a callback of the listener raised.
         """
@@ -158,6 +169,7 @@ class GroupConsumer:
                 failure, self._failure = self._failure, None
                 raise failure
             try:
+                self._check_identity_when_due()
                 records = await self._poll(max_records)
                 remaining = deadline - clock()
                 if records or remaining <= 0:
@@ -305,6 +317,30 @@ class GroupConsumer:
         earliest = (await self.earliest([partition]))[partition]
         return OffsetLost(partition, position, earliest)
 
+    def _check_identity_when_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_identity_check and (self._identity_check is None or self._identity_check.done()):
+            self._next_identity_check = now + _IDENTITY_SECONDS
+            self._identity_check = asyncio.create_task(self._check_identity())
+
+    async def _check_identity(self) -> None:
+        """See that the topics are still the ones that this member began to read; what is lost goes to `getmany`."""
+        try:
+            found = await topic_ids(self._consumer._client, self._topics)
+            for topic, topic_id in found.items():
+                known = self._topic_ids.setdefault(topic, topic_id)
+                mine = {tp: self.position(tp) for tp in self._positioned if tp.topic == topic}
+                read = sorted((tp, at) for tp, at in {**self._left_at, **mine}.items() if tp.topic == topic)
+                if topic_id == known or not read:
+                    continue
+                self.pause(mine)
+                partition, position = read[0]
+                earliest = None if topic_id is None else (await self.earliest([partition]))[partition]
+                self._failure = OffsetLost(partition, position or 0, earliest)
+                self._wake()
+        except (kafka_errors.KafkaError, BusError) as error:
+            _log.info("whether the topics of %s were made again cannot be told now: %r", self._group_id, error)
+
     def _mine(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
         assigned = self._consumer.assignment()
         return [tp for tp in partitions if tp in assigned]
@@ -323,6 +359,7 @@ class GroupConsumer:
             self._failure = error
         finally:
             self._member = None
+            self._left_at |= {tp: at for tp in partitions if (at := self.position(tp)) is not None}
             self._positioned.clear()
             self._wake()
 
@@ -332,6 +369,7 @@ class GroupConsumer:
         self._member = GroupMember(self._group_id, coordinator.generation, coordinator.member_id, self._instance_id)
         # aiokafka begins to heartbeat only after the callback; a takeover may take longer than the session.
         coordinator._start_heartbeat_task()
+        await self._check_identity()
         try:
             await self._listener.on_assigned(partitions)
         except Exception as error:  # noqa: BLE001 - aiokafka would only log it; getmany raises it
