@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Protocol
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from workers.channel import Channel
 _log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 0.1
+MAX_TRACED_JOBS: Final = 500
 _CAUSES: Final = {
     Verdict.DRAINING: Cause.EVICTED,
     Verdict.UNREACHED: Cause.EVICTED,
@@ -259,7 +261,7 @@ class Dispatcher:
             batch=batch.batch_id,
             content_type=batch.content_type,
             budget_ms=max(1.0, remaining * 1000),
-            trace={index: traceparent_of(job.span) for index, job in flight.unfinished.items() if job.span is not None},
+            trace=_traceparents(batch),
         )
         request = pa.RecordBatch.from_arrays(
             [pa.array([job.payload for job in batch.jobs], type=pa.binary())], schema=REQUEST_SCHEMA
@@ -385,6 +387,12 @@ class Dispatcher:
         channel = self._channels.pop(instance, None)
         if channel is not None:
             channel.close()
+
+
+def _traceparents(batch: Batch) -> dict[int, str]:
+    """The sampled jobs of a batch, by position; a head has room for so many."""
+    sampled = ((index, job.span) for index, job in enumerate(batch.jobs) if job.span is not None)
+    return {index: traceparent_of(span) for index, span in islice(sampled, MAX_TRACED_JOBS)}
 
 
 def new_batch(jobs: list[Job], size_bytes: int, prefix: str) -> Batch:
