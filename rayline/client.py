@@ -8,7 +8,7 @@ async with Client("localhost:9092") as client:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -163,7 +163,7 @@ class Client:
             raise failed[0]
         return count
 
-    async def results(self, app: str, *, from_beginning: bool = False, follow: bool = True) -> AsyncIterator[Result]:
+    async def results(self, app: str, *, from_beginning: bool = False, follow: bool = True) -> AsyncGenerator[Result]:
         """Results as a `read_committed` consumer sees them: from now on, or all that the topic holds.
 
         Without `follow` it ends where the topic ended when reading began. The first `anext` fixes where "now" is.

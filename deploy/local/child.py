@@ -10,11 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psutil
 
 from rayline.errors import LaunchError
+from workers.sessions import signal_session
 
 RUN_ID_VARIABLE: Final = "RAYLINE_RUN_ID"
 _PR_SET_PDEATHSIG: Final = 1
@@ -44,16 +45,41 @@ class ProcessRecord:
         return asdict(self)
 
 
-class Child:
-    """A running child process.
+class Running(Protocol):
+    """What the supervisor needs of a process, whoever started it."""
 
-    Owns the process, its session and what its tree leaves behind. Does not decide about restarts.
+    @property
+    def record(self) -> ProcessRecord: ...
+
+    @property
+    def log_path(self) -> Path: ...
+
+    @property
+    def running_seconds(self) -> float: ...
+
+    async def wait(self) -> int | None:
+        """Until it ends; its return code (negative: the signal), or None where it is not known."""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself; nothing happens when it is gone."""
+
+    async def stop(self, *, grace_seconds: float) -> None:
+        """End it in order, after `grace_seconds` by force; safe at any time and more than once."""
+
+    async def kill(self) -> None:
+        """End it and all that belongs to it by force."""
+
+
+class Child:
+    """A `Running` of our own making.
+
+    Owns the process and its session (everything below it, unless it leaves the session). Does not decide about restarts.
     Life: `Child.start` -> `wait` (any number of waiters) -> `stop`, which is safe at any time and more than once.
     """
 
     def __init__(self, *, record: ProcessRecord, process: asyncio.subprocess.Process, log_path: Path) -> None:
-        self.record = record
-        self.log_path = log_path
+        self._record = record
+        self._log_path = log_path
         self._process = process
         self._begun = time.monotonic()
 
@@ -79,7 +105,7 @@ class Child:
                     stderr=log,
                     env=dict(env),
                     start_new_session=True,
-                    preexec_fn=follow_launcher,  # noqa: PLW1509
+                    preexec_fn=follow_launcher,
                 )
             except OSError as error:
                 raise LaunchError(f"{name} could not be started: {error}; the command was: {' '.join(command)}") from error
@@ -91,23 +117,22 @@ class Child:
         return cls(record=record, process=process, log_path=log_path)
 
     @property
-    def name(self) -> str:
-        return self.record.name
+    def record(self) -> ProcessRecord:
+        return self._record
+
+    @property
+    def log_path(self) -> Path:
+        return self._log_path
 
     @property
     def pid(self) -> int:
-        return self.record.pid
-
-    @property
-    def returncode(self) -> int | None:
-        return self._process.returncode
+        return self._record.pid
 
     @property
     def running_seconds(self) -> float:
         return time.monotonic() - self._begun
 
-    async def wait(self) -> int:
-        """Until it ends; its return code (negative: the signal)."""
+    async def wait(self) -> int | None:
         return await self._process.wait()
 
     def signal(self, number: signal.Signals) -> None:
@@ -116,24 +141,16 @@ class Child:
             self._process.send_signal(number)
 
     async def stop(self, *, grace_seconds: float) -> None:
-        """SIGTERM, up to `grace_seconds`, then SIGKILL for whatever of its tree is left."""
-        tree = descendants(self.pid) if self._process.returncode is None else []
+        """SIGTERM, up to `grace_seconds`, then SIGKILL for whatever of its session is left."""
         self.signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(grace_seconds):
-                await self._process.wait()
-        except TimeoutError:
-            tree += descendants(self.pid)
-        self.kill()
-        await self._process.wait()
-        await asyncio.to_thread(kill_all, tree)
+        ended = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait({ended}, timeout=grace_seconds)
+        await self.kill()
+        await ended
 
-    def kill(self) -> None:
-        """SIGKILL to the process and its session's first group."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+    async def kill(self) -> None:
+        """SIGKILL to the process and everything in its session; returns when nothing of it lives."""
+        await asyncio.to_thread(signal_session, self.pid, signal.SIGKILL)
 
 
 def descendants(pid: int) -> list[psutil.Process]:

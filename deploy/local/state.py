@@ -130,10 +130,9 @@ class StateFolder:
         """The environment of KafkaSettings that the launcher uses; empty when there is none."""
         return dict(self._read_secrets().get("kafka", {}))
 
-    def write_secrets(self, *, channel_token: str, ray_tokens: Mapping[str, str], kafka: Mapping[str, str]) -> None:
+    def write_secrets(self, *, channel_token: str, kafka: Mapping[str, str]) -> None:
         """Replace `secrets.json` (mode 0600)."""
-        data = {"channel_token": channel_token, "ray_tokens": dict(ray_tokens), "kafka": dict(kafka)}
-        _replace(self._secrets, json.dumps(data), mode=0o600)
+        _replace(self._secrets, json.dumps({"channel_token": channel_token, "kafka": dict(kafka)}), mode=0o600)
 
     def read_channel_token(self) -> str | None:
         """The token of the channel into the clusters, for tools that speak it themselves."""

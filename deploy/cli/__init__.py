@@ -1,0 +1,56 @@
+"""The `rayline` command. Groups live in one small module each; what is heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from deploy.cli import apps, dlq, doctor, jobs, platform, processes, programs
+from deploy.cli.exit_codes import ExitCode, explain_failure
+
+app = typer.Typer(
+    name="rayline",
+    help="Near-line feature generation: Kafka jobs in, Ray on preemptible pods, results out exactly once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+app.command("init")(apps.init)
+app.command("up")(platform.up)
+app.command("status")(platform.status)
+app.command("deploy")(apps.deploy)
+app.command("undeploy")(apps.undeploy)
+app.command("submit")(jobs.submit)
+app.command("results")(jobs.results)
+app.command("explain")(jobs.explain)
+app.add_typer(dlq.group, name="dlq")
+app.command("evict")(platform.evict)
+app.command("down")(platform.down)
+app.command("doctor")(doctor.doctor)
+app.add_typer(apps.group, name="app")
+_PROGRAM = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command("demo", context_settings=_PROGRAM)(programs.demo)
+app.command("bench", context_settings=_PROGRAM)(programs.bench)
+app.command("chaos", context_settings=_PROGRAM)(programs.chaos)
+app.command("lane", hidden=True)(processes.lane)
+app.command("gateway", hidden=True)(processes.gateway)
+app.command("agent", hidden=True)(processes.agent)
+
+
+def main() -> NoReturn:
+    """Run the command line; every way out is an `ExitCode`."""
+    try:
+        app(prog_name="rayline")
+    except BrokenPipeError:
+        # The reader of our output has left (`| head`): what Python would still flush has nowhere to go.
+        sys.stdout = None
+        sys.exit(ExitCode.BROKEN_PIPE)
+    except BaseException as error:
+        if isinstance(error, (SystemExit, GeneratorExit)):
+            raise
+        sys.exit(explain_failure(error))
+    sys.exit(ExitCode.OK)

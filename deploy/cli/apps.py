@@ -1,0 +1,116 @@
+"""`init`, `deploy`, `undeploy`, `app schema`, `app check`: an app from its scaffold to the platform."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.cli.exit_codes import ExitCode
+from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
+from deploy.cli.output import OutputFormat, note, show
+
+if TYPE_CHECKING:
+    from rayline.app_spec import AppSpec
+    from rayline.bus import KafkaSettings
+
+group = typer.Typer(help="Look at an app's manifest without a platform.", no_args_is_help=True, rich_markup_mode=None)
+ManifestFile = Annotated[Path, typer.Argument(metavar="APP.YAML", help="The manifest, or the folder it is in.")]
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder; its name becomes the app's.")],
+    name: Annotated[str | None, typer.Option("--name", help="Another name for the app.")] = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Write the scaffold of an app that runs: manifest, feature function, test and sample jobs."""
+    from deploy.scaffold import write_scaffold
+
+    app, files = write_scaffold(folder, name)
+    text = "".join(f"  {path}\n" for path in files)
+    show(output, {"app": app, "files": [str(path) for path in files]}, f"{app}:\n{text}".rstrip())
+    note("next: `rayline up` in one shell, and in another:")
+    note(f"  rayline deploy {folder} --wait")
+    note(f"  rayline submit {app} {folder}/jobs.jsonl")
+    note(f"  rayline results {app}")
+
+
+def deploy(
+    manifest: ManifestFile,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when actors of this version are ready.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for --wait.")] = 120,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    bootstrap_servers: Bootstrap = None,
+    kafka_config: KafkaConfig = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Check an app, make its topics, and have it run (again with another version: rolls it out)."""
+    from rayline.entrypoint import check_entrypoint
+    from rayline.manifest import load_manifest
+
+    spec = load_manifest(manifest)
+    check_entrypoint(spec)
+    settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
+    nodes = asyncio.run(_deploy(settings, spec, timeout if wait else None))
+    record = {"app": spec.name, "version": spec.version, "ready_nodes": nodes}
+    ready = f", ready on {', '.join(nodes)}" if nodes is not None else "; `rayline status` shows when it is ready"
+    show(output, record, f"{spec.name} {spec.version} deployed{ready}")
+
+
+async def _deploy(settings: KafkaSettings, spec: AppSpec, wait_seconds: float | None) -> list[str] | None:
+    from deploy.app_registry import publish_app
+    from deploy.node_watch import serving_nodes, wait_served
+
+    for difference in await publish_app(settings, spec):
+        note(f"warning: {difference}")
+    if wait_seconds is None:
+        return None
+    note(f"waiting for actors of {spec.name} {spec.version} …")
+    watch = await wait_served(settings, spec.name, spec.version, timeout_seconds=wait_seconds)
+    return serving_nodes(watch, spec.name, spec.version)
+
+
+def undeploy(
+    app: App,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    bootstrap_servers: Bootstrap = None,
+    kafka_config: KafkaConfig = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Stop running an app; its topics and what they hold stay."""
+    from deploy.app_registry import AppRegistry, remove_app
+
+    settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
+
+    async def remove() -> bool:
+        async with AppRegistry(settings) as registry:
+            if app not in await registry.snapshot():
+                return False
+        await remove_app(settings, app)
+        return True
+
+    if not asyncio.run(remove()):
+        note(f"no app {app!r} is deployed; `rayline status` lists them")
+        raise typer.Exit(ExitCode.NO)
+    show(output, {"app": app, "removed": True}, f"{app} removed; its topics stay")
+
+
+@group.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of app.yaml, for editors."""
+    from rayline.manifest import manifest_schema
+
+    show(OutputFormat.JSON, manifest_schema(), "")
+
+
+@group.command("check")
+def check(manifest: ManifestFile, output: Output = OutputFormat.TEXT) -> None:
+    """Check a manifest and its entrypoint; print what would be deployed."""
+    from rayline.entrypoint import check_entrypoint
+    from rayline.manifest import load_manifest
+
+    spec = load_manifest(manifest)
+    check_entrypoint(spec)
+    show(output, spec.as_dict(), f"{spec.name} {spec.version}: in order ({spec.entrypoint} in {spec.root})")

@@ -1,0 +1,54 @@
+"""One job's journey, as the headers of its result tell it."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Final
+
+from rayline.bus import KafkaSettings
+from rayline.client import Client
+from rayline.results import Outcome, Result
+
+_PHASES: Final = {
+    "queue": "waiting in Kafka and for its batch to close",
+    "dispatch": "on the way to a worker, and waiting there",
+    "execute": "in the feature function, with its batch",
+    "publish": "waiting for and in the transaction that published it",
+}
+_BAR_CHARS: Final = 30
+
+
+async def find_results(settings: KafkaSettings, app: str, job_id: str) -> list[Result]:
+    """All results of a job id that the topic holds at this moment (one for each record with that id)."""
+    client = Client(settings)
+    async with aclosing(client.results(app, from_beginning=True, follow=False)) as results:
+        return [result async for result in results if job_id in (result.job_id, result.source)]
+
+
+def journey_text(result: Result) -> str:
+    """The journey for a person: outcome, place, and a bar for each phase."""
+    total = sum(result.timing_ms.values())
+    lines = [
+        f"job {result.job_id}: {result.outcome}"
+        + (f" ({result.error_type}: {result.error_message})" if result.error_type else ""),
+        f"  record    {result.source}",
+        f"  app       version {result.app_version or '–'}, model {result.model_version or '–'}",
+        f"  ran on    {_place(result)}",
+        f"  attempts  {result.attempts}" + (f", last in batch {result.batch}" if result.batch else ""),
+        f"  time      {total:.1f} ms",
+    ]
+    lines += [_phase_line(name, ms, total) for name, ms in result.timing_ms.items()]
+    return "\n".join(lines)
+
+
+def _place(result: Result) -> str:
+    if result.node is None:
+        reason = "it was refused before dispatch" if result.outcome is Outcome.INVALID else "it was never dispatched"
+        return f"no node: {reason}"
+    return f"{result.cluster}/{result.node}"
+
+
+def _phase_line(name: str, ms: float, total: float) -> str:
+    share = ms / total if total else 0.0
+    bar = "█" * round(share * _BAR_CHARS)
+    return f"    {name:<9}{ms:9.1f} ms {share:5.0%}  {bar:<{_BAR_CHARS}}  {_PHASES.get(name, '')}".rstrip()

@@ -1,0 +1,21 @@
+"""The variables by which the launcher speaks to its processes (Kafka's are `KafkaSettings`' own)."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from rayline.errors import ConfigError
+
+CHANNEL_TOKEN_VARIABLE: Final = "RAYLINE_CHANNEL_TOKEN"
+RAY_TOKEN_PATH_VARIABLE: Final = "RAY_AUTH_TOKEN_PATH"
+POD_GRACE_VARIABLE: Final = "RAYLINE_POD_GRACE_SECONDS"
+LOG_LEVEL_VARIABLE: Final = "RAYLINE_LOG_LEVEL"
+
+
+def required(name: str) -> str:
+    """The value of a variable; raises ConfigError when it is not set."""
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(f"{name} is not set: this is a process of the platform, which `rayline up` starts")
+    return value

@@ -1,0 +1,153 @@
+"""What `rayline status` shows: the launcher's processes, the nodes as they report themselves, the apps and their lag."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from deploy.app_registry import AppRegistry
+from deploy.cli.output import table
+from deploy.local.child import ProcessRecord
+from deploy.local.state import PlatformState, StateFolder
+from deploy.node_watch import NodeWatch
+from rayline.app_spec import AppSpec
+from rayline.bus import KafkaSettings
+from rayline.errors import RaylineError
+from rayline.reports import NodeState
+from scheduler.view import NodeView
+
+_REPORT_MEMORY_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """A snapshot. `trouble` is what kept Kafka from answering, if anything did."""
+
+    state: PlatformState | None
+    launcher_alive: bool
+    bootstrap_servers: str | None
+    nodes: Sequence[NodeView]
+    apps: Sequence[AppSpec]
+    trouble: str | None
+
+    @property
+    def running(self) -> bool:
+        """Whether a local platform runs, or (with Kafka named) whether any node reports."""
+        return self.launcher_alive or bool(self.nodes)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "running": self.running,
+            "ready": self.state.ready if self.state is not None else None,
+            "bootstrap_servers": self.bootstrap_servers,
+            "launcher": self.state.launcher.as_dict() if self.state is not None else None,
+            "processes": [_process_row(record) for record in (self.state.processes if self.state is not None else ())],
+            "nodes": [_node_row(node) for node in self.nodes],
+            "apps": [_app_row(app, self.nodes) for app in self.apps],
+            "trouble": self.trouble,
+        }
+
+    def text(self) -> str:
+        data = self.as_dict()
+        if self.state is None:
+            head = "no local platform runs here" if self.bootstrap_servers is None else f"Kafka at {self.bootstrap_servers}"
+        elif not self.launcher_alive:
+            head = f"the launcher (pid {self.state.launcher.pid}) was killed; `rayline down` ends what it left"
+        else:
+            stage = "up" if self.state.ready else "starting"
+            head = f"{stage}, launcher {self.state.launcher.pid}, Kafka at {self.bootstrap_servers}"
+        parts = [head]
+        if data["processes"]:
+            rows = [(p["name"], p["role"], p["pid"], p["state"], f"{p['memory_mb']} MB") for p in data["processes"]]
+            parts.append(table(("PROCESS", "ROLE", "PID", "STATE", "MEMORY"), rows))
+        if data["nodes"]:
+            node_rows = [
+                (n["node"], n["state"], n["cpus"], f"{n['heard_seconds_ago']:.1f} s ago", n["actors"], n["reason"] or "")
+                for n in data["nodes"]
+            ]
+            parts.append(table(("NODE", "STATE", "CPUS", "HEARD", "ACTORS", "REASON"), node_rows))
+        if data["apps"]:
+            app_rows = [(a["app"], a["version"], a["actors"], a["nodes"], a["entrypoint"]) for a in data["apps"]]
+            parts.append(table(("APP", "VERSION", "ACTORS", "NODES", "ENTRYPOINT"), app_rows))
+        elif self.trouble is None and self.running:
+            parts.append("no app is deployed; `rayline deploy app.yaml` deploys one")
+        if self.trouble is not None:
+            parts.append(f"Kafka does not tell: {self.trouble}")
+        return "\n\n".join(parts)
+
+
+async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusReport:
+    """Look at the state folder, and at Kafka where one is known."""
+    folder = StateFolder(state_dir)
+    state = folder.read()
+    alive = state is not None and state.launcher.process() is not None
+    env = folder.read_kafka() if alive else {}
+    settings = kafka or (KafkaSettings.from_env(env) if env else None)
+    nodes: list[NodeView] = []
+    apps: list[AppSpec] = []
+    trouble = None
+    if settings is not None:
+        try:
+            nodes = await _read_nodes(settings)
+            async with AppRegistry(settings) as registry:
+                apps = list((await registry.snapshot()).values())
+        except RaylineError as error:
+            trouble = str(error)
+    return StatusReport(state, alive, settings.bootstrap_servers if settings is not None else None, nodes, apps, trouble)
+
+
+async def _read_nodes(settings: KafkaSettings) -> list[NodeView]:
+    watch = NodeWatch(settings, since_seconds=_REPORT_MEMORY_SECONDS)
+    await watch.start()
+    try:
+        await watch.caught_up()
+        return [node for node in watch.nodes() if node.report.state is not NodeState.GONE]
+    finally:
+        await watch.close()
+
+
+def _process_row(record: ProcessRecord) -> dict[str, Any]:
+    process = record.process()
+    row = {"name": record.name, "role": record.role, "cluster": record.cluster, "pid": record.pid}
+    try:
+        if process is not None:
+            memory = sum(member.memory_info().rss for member in (process, *process.children(recursive=True)))
+            return {**row, "state": process.status(), "memory_mb": round(memory / 2**20)}
+    except psutil.NoSuchProcess:
+        pass
+    return {**row, "state": "gone", "memory_mb": 0}
+
+
+def _node_row(node: NodeView) -> dict[str, Any]:
+    report, now = node.report, time.monotonic()
+    return {
+        "node": report.key,
+        "state": "suspect" if node.suspect(now) else report.state.name.lower(),
+        "cpus": report.cpus,
+        "heard_seconds_ago": round(now - node.heard, 1),
+        "actors": len(report.actors or ()),
+        "reason": report.reason,
+        "zone": report.zone,
+    }
+
+
+def _app_row(app: AppSpec, nodes: Sequence[NodeView]) -> dict[str, Any]:
+    serving = [
+        (node.report.key, actor)
+        for node in nodes
+        for actor in node.report.actors or ()
+        if (actor.app, actor.version) == (app.name, app.version)
+    ]
+    return {
+        "app": app.name,
+        "version": app.version,
+        "entrypoint": app.entrypoint,
+        "root": app.root,
+        "actors": len(serving),
+        "nodes": len({key for key, _ in serving}),
+    }
