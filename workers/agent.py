@@ -20,14 +20,13 @@ from workers.actor import POD_DIR_VARIABLE
 from workers.cluster import node_command, ray_environment, ray_folder
 from workers.pod_actors import PodActor, drain_actor, read_pod_actors
 from workers.ports import PortBlock, claim_ports
-from workers.sessions import signal_session, wait_session_end
+from workers.sessions import lead_session, signal_session, wait_session_end
 
 POD_LABEL: Final = "rayline-pod"
 INCARNATION_LABEL: Final = "rayline-incarnation"
 ZONE_LABEL: Final = "rayline-zone"
 PUBLISH_SECONDS: Final = 2.0
 RAY_STOP_SECONDS: Final = 2.0
-_POLL_SECONDS: Final = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -68,27 +67,27 @@ class Agent:
         self._folder = ray_folder(f"{options.identity or options.token_path.resolve()}/{options.cluster}/{options.pod}")
         self._incarnation = time.time_ns() // 1_000_000
         self._seq = 0
-        self._notice = asyncio.Event()
+        self._noticed = False
+        self._wake = asyncio.Event()
 
     async def run(self) -> int:
         """The exit code: 0 after a notice, 1 when Ray ended by itself."""
-        if os.getpgrp() != os.getpid():
-            os.setsid()
+        lead_session()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._notice.set)
+            loop.add_signal_handler(number, self._take_notice)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, mode=0o700)
         ports = claim_ports(str(self._folder))
         ray = self._start_ray(ports)
         try:
             await self._report(NodeState.STARTING, None)
-            ended = asyncio.create_task(self._ray_ended(ray), name="ray start")
-            noticed = asyncio.create_task(self._notice.wait(), name="notice")
-            await asyncio.wait({ended, noticed}, return_when=asyncio.FIRST_COMPLETED)
-            noticed.cancel()
-            if not self._notice.is_set():
-                await self._report(NodeState.GONE, f"ray ended with exit code {ray.returncode}")
+            loop.add_reader(ended := os.pidfd_open(ray.pid), self._wake.set)
+            await self._wake.wait()
+            loop.remove_reader(ended)
+            os.close(ended)
+            if not self._noticed:
+                await self._report(NodeState.GONE, f"ray ended with exit code {ray.wait()}")
                 return 1
             await self._drain()
             await self._report(NodeState.GONE, "evicted")
@@ -97,6 +96,10 @@ class Agent:
             await asyncio.to_thread(self._stop_ray, ray)
             ports.release()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _take_notice(self) -> None:
+        self._noticed = True
+        self._wake.set()
 
     def _start_ray(self, ports: PortBlock) -> subprocess.Popen[bytes]:
         options = self._options
@@ -114,10 +117,6 @@ class Agent:
         )
         environment = {**os.environ, **ray_environment(options.token_path), POD_DIR_VARIABLE: str(self._folder)}
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/", env=environment)
-
-    async def _ray_ended(self, ray: subprocess.Popen[bytes]) -> None:
-        while ray.poll() is None:
-            await asyncio.sleep(_POLL_SECONDS)
 
     async def _drain(self) -> None:
         """The notice goes out to the lanes (through the bus) and to the actors at the same time; either alone would do."""

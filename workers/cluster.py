@@ -131,7 +131,7 @@ class LocalHead:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env={**os.environ, **ray_environment(self._token_path)},
+                env={**os.environ, **ray_environment(self._token_path), "DASHBOARD_METRIC_PORT": str(ports.first + 8)},
                 start_new_session=True,
             )
 

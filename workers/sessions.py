@@ -3,8 +3,8 @@ session, so that the session is what belongs together."""
 
 from __future__ import annotations
 
-import ctypes
 import os
+import select
 import signal
 import threading
 import time
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rayline.errors import ClusterError
 
-_PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
 
 
@@ -54,18 +53,19 @@ def wait_session_end(session: int, *, timeout_seconds: float, spare: int | None 
     return True
 
 
-def die_with_parent() -> None:
-    """Linux: SIGKILL this process when the thread that started it ends. For processes started by a main thread."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise ClusterError(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
+def lead_session() -> None:
+    """Make this process the leader of a session of its own; raises ClusterError when it cannot become one."""
+    if os.getsid(0) == os.getpid():
+        return
+    if os.getpgrp() == os.getpid():
+        raise ClusterError("a pod's agent leads its own session, but leads a process group of another: start it with `setsid`")
+    os.setsid()
 
 
 def end_session_with(parent: int) -> None:
     """SIGKILL the own session as soon as process `parent` has ended, whichever of its threads started us."""
 
     def watch(fd: int) -> None:
-        import select
-
         select.select([fd], [], [])
         signal_session(os.getsid(0), signal.SIGKILL)
 

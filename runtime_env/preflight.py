@@ -1,0 +1,68 @@
+"""Tries in a throw-away process whether an app can be loaded, before anything is deployed or placed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import rayline
+from rayline.app_spec import AppSpec
+from rayline.errors import ManifestError
+
+TRACEBACK_LINES: Final = 15
+
+# Runs with `-P`, so that nothing but the app's folder is added to the import path; Rayline's checkout is taken off it, because
+# a user's project may have packages named as ours.
+_PROGRAM: Final = """
+import importlib, inspect, json, os, sys
+spec = json.loads(sys.argv[1])
+sys.path[:] = [spec["root"], *(path for path in sys.path if path and os.path.realpath(path) not in spec["drop"])]
+os.chdir(spec["root"])
+module, _, attribute = spec["entrypoint"].partition(":")
+target = importlib.import_module(module)
+for part in attribute.split("."):
+    target = getattr(target, part)
+if inspect.isclass(target):
+    inspect.signature(target).bind(**spec["constructor"])
+elif not callable(target):
+    raise TypeError(f"{spec['entrypoint']} is a {type(target).__name__}, not a function or class")
+"""
+
+
+def preflight(spec: AppSpec) -> None:
+    """Import the entrypoint; a class's constructor arguments are checked against its signature, but it is not constructed.
+
+    Raises ManifestError with the end of the user's own traceback when the entrypoint cannot be loaded.
+    """
+    root = Path(spec.root)
+    where = f"app {spec.name} {spec.version}: entrypoint {spec.entrypoint} below {root}"
+    if not root.is_dir():
+        raise ManifestError(f"{where}: there is no such folder on this machine")
+    checkout = Path(rayline.__path__[0]).resolve().parent
+    drop = [] if checkout.name in ("site-packages", "dist-packages") else [str(checkout)]
+    wanted = {
+        "root": str(root.resolve()),
+        "entrypoint": spec.entrypoint,
+        "constructor": dict(spec.constructor),
+        "drop": drop,
+    }
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | dict(spec.env)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _PROGRAM, json.dumps(wanted, default=str)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=spec.limits.startup_seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ManifestError(f"{where} was not imported in limits.startup_seconds = {spec.limits.startup_seconds:g}") from error
+    if done.returncode != 0:
+        tail = done.stderr.decode(errors="replace").strip().splitlines()[-TRACEBACK_LINES:]
+        raise ManifestError("\n".join([f"{where} cannot be loaded (exit code {done.returncode}):", *tail]))

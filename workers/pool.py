@@ -1,0 +1,199 @@
+"""Which actors a cluster should have, against which it has, as actions. Pure: time and observations come in as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+from urllib.parse import quote, unquote
+
+from rayline.app_spec import AppSpec
+from rayline.errors import WorkerError
+
+NAME_PREFIX: Final = "rayline"
+FIRST_BACKOFF_SECONDS: Final = 1.0
+MAX_BACKOFF_SECONDS: Final = 60.0
+MAX_ACTORS_PER_NODE: Final = 1024
+
+
+class ActorDied(WorkerError):
+    """An actor is gone for good."""
+
+
+class ActorUnavailable(WorkerError):
+    """An actor cannot answer now; Ray starts it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodNode:
+    """A living pod as Ray knows it. `incarnation` is its start (epoch ms)."""
+
+    node_id: str
+    pod: str
+    incarnation: int
+    cpus: float
+    gpus: float = 0.0
+    zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ActorKey:
+    """Names one actor of one pod; a pod that came back (another incarnation) has other actors."""
+
+    app: str
+    version: str
+    pod: str
+    incarnation: int
+    index: int
+
+    @property
+    def name(self) -> str:
+        """The actor's name in Ray: `rayline:<app>:<version>:<pod>@<incarnation>:<index>`, each part percent-encoded."""
+        node = f"{quote(self.pod, safe='')}@{self.incarnation}"
+        return f"{NAME_PREFIX}:{quote(self.app, safe='')}:{quote(self.version, safe='')}:{node}:{self.index}"
+
+    @classmethod
+    def parse(cls, name: str) -> ActorKey | None:
+        """The key of a name, or None when it is not one of ours."""
+        parts = name.split(":")
+        if len(parts) != 5 or parts[0] != NAME_PREFIX:
+            return None
+        pod, _, incarnation = parts[3].rpartition("@")
+        if not (incarnation.isdecimal() and parts[4].isdecimal()):
+            return None
+        return cls(unquote(parts[1]), unquote(parts[2]), unquote(pod), int(incarnation), int(parts[4]))
+
+
+class ActorPhase(Enum):
+    """As the gateway sees an actor. FAILED: it is there, but its app cannot be loaded."""
+
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One actor that exists: since when it is in its phase (monotonic seconds)."""
+
+    phase: ActorPhase
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """How often in a row an actor's app could not be loaded, and when it did last."""
+
+    count: int
+    last: float
+
+    def may_try(self, now: float) -> bool:
+        return now - self.last >= min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(self.count - 1, 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Make this actor on this node."""
+
+    key: ActorKey
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Nobody needs this actor any more: let it finish, then remove it."""
+
+    key: ActorKey
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Forget this actor at once: its pod is gone, or its app could not be loaded and is to be tried again."""
+
+    key: ActorKey
+
+
+Action = Place | Drain | Remove
+
+
+def share_node(node: PodNode, apps: Sequence[AppSpec]) -> dict[str, int]:
+    """How many actors of each app a node gets: one for each in turn while CPUs and GPUs last, up to `actors_per_node`.
+
+    Every app gets at least one where nothing else fits, so that an app larger than a node is slow there rather than absent; GPUs
+    are never promised twice.
+    """
+    counts = {spec.name: 0 for spec in apps}
+    cpus, gpus = node.cpus, node.gpus
+    open_apps = sorted(apps, key=lambda spec: spec.name)
+    while open_apps:
+        left = []
+        for spec in open_apps:
+            need = spec.resources
+            first = counts[spec.name] == 0
+            wanted = spec.actors_per_node is None or counts[spec.name] < spec.actors_per_node
+            has_cpu = first or spec.actors_per_node is not None or cpus >= need.num_cpus > 0
+            if wanted and has_cpu and gpus >= need.num_gpus and counts[spec.name] < MAX_ACTORS_PER_NODE:
+                counts[spec.name] += 1
+                cpus -= need.num_cpus
+                gpus -= need.num_gpus
+                left.append(spec)
+        open_apps = left
+    return counts
+
+
+def plan(
+    *,
+    apps: Mapping[str, AppSpec],
+    nodes: Sequence[PodNode],
+    actors: Mapping[ActorKey, Observed],
+    failures: Mapping[ActorKey, Failures],
+    now: float,
+    held: Set[str] = frozenset(),
+) -> list[Action]:
+    """What to do now. Old versions on a node go once every actor of the new version there is ready.
+
+    `held` names apps of which it is not known yet what they should be: their actors stay as they are.
+    """
+    desired: dict[ActorKey, PodNode] = {}
+    living = {(node.pod, node.incarnation) for node in nodes}
+    for node in nodes:
+        for app, count in share_node(node, list(apps.values())).items():
+            for index in range(count):
+                desired[ActorKey(app, apps[app].version, node.pod, node.incarnation, index)] = node
+    unready = {
+        (key.app, key.pod, key.incarnation) for key in desired if key not in actors or actors[key].phase is not ActorPhase.READY
+    }
+    actions: list[Action] = []
+    for key in sorted(actors):
+        phase = actors[key].phase
+        if (key.pod, key.incarnation) not in living:
+            actions.append(Remove(key))
+        elif key in desired:
+            if phase is ActorPhase.FAILED and _may_try(key, failures, now):
+                actions.append(Remove(key))
+        elif key.app in held:
+            continue
+        elif phase is ActorPhase.FAILED:
+            actions.append(Remove(key))
+        elif phase is not ActorPhase.DRAINING and not _waits_for_successor(key, apps, unready):
+            actions.append(Drain(key))
+    actions += [
+        Place(key, node.node_id)
+        for key, node in sorted(desired.items(), key=lambda item: item[0])
+        if key not in actors and _may_try(key, failures, now)
+    ]
+    return actions
+
+
+def _may_try(key: ActorKey, failures: Mapping[ActorKey, Failures], now: float) -> bool:
+    return key not in failures or failures[key].may_try(now)
+
+
+def _waits_for_successor(key: ActorKey, apps: Mapping[str, AppSpec], unready: set[tuple[str, str, int]]) -> bool:
+    successor = apps.get(key.app)
+    if successor is None or successor.version == key.version or successor.resources.num_gpus > 0:
+        # A GPU is not there twice: its old owner has to go first.
+        return False
+    return (key.app, key.pod, key.incarnation) in unready
