@@ -23,6 +23,7 @@ _FORMATTER: Final = "kafka.tools.StorageTool"
 _POLL_SECONDS: Final = 0.1
 _PROBE_SECONDS: Final = 2.0
 _TAIL_LINES: Final = 12
+_STACK_FRAME: Final = "\tat "
 
 _LOG4J: Final = """\
 rootLogger.level = INFO
@@ -213,8 +214,9 @@ class LocalKafka:
             ) from error
 
     def _end_of_log(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:] if self.log.exists() else []
-        return f"the end of {self.log}:\n" + "\n".join(lines)
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        lines = [line for line in text.splitlines() if not line.startswith(_STACK_FRAME)]
+        return f"the end of {self.log}:\n" + "\n".join(lines[-_TAIL_LINES:])
 
 
 def _cluster_id() -> str:
