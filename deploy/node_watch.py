@@ -16,6 +16,7 @@ from scheduler.view import NodeView, View
 
 _log = logging.getLogger(__name__)
 _POLL_MS: Final = 200
+_STAYING: Final = (NodeState.STARTING, NodeState.READY)
 _REPORT_MEMORY_SECONDS: Final = 5.0
 
 
@@ -51,13 +52,13 @@ class NodeWatch:
     def nodes(self) -> list[NodeView]:
         return self._view.nodes()
 
-    def ready(self, *, cluster: str | None = None) -> list[NodeReport]:
-        """Nodes that are ready and were heard lately."""
+    def joined(self) -> list[NodeReport]:
+        """Nodes that their cluster's gateway sees and reported lately, with actors or without, and that are not leaving."""
         now = time.monotonic()
         return [
             node.report
             for node in self._view.nodes()
-            if node.report.state is NodeState.READY and not node.suspect(now) and cluster in (None, node.report.cluster)
+            if node.report.state in _STAYING and node.report.actors is not None and not node.suspect(now)
         ]
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
@@ -89,7 +90,7 @@ def serving_nodes(watch: NodeWatch, app: str, version: str | None) -> list[str]:
     """Ready nodes with actors of the app (in that version), as `cluster/node`."""
     return [
         report.key
-        for report in watch.ready()
+        for report in watch.joined()
         if any(actor.app == app and version in (None, actor.version) for actor in report.actors or ())
     ]
 

@@ -11,7 +11,11 @@ from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
 from deploy.cli.output import OutputFormat, Records, note, show
 
-group = typer.Typer(help="Jobs that could not be accepted: list them, look at one, submit them again.", no_args_is_help=True, rich_markup_mode=None)
+group = typer.Typer(
+    help="Jobs that could not be accepted: list them, look at one, submit them again.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 Letter = Annotated[str, typer.Argument(metavar="LETTER", help="As `dlq list` names it: PARTITION-OFFSET.")]
 
 

@@ -29,7 +29,7 @@ from deploy.local.state import PlatformState, StateFolder, new_token
 from deploy.local.supervision import Action, Role, Step
 from deploy.local.supervisor import ChildSpec, Supervisor
 from deploy.local.teardown import clean_up
-from deploy.node_watch import NodeWatch
+from deploy.node_watch import NodeWatch, serving_nodes
 from deploy.process_environment import CHANNEL_TOKEN_VARIABLE
 from rayline.bus import KafkaSettings, Publisher, ensure_topics
 from rayline.errors import LaunchError
@@ -57,7 +57,7 @@ class PlatformPlan:
 
 @dataclass(frozen=True, slots=True)
 class PodInfo:
-    """A running pod. `ready`: its node reported so and was heard lately."""
+    """A running pod. `ready`: its cluster's gateway sees it and can place actors there."""
 
     name: str
     cluster: str
@@ -178,7 +178,7 @@ class LocalPlatform:
 
     def pods(self) -> list[PodInfo]:
         """The pods that run at this moment, by name."""
-        ready = {report.node for report in self._watch.ready()} if self._watch is not None else set()
+        ready = {report.node for report in self._watch.joined()} if self._watch is not None else set()
         return sorted(
             (
                 PodInfo(name=record.name, cluster=record.cluster or "", pid=record.pid, ready=record.name in ready)
@@ -224,12 +224,7 @@ class LocalPlatform:
         """Until actors of the app are ready on so many nodes."""
 
         def served() -> bool:
-            serving = [
-                report
-                for report in self.nodes.ready()
-                if any(actor.app == app and version in (None, actor.version) for actor in report.actors or ())
-            ]
-            return len(serving) >= nodes
+            return len(serving_nodes(self.nodes, app, version)) >= nodes
 
         await self._wait_nodes(served, f"{app} to be ready on {nodes} node(s)", timeout_seconds)
 

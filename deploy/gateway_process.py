@@ -1,0 +1,52 @@
+"""The process of one cluster's gateway: apps come from `rayline.apps`, its reports go to `rayline.reports`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from deploy.app_registry import AppRegistry
+from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, RAY_TOKEN_PATH_VARIABLE, required
+from rayline.app_spec import AppSpec
+from rayline.bus import KafkaSettings, Publisher
+from rayline.reports import NodeReport, encode_reports
+from rayline.topics import REPORTS
+from workers.gateway import run_gateway
+
+
+async def run(*, cluster: str, address: str) -> None:
+    """Run the gateway until SIGTERM or SIGINT; its actors stay, and a later gateway finds them again."""
+    settings = KafkaSettings.from_env(os.environ)
+    async with (
+        AppRegistry(settings) as registry,
+        Publisher(settings=settings, client_id=f"rayline-gateway-{cluster}") as publisher,
+    ):
+
+        async def publish(reports: list[NodeReport]) -> None:
+            if reports:
+                await publisher.publish(REPORTS, key=cluster.encode(), value=encode_reports(reports))
+
+        gateway = asyncio.create_task(
+            run_gateway(
+                cluster=cluster,
+                address=address,
+                token_path=Path(required(RAY_TOKEN_PATH_VARIABLE)),
+                token=required(CHANNEL_TOKEN_VARIABLE),
+                apps=_all_apps(registry),
+                sink=publish,
+            )
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, gateway.cancel)
+        await asyncio.wait({gateway})
+        if not gateway.cancelled():
+            gateway.result()
+
+
+async def _all_apps(registry: AppRegistry) -> AsyncIterator[Sequence[AppSpec]]:
+    async for apps in registry.changes():
+        yield list(apps.values())
