@@ -32,6 +32,8 @@ from workers.channel import Channel
 _log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 0.1
+# An actor that its gateway does not see for so long is given up; shorter gaps are a gateway's restart.
+UNSEEN_SECONDS: Final = 2.0
 MAX_TRACED_JOBS: Final = 500
 _CAUSES: Final = {
     Verdict.DRAINING: Cause.EVICTED,
@@ -95,6 +97,8 @@ class _Flight:
     unfinished: dict[int, Job]
     errors: list[Job]
     task: asyncio.Task[None] | None = None
+    unseen_since: float | None = None
+    abandoned: Verdict | None = None
 
 
 class Dispatcher:
@@ -168,8 +172,7 @@ class Dispatcher:
         now = self._clock()
         self._router.refresh(self._view, self._spec.version, now)
         for flight in list(self._flights):
-            if self._abandoned(flight.target, now) and flight.task is not None:
-                flight.task.cancel()
+            self._look_after(flight, now)
         current = self._router.instances() | {flight.target.endpoint.instance for flight in self._flights}
         for instance in [instance for instance in self._channels if instance not in current]:
             self._close_channel(instance)
@@ -278,8 +281,7 @@ class Dispatcher:
         except asyncio.CancelledError:
             if flight not in self._flights:
                 raise
-            # The view says that the node is gone or silent: what it holds runs elsewhere.
-            verdict, reason = Verdict.UNREACHED, "its node left or fell silent"
+            verdict, reason = flight.abandoned or Verdict.UNREACHED, "its node left or fell silent"
         except WorkerError as error:
             verdict, reason = Verdict.LOST, str(error)
         self._land(flight, verdict, reason)
@@ -370,12 +372,22 @@ class Dispatcher:
             return True
         return known.report.incarnation != node[1] or known.report.state is not NodeState.READY
 
-    def _abandoned(self, target: Target, now: float) -> bool:
-        """Nothing more will come from there, or nothing has been heard of it while others are well."""
-        known = self._view.get(target.node)
-        if known is None or known.report.incarnation != target.incarnation or known.report.state is NodeState.GONE:
-            return True
-        return known.suspect(now) and any(not node.suspect(now) for node in self._view.nodes())
+    def _look_after(self, flight: _Flight, now: float) -> None:
+        """Fetch a batch back from an actor of which nothing more will come, or which is unseen while others are well."""
+        target, known = flight.target, self._view.get(flight.target.node)
+        if flight.task is None or flight.abandoned is not None:
+            return
+        gone = known is None or known.report.incarnation != target.incarnation or known.report.state is NodeState.GONE
+        silent = known is not None and known.suspect(now) and any(not node.suspect(now) for node in self._view.nodes())
+        seen = known is not None and any(actor.instance == target.endpoint.instance for actor in known.report.actors or ())
+        if seen or gone:
+            flight.unseen_since = None
+        elif flight.unseen_since is None:
+            flight.unseen_since = now
+        unseen = flight.unseen_since is not None and now - flight.unseen_since > UNSEEN_SECONDS
+        if gone or silent or unseen:
+            flight.abandoned = Verdict.LOST if unseen else Verdict.UNREACHED
+            flight.task.cancel()
 
     def _channel(self, endpoint: ActorEndpoint) -> Channel:
         channel = self._channels.get(endpoint.instance)
