@@ -52,8 +52,9 @@ def load_app(spec: AppSpec) -> LoadedApp:
             f"app {spec.name} {spec.version}: {spec.entrypoint} is a {type(target).__name__}, not a function or class"
         )
     version = getattr(target, "model_version", None)
-    return LoadedApp(function=target, is_async=_is_async(target), model_version=None if version is None else str(version)[:200])
+    return LoadedApp(function=target, is_async=is_async(target), model_version=None if version is None else str(version)[:200])
 
 
-def _is_async(target: Any) -> bool:
+def is_async(target: Any) -> bool:
+    """Whether calling it gives a coroutine."""
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(type(target), "__call__", None))  # noqa: B004

@@ -44,7 +44,8 @@ class GatewayProcess:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self._lines.put(line)
+            if line.startswith("["):  # Ray writes its own messages to a driver's stdout
+                self._lines.put(line)
 
     def set_apps(self, apps: Sequence[AppSpec]) -> None:
         assert self.process.stdin is not None

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from cluster_under_test import ClusterUnderTest
 from rayline.app_spec import AppSpec
+from tests.integration.workers.cluster_under_test import ClusterUnderTest
 from workers.sessions import session_members
 
 
