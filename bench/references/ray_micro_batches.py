@@ -7,8 +7,8 @@ the job's key and no headers. Layout: one local Ray with one actor for each core
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -35,7 +35,7 @@ class Workload(StrEnum):
 
 
 # Micro-batches under way at each actor, tuned on 2 cores: enough that an actor never waits, no more.
-IN_FLIGHT = {Workload.ECHO: 4, Workload.CPU: 2, Workload.IO: 8}
+IN_FLIGHT = {Workload.ECHO: 8, Workload.CPU: 3, Workload.IO: 12}
 
 
 class FeatureActor:
@@ -117,6 +117,7 @@ async def run(task: Task, workload: Workload, cpu_loops: int) -> RunReport:
 async def _pump(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, task: Task, actors: list[Any], in_flight: int) -> int:
     """Read until all jobs are under way, then wait for them; returns how many there were."""
     progress = Progress()
+    results = ResultWriter(producer, task.results)
     idle_slots: asyncio.Queue[Any] = asyncio.Queue()
     for _ in range(in_flight):
         for actor in actors:
@@ -126,15 +127,13 @@ async def _pump(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, task: Ta
     processed, committed_at = 0, loop.time()
     while processed < task.jobs:
         fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_FETCH_RECORDS)
-        for partition, records in fetched.items():
-            for start in range(0, len(records), MICRO_BATCH):
-                batch = records[start : start + MICRO_BATCH]
-                actor = await idle_slots.get()
-                work = _run_batch(producer, task.results, partition.partition, batch, actor, idle_slots.put_nowait)
-                running.add(sending := loop.create_task(work))
-                sending.add_done_callback(running.discard)
-                progress.add(partition, batch[-1].offset + 1, sending)
-                processed += len(batch)
+        for partition, batch in micro_batches(fetched):
+            actor = await idle_slots.get()
+            work = loop.create_task(_run_batch(results, partition.partition, batch, actor, idle_slots.put_nowait))
+            running.add(work)
+            work.add_done_callback(running.discard)
+            progress.add(partition, batch[-1].offset + 1, work)
+            processed += len(batch)
         if loop.time() - committed_at > _COMMIT_SECONDS:
             await _commit(consumer, progress)
             committed_at = loop.time()
@@ -143,28 +142,50 @@ async def _pump(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, task: Ta
     return processed
 
 
+def micro_batches(
+    fetched: Mapping[TopicPartition, list[ConsumerRecord]],
+) -> Iterator[tuple[TopicPartition, list[ConsumerRecord]]]:
+    """Cut what was fetched into micro-batches, one of each partition in turn, so that results go to all partitions at once."""
+    longest = max(map(len, fetched.values()), default=0)
+    for start in range(0, longest, MICRO_BATCH):
+        for partition, records in fetched.items():
+            if start < len(records):
+                yield partition, records[start : start + MICRO_BATCH]
+
+
+class ResultWriter:
+    """Writes batches of results. One writer at a time for each partition: aiokafka takes one open batch a partition."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def write(self, partition: int, keyed: Iterable[tuple[bytes, bytes]]) -> list[asyncio.Future[Any]]:
+        """Hand key-value pairs to the client; returns the deliveries to wait for."""
+        waiting = []
+        async with self._turns[partition]:
+            builder = self._producer.create_batch()
+            for key, value in keyed:
+                if builder.append(timestamp=None, key=key, value=value) is None:
+                    waiting.append(await self._producer.send_batch(builder, self._topic, partition=partition))
+                    builder = self._producer.create_batch()
+                    builder.append(timestamp=None, key=key, value=value)
+            waiting.append(await self._producer.send_batch(builder, self._topic, partition=partition))
+        return waiting
+
+
 async def _run_batch(
-    producer: AIOKafkaProducer,
-    topic: str,
-    partition: int,
-    records: list[ConsumerRecord],
-    actor: Any,
-    give_back: Callable[[Any], None],
+    results: ResultWriter, partition: int, records: list[ConsumerRecord], actor: Any, give_back: Callable[[Any], None]
 ) -> None:
-    """One micro-batch through an actor and into the results topic."""
+    """One micro-batch through an actor and into the results topic; its slot is free once the client took the results."""
     try:
         features = await actor.run.remote([record.value for record in records])
+        keyed = ((record.key, feature) for record, feature in zip(records, features, strict=True))
+        deliveries = await results.write(partition, keyed)
     finally:
         give_back(actor)
-    waiting: list[Awaitable[Any]] = []
-    builder = producer.create_batch()
-    for record, feature in zip(records, features, strict=True):
-        if builder.append(timestamp=None, key=record.key, value=feature) is None:
-            waiting.append(await producer.send_batch(builder, topic, partition=partition))
-            builder = producer.create_batch()
-            builder.append(timestamp=None, key=record.key, value=feature)
-    waiting.append(await producer.send_batch(builder, topic, partition=partition))
-    await asyncio.gather(*waiting)
+    await asyncio.gather(*deliveries)
 
 
 async def _commit(consumer: AIOKafkaConsumer, progress: Progress) -> None:
