@@ -27,6 +27,7 @@ def run_folder(kind: str) -> Iterator[Path]:
     for old in PARENT.glob(f"{kind}-*"):
         _sweep(old)
     path = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=PARENT))
+    (path / "logs").mkdir()
     yield path
     shutil.rmtree(path)
 
