@@ -97,11 +97,13 @@ class Router:
                 del node.seats[instance]
             for endpoint in endpoints:
                 if endpoint.instance not in node.seats:
-                    node.seats[endpoint.instance] = _Seat(Target(key, incarnation, endpoint))
+                    known = self._seats.get(endpoint.instance)
+                    node.seats[endpoint.instance] = known or _Seat(Target(key, incarnation, endpoint))
             node.draining = node.draining and any(seat.target.incarnation == incarnation for seat in node.seats.values())
             self._idle.set_weight(key, weights[key])
             self._spare.set_weight(key, weights[key])
-        self._seats = {instance: seat for node in self._nodes.values() for instance, seat in node.seats.items()}
+        left = {instance: seat for instance, seat in self._seats.items() if seat.in_flight}
+        self._seats = left | {instance: seat for node in self._nodes.values() for instance, seat in node.seats.items()}
         self.wake(now)
 
     def wake(self, now: float) -> None:
@@ -133,6 +135,10 @@ class Router:
         if seat is None:
             return
         seat.in_flight -= 1
+        node = self._nodes.get(target.node)
+        if not seat.in_flight and (node is None or target.endpoint.instance not in node.seats):
+            del self._seats[target.endpoint.instance]
+            return
         if seconds is not None:
             seat.losses = 0
             old = seat.service_seconds
@@ -162,16 +168,9 @@ class Router:
         """The slowest actor's mean service time, or None before the first batch ended."""
         return max((s.service_seconds for s in self._seats.values() if s.service_seconds is not None), default=None)
 
-    def next_wake(self, now: float) -> float | None:
-        """When the next pause ends (monotonic seconds), or None."""
-        return min((s.paused_until for s in self._seats.values() if s.paused_until > now), default=None)
-
     def instances(self) -> set[str]:
-        return set(self._seats)
-
-    def capacity(self) -> int:
-        """How many batches run at once when every actor is in use."""
-        return sum(seat.concurrency for seat in self._seats.values())
+        """Actors that batches may go to."""
+        return {instance for node in self._nodes.values() for instance in node.seats}
 
     def _pause(self, target: Target, until: float, now: float) -> None:
         seat = self._seats.get(target.endpoint.instance)
