@@ -52,11 +52,12 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A record that is the producer's fault: an `invalid` result and a dead letter."""
+    """A record that is the producer's fault: an `invalid` result and a dead letter. `tombstone`: it had no value at all."""
 
     job: Job
     reason: Reason
     message: str
+    tombstone: bool = False
 
 
 class Admission:
@@ -97,7 +98,7 @@ class Admission:
             if rejection is not None:
                 return rejection
         if value is None or not value:
-            return Rejection(job, Reason.EMPTY, "the record has no value; a job's value is its payload")
+            return Rejection(job, Reason.EMPTY, "the record has no value; a job's value is its payload", tombstone=value is None)
         if len(value) > self._max_bytes:
             return Rejection(
                 job,
@@ -107,43 +108,51 @@ class Admission:
         return job
 
     def _read_headers(self, job: Job) -> Rejection | None:
-        """Fill in what headers say; the last header of a name counts."""
+        """Fill in what headers say; the last header of a name counts, and our own names before those of CloudEvents."""
         if len(job.headers) > MAX_HEADERS:
             return Rejection(job, Reason.BAD_HEADER, f"{len(job.headers)} headers; the limit is {MAX_HEADERS}")
-        size = 0
-        explicit_id = False
-        for name, raw in job.headers:
-            size += len(name) + (len(raw) if raw is not None else 0)
-            if name == JOB_ID or (name == CE_ID and not explicit_id):
-                given = _text(raw)
-                if given is None or len(raw) > MAX_JOB_ID_BYTES:
+        size = sum(len(name) + (len(raw) if raw is not None else 0) for name, raw in job.headers)
+        if size > MAX_HEADER_BYTES:
+            return Rejection(job, Reason.BAD_HEADER, f"{size} bytes of headers; the limit is {MAX_HEADER_BYTES}")
+        found = dict(job.headers)
+        for name in (JOB_ID, CE_ID):
+            if name in found:
+                given = _text(found[name])
+                if given is None:
                     return Rejection(job, Reason.BAD_HEADER, f"{name} must be 1 to {MAX_JOB_ID_BYTES} bytes of UTF-8")
                 job.given_id = given
-                explicit_id = explicit_id or name == JOB_ID
-            elif name == DEADLINE_MS:
-                if not raw or len(raw) > MAX_DEADLINE_DIGITS or not raw.isdigit():
-                    return Rejection(
-                        job, Reason.BAD_HEADER, f"{DEADLINE_MS} must be epoch milliseconds in ASCII digits, not {_shown(raw)}"
-                    )
-                job.expires = self._clock.monotonic_at(int(raw))
-            elif name in (CONTENT_TYPE, _CE_CONTENT_TYPE):
-                kind = _CONTENT_TYPES.get(raw.split(b";", 1)[0].strip().lower() if raw else b"")
+                break
+        for name in (CONTENT_TYPE, _CE_CONTENT_TYPE):
+            if name in found:
+                kind = _content_type(found[name])
                 if kind is None:
                     return Rejection(
                         job,
                         Reason.UNSUPPORTED_CONTENT_TYPE,
-                        f"{name} {_shown(raw)} is not supported; use {ContentType.MSGPACK.value} or {ContentType.JSON.value}",
+                        f"{name} {_shown(found[name])} is not supported; "
+                        f"use {ContentType.MSGPACK.value} or {ContentType.JSON.value}",
                     )
                 job.content_type = kind
-        if size > MAX_HEADER_BYTES:
-            return Rejection(job, Reason.BAD_HEADER, f"{size} bytes of headers; the limit is {MAX_HEADER_BYTES}")
+                break
+        if DEADLINE_MS in found:
+            raw = found[DEADLINE_MS]
+            if not raw or len(raw) > MAX_DEADLINE_DIGITS or not raw.isdigit():
+                return Rejection(
+                    job, Reason.BAD_HEADER, f"{DEADLINE_MS} must be epoch milliseconds in ASCII digits, not {_shown(raw)}"
+                )
+            job.expires = self._clock.monotonic_at(int(raw))
         return None
 
 
+def _content_type(raw: bytes | None) -> ContentType | None:
+    """What a content type names, whatever its parameters; None for one that is not ours."""
+    return _CONTENT_TYPES.get(raw.split(b";", 1)[0].strip().lower()) if raw else None
+
+
 def _text(raw: bytes | None) -> str | None:
-    """UTF-8 text, or None when it is empty or not UTF-8."""
+    """UTF-8 text, or None when it is empty, too long, or not UTF-8."""
     try:
-        return raw.decode() if raw else None
+        return raw.decode() if raw and len(raw) <= MAX_JOB_ID_BYTES else None
     except UnicodeDecodeError:
         return None
 
