@@ -36,7 +36,8 @@ class Ledger:
     def __init__(self, *, owner: str, committed: int, metadata: str = "", max_chars: int = ledger_codec.MAX_CHARS) -> None:
         """Raises FormatError when the metadata is not a ledger."""
         self._owner = owner
-        self._max_chars = max_chars
+        # A successor writes the same map under its own name, which may be longer.
+        self._max_chars = max_chars - ledger_codec.chars_for(ledger_codec.MAX_OWNER_BYTES - len(owner.encode()))
         self._outstanding: deque[int] = deque()
         self._frontier = committed
         self._published: set[int] = set()
@@ -72,13 +73,13 @@ class Ledger:
         """What a transaction may publish of these ended offsets (read, not yet published), lowest first."""
         candidates = sorted(set(offsets) - self._published)
         whole = self._plan(candidates)
-        if len(whole.metadata) <= self._max_chars:
+        if self._fits(whole):
             return whole
         # The map must never be cut: publish as many of the lowest as it can represent.
         fits, too_many = 0, len(candidates)
         while too_many - fits > 1:
             middle = (fits + too_many) // 2
-            if len(self._plan(candidates[:middle]).metadata) <= self._max_chars:
+            if self._fits(self._plan(candidates[:middle])):
                 fits = middle
             else:
                 too_many = middle
@@ -113,6 +114,10 @@ class Ledger:
         beyond.sort()
         metadata = ledger_codec.encode(self._owner, np.array(beyond, dtype=np.int64))
         return Plan(frontier, metadata, accepted)
+
+    def _fits(self, plan: Plan) -> bool:
+        span = max(plan.accepted, default=plan.frontier) - plan.frontier
+        return len(plan.metadata) <= self._max_chars and span < ledger_codec.MAX_SPAN_BITS
 
     def _advance(self, frontier: int) -> None:
         self._frontier = frontier

@@ -23,7 +23,7 @@ from rayline.errors import FormatError
 MAX_CHARS: Final = 4096
 MAX_OWNER_BYTES: Final = 255
 _VERSION: Final = 1
-_MAX_SPAN_BITS: Final = 1 << 24
+MAX_SPAN_BITS: Final = 1 << 24
 # Run lengths cost a Python loop: only where the bitmap is not small anyway.
 _BITMAP_IS_SMALL_BYTES: Final = 512
 
@@ -41,6 +41,11 @@ class LedgerText:
 
     owner: str
     published: npt.NDArray[np.int64]
+
+
+def chars_for(size_bytes: int) -> int:
+    """Characters that so many more bytes take at most."""
+    return 4 * -(-size_bytes // 3)
 
 
 def encode(owner: str, published: npt.NDArray[np.int64]) -> str:
@@ -78,8 +83,8 @@ def decode(text: str) -> LedgerText:
         body = data[11 + length :]
         if zlib.crc32(data[: 7 + length] + body) != checksum:
             raise FormatError("the ledger's checksum does not match its content")
-        if span > _MAX_SPAN_BITS:
-            raise FormatError(f"a ledger of {span} offsets; the limit is {_MAX_SPAN_BITS}")
+        if span > MAX_SPAN_BITS:
+            raise FormatError(f"a ledger of {span} offsets; the limit is {MAX_SPAN_BITS}")
         bits = _decode_bitmap(body, span) if _Code(code) is _Code.BITMAP else _decode_runs(body, span)
         return LedgerText(name.decode(), np.flatnonzero(bits).astype(np.int64))
     except (ValueError, struct.error, binascii.Error, IndexError) as error:
