@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -81,10 +82,10 @@ class Batcher:
         """When `due` has something (monotonic seconds), or None with nothing open."""
         return min((batch.close_at for batch in self._open.values()), default=None)
 
-    def discard(self, partitions: set[tuple[str, int]]) -> None:
-        """Forget the jobs of partitions (topic, number) that are another lane's now."""
+    def retain(self, partitions: Collection[tuple[str, int]]) -> None:
+        """Forget the jobs of all other partitions than these (topic, number): they are another lane's now."""
         for kind, batch in list(self._open.items()):
-            kept = [job for job in batch.jobs if (job.topic, job.partition) not in partitions]
+            kept = [job for job in batch.jobs if (job.topic, job.partition) in partitions]
             if not kept:
                 del self._open[kind]
             elif len(kept) < len(batch.jobs):

@@ -20,6 +20,7 @@ from ingest.takeover import Halted, Takeover, read_back
 from ingest.tracing import start_job_span
 from rayline.app_spec import AppSpec
 from rayline.bus.consumer import GroupConsumer
+from rayline.bus.protocol import GroupMember
 from rayline.bus.settings import KafkaSettings
 from rayline.clock import BrokerClock
 from rayline.errors import MemberFenced, OffsetLost, TransactionIndefinite
@@ -41,6 +42,15 @@ MAX_POLL_RECORDS: Final = 4_000
 MAX_JOBS_HELD: Final = 60_000
 RESUME_SHARE: Final = 0.7
 STOP_SECONDS: Final = 1.5
+REFRESH_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Assignment:
+    """Partitions, and the membership under which they are ours."""
+
+    partitions: frozenset[TopicPartition]
+    member: GroupMember
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,7 @@ class Lane:
         self._settings = settings
         self._spec = spec
         self._instance = instance
+        self._result_partitions = result_partitions
         self._transactional_id = f"rayline.{spec.name}.{instance}"
         self._tracing = tracing
         self._clock = BrokerClock()
@@ -114,12 +125,14 @@ class Lane:
             clock=self._clock,
             result_partitions=result_partitions,
             on_phase=on_phase,
+            on_published=self._regulate,
         )
-        self._assigned: frozenset[TopicPartition] | None = None
+        self._assigned: _Assignment | None = None
         self._assignment_changed = asyncio.Event()
         self._linger: asyncio.TimerHandle | None = None
         self._linger_at = float("inf")
         self._held_back = False
+        self._refresh_at = 0.0
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None] | None = None) -> None:
         """Work until `stop` is set. `on_ready` is called after the first takeover."""
@@ -139,13 +152,18 @@ class Lane:
                 for worker in workers:
                     worker.cancel()
         finally:
+            if self._linger is not None:
+                self._linger.cancel()
             await self._consumer.stop(leave=stop.is_set())
             await self._publisher.close()
 
     def heard(self, reports: Iterable[NodeReport]) -> None:
         """Node reports arrived."""
-        self._view.apply(reports, time.monotonic())
-        self._dispatcher.refresh()
+        now = time.monotonic()
+        # Silence is news too, which no report brings; a plain beat is none.
+        if self._view.apply(reports, now) or now >= self._refresh_at:
+            self._refresh_at = now + REFRESH_SECONDS
+            self._dispatcher.refresh()
 
     def update(self, spec: AppSpec) -> None:
         """Another version of the app is in force, from the next record on."""
@@ -177,7 +195,7 @@ class Lane:
                 self._partitions[tp].owned = False
 
     async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
-        self._assigned = partitions
+        self._assigned = _Assignment(partitions, self._consumer.member())
         self._assignment_changed.set()
 
     # What the dispatcher calls.
@@ -223,48 +241,65 @@ class Lane:
         self._publisher.notify()
 
     async def _take_over(self, on_ready: Callable[[], None] | None) -> None:
-        """Bring each new assignment into work."""
+        """Bring each new assignment into work; one that comes meanwhile calls off what is done for the one before."""
         while True:
             await self._assignment_changed.wait()
             self._assignment_changed.clear()
-            assigned = self._assigned or frozenset()
-            began = time.monotonic()
+            assignment = self._assigned
+            if assignment is None:
+                continue
+            attempt = asyncio.create_task(self._take_over_once(assignment), name="takeover of one assignment")
+            superseded = asyncio.create_task(self._assignment_changed.wait(), name="next assignment")
             try:
-                takeover = await read_back(
-                    settings=self._settings,
-                    app=self._spec.name,
-                    consumer=self._consumer,
-                    transactional_id=self._transactional_id,
-                    assigned=assigned,
-                    partitions=self._partitions,
-                )
-                if self._partitions:
-                    await self._publisher.claim(self._partitions, self._claim_event(takeover))
-            except MemberFenced as error:
-                # The group moved on meanwhile: the next assignment is on its way.
-                _log.info("takeover superseded: %s", error)
-                continue
-            except TransactionIndefinite as error:
-                _log.warning("takeover begins again: %s", error)
-                self._assignment_changed.set()
-                continue
-            self._settle(takeover, assigned)
-            _log.info(
-                "took over %d partition(s) in %.2f s (%d kept, fenced: %s)",
-                len(self._partitions),
-                time.monotonic() - began,
-                len(takeover.kept),
-                ", ".join(takeover.fenced) or "nobody",
-            )
-            if on_ready is not None:
+                await asyncio.wait({attempt, superseded}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                superseded.cancel()
+                attempt.cancel()
+                await asyncio.wait({attempt, superseded})
+            if attempt.cancelled():
+                _log.info("takeover superseded by a newer assignment")
+            elif attempt.result() and on_ready is not None:
                 on_ready()
                 on_ready = None
 
-    def _settle(self, takeover: Takeover, assigned: frozenset[TopicPartition]) -> None:
+    async def _take_over_once(self, assignment: _Assignment) -> bool:
+        """Fence, read back, claim and settle; False when the group has moved on meanwhile, or it must be done again."""
+        began = time.monotonic()
+        try:
+            takeover = await read_back(
+                settings=self._settings,
+                app=self._spec.name,
+                consumer=self._consumer,
+                transactional_id=self._transactional_id,
+                assigned=assignment.partitions,
+                partitions=self._partitions,
+                result_partitions=self._result_partitions,
+            )
+            if self._partitions:
+                await self._publisher.claim(self._partitions, self._claim_event(takeover), member=assignment.member)
+        except MemberFenced as error:
+            # The next assignment is on its way.
+            _log.info("takeover superseded: %s", error)
+            return False
+        except TransactionIndefinite as error:
+            _log.warning("takeover begins again: %s", error)
+            self._assignment_changed.set()
+            return False
+        self._settle(takeover)
+        _log.info(
+            "took over %d partition(s) in %.2f s (%d kept, fenced: %s)",
+            len(self._partitions),
+            time.monotonic() - began,
+            len(takeover.kept),
+            ", ".join(takeover.fenced) or "nobody",
+        )
+        return True
+
+    def _settle(self, takeover: Takeover) -> None:
         """The claim is committed: position each partition and let its records come."""
-        foreign = {(tp.topic, tp.partition) for tp in self._seen_partitions() if tp not in takeover.kept}
-        self._batcher.discard(foreign)
-        self._dispatcher.discard(foreign)
+        kept = {(tp.topic, tp.partition) for tp in takeover.kept}
+        self._batcher.retain(kept)
+        self._dispatcher.retain(kept)
         self._halted = takeover.halted
         for halted in takeover.halted:
             _log.error("partition %s/%d is halted: %s", halted.partition.topic, halted.partition.partition, halted.reason)
@@ -272,13 +307,9 @@ class Lane:
             state.owned = True
             state.paused = False
             self._consumer.seek(tp, state.ledger.position)
-        self._consumer.resume(tp for tp in assigned if tp in self._partitions)
+        self._consumer.resume(self._partitions)
         self._held_back = False
         self._publisher.resume()
-
-    def _seen_partitions(self) -> frozenset[TopicPartition]:
-        topic = requests_topic(self._spec.name)
-        return frozenset(TopicPartition(topic, number) for number in range(self._spec.partitions)) | frozenset(self._partitions)
 
     def _claim_event(self, takeover: Takeover) -> dict[str, object]:
         return {
@@ -338,6 +369,7 @@ class Lane:
                 0,
                 now,
                 dead_letter=rejection.reason.value,
+                tombstone=rejection.tombstone,
             )
         )
         self._publisher.notify()
@@ -373,7 +405,7 @@ class Lane:
         self._held_back = held_bytes >= limit * share or held_jobs >= MAX_JOBS_HELD * share
         pause, resume = [], []
         for tp, state in self._partitions.items():
-            if not state.owned:
+            if not state.owned or state.halted:
                 continue
             hold = self._held_back or state.full
             if hold and not state.paused:
@@ -388,8 +420,11 @@ class Lane:
 
     def _halt(self, error: OffsetLost) -> None:
         tp = TopicPartition(*error.partition)
-        halted = Halted(tp, str(error))
-        self._halted = (*self._halted, halted)
+        state = self._partitions.get(tp)
+        if state is None or state.halted:
+            return
+        state.halted = True
+        self._halted = (*self._halted, Halted(tp, str(error)))
         _log.error("partition %s/%d is halted: %s", tp.topic, tp.partition, error)
 
     def _bytes_held(self) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import Final
 
 from ingest.ledger import Ledger, Plan
-from ingest.records import Ended
+from ingest.records import Ended, job_bytes
 from rayline.jobs import Job
+from rayline.results import Outcome
 
 # A bitmap of Kafka's commit metadata holds 24,000 offsets: reading further ahead of the frontier gains nothing.
 MAX_OUTSTANDING: Final = 16_000
@@ -25,6 +27,7 @@ class PartitionState:
     """Owns one partition from its takeover to its loss. Does not own Kafka, batches, or other partitions.
 
     `owned` is False from the revocation until the next takeover: nothing is published then, while what is in flight goes on.
+    `halted` says that Kafka lost what was to be read next: what was read before is still published.
     Invariant: each job that was read is either under way or in `ended`, until its result is published.
     """
 
@@ -32,6 +35,7 @@ class PartitionState:
         self.ledger = ledger
         self.owned = True
         self.paused = False
+        self.halted = False
         self.held_bytes = 0
         self._under_way: dict[int, Job] = {}
         self._ended: list[Ended] = []
@@ -53,7 +57,7 @@ class PartitionState:
     def take(self, job: Job) -> None:
         """A job was read and admitted or rejected; it is under way until `end`."""
         self._under_way[job.offset] = job
-        self.held_bytes += len(job.payload)
+        self.held_bytes += job_bytes(job)
 
     def end(self, ended: Ended) -> bool:
         """A job ended; False when it had ended before, or belongs to a takeover that is over."""
@@ -65,16 +69,20 @@ class PartitionState:
         self._ended.append(ended)
         return True
 
-    def share(self, most: int) -> Share | None:
-        """What can be published now, at most so many; None when nothing waits or the ledger has no room for any of it."""
+    def share(self, most: int, most_bytes: int) -> Share | None:
+        """What can be published now, at most so many jobs, and bytes unless it is one; None when nothing can."""
         candidates = self._ended[:most]
+        if self.held_bytes > most_bytes:
+            candidates = _within(candidates, most_bytes)
         if not candidates:
             return None
         plan = self.ledger.plan([ended.job.offset for ended in candidates])
+        if len(plan.accepted) < len(candidates) < len(self._ended):
+            # The ledger is full: only the lowest offsets move the frontier, whenever their jobs ended.
+            candidates = heapq.nsmallest(len(candidates), self._ended, key=lambda ended: ended.job.offset)
+            plan = self.ledger.plan([ended.job.offset for ended in candidates])
         if not plan.accepted:
             return None
-        if len(plan.accepted) == len(candidates):
-            return Share(plan, tuple(candidates))
         return Share(plan, tuple(ended for ended in candidates if ended.job.offset in plan.accepted))
 
     def published(self, share: Share) -> None:
@@ -90,9 +98,11 @@ class PartitionState:
         self.ledger.reconcile(committed, metadata)
         self._drop_published(frozenset(e.job.offset for e in self._ended if self.ledger.is_published(e.job.offset)))
 
-    def largest(self) -> Ended | None:
-        """The ended job with the largest feature."""
-        return max((ended for ended in self._ended if ended.value is not None), key=lambda ended: ended.held_bytes, default=None)
+    def replace_value(self, ended: Ended, *, error_type: str, error_message: str) -> None:
+        """The feature of an ended job cannot be published: the job ends with this error instead."""
+        self.held_bytes -= len(ended.value or b"")
+        ended.outcome, ended.value = Outcome.ERROR, None
+        ended.error_type, ended.error_message = error_type, error_message
 
     def _drop_published(self, offsets: frozenset[int]) -> None:
         kept: list[Ended] = []
@@ -102,3 +112,12 @@ class PartitionState:
             else:
                 kept.append(ended)
         self._ended = kept
+
+
+def _within(candidates: list[Ended], most_bytes: int) -> list[Ended]:
+    size = 0
+    for count, ended in enumerate(candidates):
+        size += ended.held_bytes
+        if size > most_bytes and count:
+            return candidates[:count]
+    return candidates

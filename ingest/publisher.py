@@ -12,23 +12,24 @@ from typing import Any, Final
 
 from aiokafka.structs import TopicPartition
 
+from ingest.batches import BatchBuilding
 from ingest.partition import PartitionState, Share
-from ingest.records import dead_letter_headers, journey_headers, result_headers
+from ingest.records import Ended
 from ingest.tracing import end_job_span
 from rayline.bus.consumer import GroupConsumer
+from rayline.bus.protocol import GroupMember
 from rayline.bus.settings import KafkaSettings
 from rayline.bus.transactions import BatchBuilder, Phase, TransactionalProducer
 from rayline.clock import BrokerClock
 from rayline.errors import MemberFenced, RecordTooLarge, TransactionIndefinite
-from rayline.jobs import Header
 from rayline.results import Outcome
 from rayline.topics import EVENTS, dlq_topic, results_topic
-from scheduler.dispatcher import Journey
 
 _log = logging.getLogger(__name__)
 
 TRANSACTION_INTERVAL_SECONDS: Final = 0.025
 MAX_RESULTS_A_TRANSACTION: Final = 4_000
+MAX_BYTES_A_TRANSACTION: Final = 32 * 1024 * 1024
 
 PhaseHook = Callable[[Phase], None]
 
@@ -64,16 +65,18 @@ class ResultPublisher:
         clock: BrokerClock,
         result_partitions: int,
         on_phase: PhaseHook | None = None,
+        on_published: Callable[[], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._results_topic = results_topic(app)
-        self._dlq_topic = dlq_topic(app)
         self._transactional_id = transactional_id
         self._consumer = consumer
         self._partitions = partitions
         self._clock = clock
-        self._result_partitions = result_partitions
+        self._building = BatchBuilding(
+            results_topic=results_topic(app), result_partitions=result_partitions, dlq_topic=dlq_topic(app), clock=clock
+        )
         self._on_phase = on_phase
+        self._on_published = on_published
         self._producer = self._new_producer()
         self._turn = asyncio.Lock()
         self._work = asyncio.Event()
@@ -108,10 +111,11 @@ class ResultPublisher:
         """Until everything that ended is published."""
         await self._idle.wait()
 
-    async def claim(self, partitions: Iterable[TopicPartition], event: Mapping[str, Any]) -> None:
+    async def claim(self, partitions: Iterable[TopicPartition], event: Mapping[str, Any], *, member: GroupMember) -> None:
         """Commit the ledgers of these partitions in our own name, with an event that tells of it, before any dispatch.
 
-        The event's append time also tells the broker's time before the first deadline is compared.
+        `member` is the membership under which they were assigned: once the group has moved on they may be another's, and only
+        the broker can tell. The event's append time also tells the broker's time before the first deadline is compared.
 
         Raises:
             MemberFenced, ProducerFenced, TransactionIndefinite: as `TransactionalProducer.commit`.
@@ -125,7 +129,7 @@ class ResultPublisher:
             for tp in partitions:
                 plan = self._partitions[tp].ledger.plan(())
                 offsets[tp] = (plan.frontier, plan.metadata)
-            await self._commit([(EVENTS, 0, batch)], offsets)
+            await self._commit([(EVENTS, 0, batch)], offsets, member)
 
     async def run(self) -> None:
         """Publish until cancelled.
@@ -147,8 +151,9 @@ class ResultPublisher:
         shares: dict[TopicPartition, Share] = {}
         waiting = sum(state.waiting > 0 for state in self._partitions.values())
         most = max(1, MAX_RESULTS_A_TRANSACTION // max(1, waiting))
+        most_bytes = MAX_BYTES_A_TRANSACTION // max(1, waiting)
         for tp, state in self._partitions.items():
-            share = state.share(most) if state.owned else None
+            share = state.share(most, most_bytes) if state.owned else None
             if share is not None:
                 shares[tp] = share
         if not shares:
@@ -156,9 +161,10 @@ class ResultPublisher:
                 self._idle.set()
             return
         self._last_begin = time.monotonic()
+        outgoing = self._building.build(shares.items(), new_batch=self._producer.new_batch, now=self._last_begin)
         try:
             offsets = {tp: (share.plan.frontier, share.plan.metadata) for tp, share in shares.items()}
-            await self._commit(self._build(shares), offsets)
+            await self._commit([(*out.where, out.batch) for out in outgoing], offsets, self._consumer.member())
         except MemberFenced as error:
             _log.warning("%s", error)
             self._suspended = True
@@ -166,80 +172,45 @@ class ResultPublisher:
             return
         except (TransactionIndefinite, RecordTooLarge) as error:
             _log.warning("%s", error)
-            if isinstance(error, RecordTooLarge):
-                self._shrink_largest(shares.values())
+            if isinstance(error, RecordTooLarge) and not self._building.make_smaller(outgoing, self._replace_value):
+                raise
             await self._recover(list(shares))
             self._work.set()
             return
+        self._account(shares)
+
+    def _account(self, shares: Mapping[TopicPartition, Share]) -> None:
+        """These were committed."""
+        counts = self.statistics.results
         for tp, share in shares.items():
             self._partitions[tp].published(share)
             for ended in share.ended:
-                self.statistics.results[ended.outcome] = self.statistics.results.get(ended.outcome, 0) + 1
+                counts[ended.outcome] = counts.get(ended.outcome, 0) + 1
+                self.statistics.dead_letters += ended.dead_letter is not None
                 if ended.job.span is not None:
                     end_job_span(ended.job.span, ended, self._clock)
         if any(state.waiting for state in self._partitions.values()):
             self._work.set()
         else:
             self._idle.set()
+        if self._on_published is not None:
+            self._on_published()
 
     async def _commit(
-        self, batches: list[tuple[str, int, BatchBuilder]], offsets: Mapping[TopicPartition, tuple[int, str]]
+        self,
+        batches: list[tuple[str, int, BatchBuilder]],
+        offsets: Mapping[TopicPartition, tuple[int, str]],
+        member: GroupMember,
     ) -> None:
         sent_at = time.monotonic()
-        append_ms = await self._producer.commit(
-            batches=batches, offsets=offsets, group=self._consumer.member(), on_phase=self._on_phase
-        )
+        append_ms = await self._producer.commit(batches=batches, offsets=offsets, group=member, on_phase=self._on_phase)
         self.statistics.transactions += 1
         if append_ms is not None:
             self._clock.observe_append(append_ms=append_ms, sent_at=sent_at, acknowledged_at=time.monotonic())
 
-    def _build(self, shares: Mapping[TopicPartition, Share]) -> list[tuple[str, int, BatchBuilder]]:
-        """Record batches for the results of each partition, and for dead letters."""
-        now = time.monotonic()
-        now_ms = self._clock.at(now)
-        arrived_offset_ms = self._clock.at(0.0)
-        shared: dict[Journey, tuple[Header, ...]] = {}
-        batches: list[tuple[str, int, BatchBuilder]] = []
-        letters = _BatchWriter(self._producer, self._dlq_topic, 0, batches)
-        for tp, share in shares.items():
-            # The same partition number keeps the order of a key, and the key's partition where the counts are equal.
-            writer = _BatchWriter(self._producer, self._results_topic, tp.partition % self._result_partitions, batches)
-            for ended in share.ended:
-                journey = ended.journey
-                common = None
-                if journey is not None:
-                    common = shared.get(journey)
-                    if common is None:
-                        common = shared[journey] = journey_headers(journey)
-                job = ended.job
-                headers = result_headers(
-                    ended,
-                    common,
-                    appended_ms=job.timestamp_ms,
-                    arrived_ms=job.arrived * 1000 + arrived_offset_ms,
-                    now=now,
-                )
-                writer.append(job.key, ended.value, headers)
-                if ended.dead_letter is not None:
-                    letters.append(job.key, job.payload, dead_letter_headers(ended, time_ms=int(now_ms)))
-                    self.statistics.dead_letters += 1
-        return batches
-
-    def _shrink_largest(self, shares: Iterable[Share]) -> None:
-        """The broker refuses a record for its size: the largest feature becomes an error, and the rest goes on."""
-        ended = max(
-            (ended for share in shares for ended in share.ended if ended.value is not None),
-            key=lambda ended: len(ended.value or b""),
-            default=None,
-        )
-        if ended is None:
-            return
-        size = len(ended.value or b"")
-        ended.outcome, ended.value, ended.dead_letter = Outcome.ERROR, None, None
-        ended.error_type = "rayline.ResultTooLarge"
-        ended.error_message = (
-            f"the feature has {size} bytes, more than the broker takes (max.message.bytes of {self._results_topic})"
-        )
+    def _replace_value(self, ended: Ended, error_type: str, error_message: str) -> None:
+        state = self._partitions[TopicPartition(ended.job.topic, ended.job.partition)]
+        state.replace_value(ended, error_type=error_type, error_message=error_message)
 
     async def _recover(self, partitions: Iterable[TopicPartition]) -> None:
         """A new producer (which settles what is open), then what Kafka says is committed."""
@@ -255,22 +226,3 @@ class ResultPublisher:
 
     def _new_producer(self) -> TransactionalProducer:
         return TransactionalProducer(settings=self._settings, transactional_id=self._transactional_id)
-
-
-class _BatchWriter:
-    """Appends records for one partition, opening a new batch whenever one is full."""
-
-    def __init__(
-        self, producer: TransactionalProducer, topic: str, partition: int, batches: list[tuple[str, int, BatchBuilder]]
-    ) -> None:
-        self._producer = producer
-        self._where = (topic, partition)
-        self._batches = batches
-        self._batch: BatchBuilder | None = None
-
-    def append(self, key: bytes | None, value: bytes | None, headers: list[Header]) -> None:
-        batch = self._batch
-        if batch is None or batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-            batch = self._batch = self._producer.new_batch()
-            self._batches.append((*self._where, batch))
-            batch.append(timestamp=None, key=key, value=value, headers=headers)

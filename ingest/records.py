@@ -20,7 +20,9 @@ _JSON: Final = (CONTENT_TYPE, ContentType.JSON.value.encode())
 class Ended:
     """A job that ended and waits to be published. `value` is the encoded feature of an `ok` one.
 
-    `dead_letter` is the reason where the job also goes to the dead-letter topic. `at` is monotonic seconds.
+    `dead_letter` is the reason where the job also goes to the dead-letter topic; `tombstone` says that its record had no value
+    at all. `at` is monotonic seconds. What the broker refuses for its size goes without the payload in the dead letter
+    (`letter_whole` False), then without the job's key and headers (`bare`).
     """
 
     job: Job
@@ -32,10 +34,21 @@ class Ended:
     at: float
     journey: Journey | None = None
     dead_letter: str | None = None
+    tombstone: bool = False
+    letter_whole: bool = True
+    bare: bool = False
 
     @property
     def held_bytes(self) -> int:
-        return len(self.job.payload) + (len(self.value) if self.value is not None else 0)
+        return job_bytes(self.job) + (len(self.value) if self.value is not None else 0)
+
+
+def job_bytes(job: Job) -> int:
+    """What a job holds in memory: payload, key and headers."""
+    size = len(job.payload) + (len(job.key) if job.key is not None else 0)
+    for name, raw in job.headers:
+        size += len(name) + (len(raw) if raw is not None else 0)
+    return size
 
 
 def journey_headers(journey: Journey) -> tuple[Header, ...]:
@@ -90,24 +103,24 @@ def result_headers(
         headers.append((results.ERROR_MESSAGE, message.encode("utf-8", "replace")))
     if job.content_type is ContentType.JSON:
         headers.append(_JSON)
-    if job.headers:
+    if job.headers and not ended.bare:
         not_passed_on = _NOT_PASSED_ON
         if job.span is not None:
             headers.append((TRACEPARENT, traceparent_of(job.span).encode()))
             not_passed_on = _NOT_PASSED_ON | {TRACEPARENT}
-        headers.extend((name, raw) for name, raw in job.headers if name not in not_passed_on and raw is not None)
+        headers.extend(header for header in job.headers if header[0] not in not_passed_on)
     return headers
 
 
 def dead_letter_headers(ended: Ended, *, time_ms: int) -> list[Header]:
     """The job's own headers, then why it lies there."""
     job = ended.job
+    reason = f"{ended.dead_letter}: {ended.error_message}"
+    if not ended.letter_whole:
+        reason = f"(too large to be kept here: read it from its source) {reason}"
     return [
-        *((name, raw) for name, raw in job.headers if name not in results.DLQ_HEADERS and raw is not None),
-        (
-            results.DLQ_REASON,
-            f"{ended.dead_letter}: {ended.error_message}"[: results.MAX_ERROR_MESSAGE_CHARS].encode("utf-8", "replace"),
-        ),
+        *(header for header in (() if ended.bare else job.headers) if header[0] not in results.DLQ_HEADERS),
+        (results.DLQ_REASON, reason[: results.MAX_ERROR_MESSAGE_CHARS].encode("utf-8", "replace")),
         (results.DLQ_SOURCE, job.source.encode()),
         (results.DLQ_TIME, b"%d" % time_ms),
     ]

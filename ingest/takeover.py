@@ -8,7 +8,7 @@ can our successor know whom to fence.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +53,7 @@ async def read_back(
     transactional_id: str,
     assigned: Collection[TopicPartition],
     partitions: MutableMapping[TopicPartition, PartitionState],
+    result_partitions: int,
 ) -> Takeover:
     """Fence, read the committed state, and bring `partitions` up to it; every assigned one but the halted is in it afterwards.
 
@@ -81,7 +82,7 @@ async def read_back(
             )
             continue
         if offset == _NOTHING_COMMITTED:
-            reason = await _why_not_new(consumer, app, tp)
+            reason = await _why_not_new(consumer, app, tp, committed, result_partitions)
             if reason is not None:
                 halted.append(Halted(tp, reason))
                 continue
@@ -112,9 +113,21 @@ async def _fence_previous(
     return tuple(gone)
 
 
-async def _why_not_new(consumer: GroupConsumer, app: str, tp: TopicPartition) -> str | None:
-    """Nothing is committed for this partition: None when it is new, else why it cannot be."""
-    results = TopicPartition(results_topic(app), tp.partition)
+async def _why_not_new(
+    consumer: GroupConsumer,
+    app: str,
+    tp: TopicPartition,
+    committed: Mapping[TopicPartition, tuple[int, str]],
+    result_partitions: int,
+) -> str | None:
+    """Nothing is committed for this partition: None when it is new, else why it cannot be.
+
+    Results of a partition that was added later share the partition of older ones: there the group's other offsets tell.
+    """
+    results = TopicPartition(results_topic(app), tp.partition % result_partitions)
+    added_later = tp.partition >= result_partitions
+    if added_later and any(offset != _NOTHING_COMMITTED for offset, _ in committed.values()):
+        return None
     if (await consumer.latest([results])).get(results, 0) == 0:
         return None
     return (

@@ -6,14 +6,16 @@ Each job handed to `submit` comes out of the sink exactly once, unless its parti
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from rayline.app_spec import AppSpec
@@ -32,6 +34,7 @@ from workers.channel import Channel
 _log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 0.1
+MAX_PASSED: Final = 16
 # An actor that its gateway does not see for so long is given up; shorter gaps are a gateway's restart.
 UNSEEN_SECONDS: Final = 2.0
 MAX_TRACED_JOBS: Final = 500
@@ -131,6 +134,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._next_sweep = 0.0
+        self._failure: BaseException | None = None
         self.redispatched = 0
 
     @property
@@ -151,16 +156,20 @@ class Dispatcher:
         self._quiet.clear()
         self._wake.set()
 
-    def discard(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Forget the jobs of partitions (topic, number) that are another lane's now. What runs runs on; its answer is dropped."""
-        gone = set(partitions)
-        kept = [(batch, [job for job in batch.jobs if (job.topic, job.partition) not in gone]) for batch in self._ready]
+    def retain(self, partitions: Collection[tuple[str, int]]) -> None:
+        """Forget the jobs of all other partitions than these (topic, number): they are another lane's now.
+
+        What runs runs on; its answer is dropped.
+        """
+        kept = [(batch, [job for job in batch.jobs if (job.topic, job.partition) in partitions]) for batch in self._ready]
         self._ready = deque(
             batch if len(jobs) == len(batch.jobs) else batch.part(jobs, batch_id=batch.batch_id) for batch, jobs in kept if jobs
         )
         for flight in self._flights:
-            for index in [i for i, job in flight.unfinished.items() if (job.topic, job.partition) in gone]:
+            for index in [i for i, job in flight.unfinished.items() if (job.topic, job.partition) not in partitions]:
                 del flight.unfinished[index]
+            flight.errors[:] = [job for job in flight.errors if (job.topic, job.partition) in partitions]
+        self._wake.set()
 
     def update(self, spec: AppSpec) -> None:
         """A new version of the app is in force for what is dispatched from now on."""
@@ -179,19 +188,23 @@ class Dispatcher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Dispatch until cancelled."""
+        """Dispatch until cancelled. Raises what went wrong in a batch's own task, which nothing foreseen does."""
         try:
             while True:
-                self._dispatch_ready()
+                if self._failure is not None:
+                    raise self._failure
+                now = self._clock()
+                if now >= self._next_sweep:
+                    self._next_sweep = now + SWEEP_SECONDS
+                    self._sweep(now)
+                self._dispatch_ready(now)
                 self._wake.clear()
                 busy = bool(self._ready or self._flights)
                 if not busy:
                     self._quiet.set()
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(SWEEP_SECONDS if busy else None):
                         await self._wake.wait()
-                except TimeoutError:
-                    self._sweep()
         finally:
             await self.close()
 
@@ -205,28 +218,41 @@ class Dispatcher:
         for instance in list(self._channels):
             self._close_channel(instance)
 
-    def _dispatch_ready(self) -> None:
-        now = self._clock()
+    def _dispatch_ready(self, now: float) -> None:
+        """Send what can be sent. A batch that must avoid the only free node lets the others pass, and keeps its place."""
+        passed: list[Batch] = []
         while self._ready:
-            batch = self._ready[0]
+            batch = self._ready.popleft()
             if batch.first_expiry <= now:
-                self._ready.popleft()
                 live = self._expire(batch, batch.jobs, now)
                 if not live:
                     continue
                 batch = batch.part(live, batch_id=batch.batch_id)
-                self._ready.appendleft(batch)
             target = self._router.pick(now, batch.avoid)
-            if target is None:
-                return
-            self._ready.popleft()
-            flight = _Flight(batch, target, now, dict(enumerate(batch.jobs)), [])
-            self._flights.add(flight)
-            flight.task = asyncio.create_task(self._fly(flight), name=f"batch {batch.batch_id}")
+            if target is not None:
+                self._launch(batch, target, now)
+                continue
+            passed.append(batch)
+            if not batch.avoid or len(passed) >= MAX_PASSED:
+                break
+        self._ready.extendleft(reversed(passed))
 
-    def _sweep(self) -> None:
+    def _launch(self, batch: Batch, target: Target, now: float) -> None:
+        flight = _Flight(batch, target, now, dict(enumerate(batch.jobs)), [])
+        self._flights.add(flight)
+        flight.task = asyncio.create_task(self._fly(flight), name=f"batch {batch.batch_id}")
+        flight.task.add_done_callback(lambda task: self._flown(flight, task))
+
+    def _flown(self, flight: _Flight, task: asyncio.Task[None]) -> None:
+        """The task of a flight ended without landing it: called off before its first step, or by an error nobody foresaw."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            self._wake.set()
+        elif flight in self._flights:
+            self._land(flight, flight.abandoned or Verdict.UNREACHED, "its node left or fell silent")
+
+    def _sweep(self, now: float) -> None:
         """End what expired, in the queue and in flight, and let paused actors back in."""
-        now = self._clock()
         self._router.wake(now)
         for flight in self._flights:
             if flight.batch.first_expiry <= now:
@@ -266,9 +292,7 @@ class Dispatcher:
             budget_ms=max(1.0, remaining * 1000),
             trace=_traceparents(batch),
         )
-        request = pa.RecordBatch.from_arrays(
-            [pa.array([job.payload for job in batch.jobs], type=pa.binary())], schema=REQUEST_SCHEMA
-        )
+        request = _request([job.payload for job in batch.jobs])
         reason: str | None = None
         try:
             final = await self._channel(target.endpoint).exchange(
@@ -410,3 +434,11 @@ def _traceparents(batch: Batch) -> dict[int, str]:
 def new_batch(jobs: list[Job], size_bytes: int, prefix: str) -> Batch:
     """A first batch of jobs of one content type."""
     return Batch(batch_id=next_batch_id(prefix), content_type=jobs[0].content_type, jobs=jobs, size_bytes=size_bytes)
+
+
+def _request(payloads: list[bytes]) -> pa.RecordBatch:
+    """The payloads as one record batch. Not by `pa.array`: its first call imports pandas, a second in which nothing else runs."""
+    ends = np.zeros(len(payloads) + 1, dtype=np.int32)
+    np.cumsum([len(payload) for payload in payloads], out=ends[1:])
+    column = pa.Array.from_buffers(pa.binary(), len(payloads), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(payloads))])
+    return pa.RecordBatch.from_arrays([column], schema=REQUEST_SCHEMA)
