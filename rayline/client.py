@@ -17,9 +17,9 @@ from uuid import uuid4
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rayline.bus import CompactedLog, Delivery, KafkaSettings, LogRecord, Publisher
+from rayline.bus import CompactedLog, Delivery, KafkaSettings, LogRecord, Publisher, missing_topics
 from rayline.codec import encode_payload
-from rayline.errors import ConfigError, NoResult
+from rayline.errors import BusError, ConfigError, NoResult
 from rayline.jobs import CONTENT_TYPE, DEADLINE_MS, JOB_ID, MAX_JOB_ID_BYTES, ContentType, Header
 from rayline.result_watch import ResultWatch
 from rayline.results import Result, parse_result
@@ -70,6 +70,7 @@ class Client:
         self._linger_ms = linger_ms
         self._publisher: Publisher | None = None
         self._watches: dict[str, ResultWatch] = {}
+        self._known_apps: set[str] = set()
 
     @property
     def settings(self) -> KafkaSettings:
@@ -172,6 +173,7 @@ class Client:
             FormatError: a record is no result.
             BusError: the app's topics do not exist, or cannot be read.
         """
+        await self._check_app(app)
         topic = results_topic(app)
         async with CompactedLog(
             settings=self._settings, topic=topic, from_end=not from_beginning, client_id="rayline-results"
@@ -222,12 +224,23 @@ class Client:
     async def _send(self, app: str, job: NewJob) -> asyncio.Task[Submitted]:
         if self._publisher is None:
             raise ConfigError("this Client is not started: use `async with Client(...)`, or await `start()`")
+        await self._check_app(app)
         job_id = job.job_id if job.job_id is not None else uuid4().hex
         topic = requests_topic(app)
         sent = await self._publisher.send(
             topic, key=job.key, value=encode_payload(job.payload, job.content_type), headers=_headers(job, job_id)
         )
         return asyncio.ensure_future(_submitted(job_id, topic, sent))
+
+    async def _check_app(self, app: str) -> None:
+        """Say at once that there is no such app: the producer would look for its topic for a quarter of a minute."""
+        if app in self._known_apps:
+            return
+        if await missing_topics(self._settings, [requests_topic(app), results_topic(app)]):
+            raise BusError(
+                f"no app {app!r} here: its topics do not exist; `rayline deploy` makes them, `rayline status` lists apps"
+            )
+        self._known_apps.add(app)
 
 
 async def _submitted(job_id: str, topic: str, sent: asyncio.Future[Delivery]) -> Submitted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from typing import NoReturn
 
@@ -9,6 +11,7 @@ import typer
 
 from deploy.cli import apps, dlq, doctor, jobs, platform, processes, programs
 from deploy.cli.exit_codes import ExitCode, explain_failure
+from deploy.process_environment import LOG_LEVEL_VARIABLE
 
 app = typer.Typer(
     name="rayline",
@@ -43,6 +46,9 @@ app.command("agent", hidden=True)(processes.agent)
 
 def main() -> NoReturn:
     """Run the command line; every way out is an `ExitCode`."""
+    logging.basicConfig(
+        level=os.environ.get(LOG_LEVEL_VARIABLE, "ERROR").upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     try:
         app(prog_name="rayline")
     except BrokenPipeError:

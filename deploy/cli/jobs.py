@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,12 +20,12 @@ from rayline.errors import ConfigError
 if TYPE_CHECKING:
     from rayline.client import NewJob
 
+_SHOWN_CHARS: Final = 160
+
 
 def submit(
     app: App,
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="JSON payloads, one on each line; - reads stdin.")
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="JSON payloads, one on each line; - reads stdin.")] = None,
     folder: Annotated[
         Path | None,
         typer.Option("--dir", exists=True, file_okay=False, help="Submit the bytes of each file; its name is the job id."),
@@ -105,7 +105,7 @@ def results(
     kafka_config: KafkaConfig = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Print the results that the topic holds, or follow them (Ctrl-C ends)."""
+    """Print the results that the topic holds, or follow them (Ctrl-C ends). Text cuts long features, json does not."""
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
     asyncio.run(_results(settings, app, follow, from_beginning or not follow, limit, output))
 
@@ -159,7 +159,8 @@ def _result_line(record: dict[str, Any]) -> str:
         if record["outcome"] == "ok"
         else f"{record['error_type'] or ''}: {record['error_message'] or ''}".strip(": ")
     )
-    return f"{record['job_id']}  {record['outcome']}  {timing:.0f} ms  {answer}"
+    shown = answer if len(answer) <= _SHOWN_CHARS else f"{answer[:_SHOWN_CHARS]}…"
+    return f"{record['job_id']}  {record['outcome']}  {timing:.0f} ms  {shown}"
 
 
 def _lines(file: Path | None, content_type: Any, id_field: str | None) -> Iterator[NewJob]:

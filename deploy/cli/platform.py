@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -78,6 +77,8 @@ def evict(
     """Take a pod away as a cloud takes back preemptible capacity: notice, grace period, end."""
     from deploy.local.eviction import evict_pod
 
-    note(f"{pod}: notice given, {grace:g} s of grace")
-    ended_after = evict_pod(Path(state_dir), pod, grace_seconds=grace)
+    def noticed() -> None:
+        note(f"{pod}: notice given, {grace:g} s of grace")
+
+    ended_after = evict_pod(state_dir, pod, grace_seconds=grace, on_notice=noticed)
     show(output, {"pod": pod, "gone_after_seconds": round(ended_after, 3)}, f"{pod} is gone after {ended_after:.1f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from rayline.errors import LaunchError
 from rayline.yaml_lines import suggestion
 
 
-def evict_pod(path: Path, pod: str, *, grace_seconds: float) -> float:
+def evict_pod(path: Path, pod: str, *, grace_seconds: float, on_notice: Callable[[], None]) -> float:
     """SIGTERM, up to `grace_seconds`, then SIGKILL for the pod and all below it; returns after how many seconds it was gone.
 
     Raises:
@@ -31,6 +32,7 @@ def evict_pod(path: Path, pod: str, *, grace_seconds: float) -> float:
     tree = descendants(process.pid)
     try:
         process.terminate()
+        on_notice()
         process.wait(timeout=grace_seconds)
     except psutil.TimeoutExpired:
         tree = [process, *tree, *descendants(process.pid)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
@@ -30,7 +29,6 @@ async def run_in_foreground(plan: PlatformPlan) -> None:
         LaunchError: a part did not come up, or another launcher runs here.
         RaylineError: the platform cannot go on.
     """
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     log = StartupLog()
     platform = LocalPlatform(plan, log=log)
     asked = asyncio.Event()
@@ -62,11 +60,12 @@ async def run_in_foreground(plan: PlatformPlan) -> None:
         starting.cancel()
         await asyncio.wait({starting})
         interrupted.cancel()
-        log.say("stopping: lanes, pods, gateways, heads, broker")
-        await platform.stop()
+        if platform.started:
+            log.say("stopping: lanes, gateways, pods, heads, broker")
+            await platform.stop()
+            log.say("stopped")
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
-        log.say("stopped")
 
 
 def run_detached(plan: PlatformPlan) -> None:
@@ -125,7 +124,7 @@ def _arguments(plan: PlatformPlan) -> list[str]:
 
 
 def _say_what_next(log: StartupLog, platform: LocalPlatform, plan: PlatformPlan) -> None:
-    where = "" if plan.state_dir == Path(".rayline") else f" --state-dir {plan.state_dir}"
+    where = "" if plan.state_dir.resolve() == Path(".rayline").resolve() else f" --state-dir {plan.state_dir}"
     log.say(
         f"up after {log.elapsed_seconds:.1f} s: Kafka at {platform.settings.bootstrap_servers}, logs in {platform.folder.logs}"
     )

@@ -30,7 +30,7 @@ from deploy.local.supervision import Action, Role, Step
 from deploy.local.supervisor import ChildSpec, Supervisor
 from deploy.local.teardown import clean_up
 from deploy.node_watch import NodeWatch, serving_nodes
-from deploy.process_environment import CHANNEL_TOKEN_VARIABLE
+from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, LOG_LEVEL_VARIABLE
 from rayline.bus import KafkaSettings, Publisher, ensure_topics
 from rayline.errors import LaunchError
 from rayline.reports import NodeState, encode_reports
@@ -102,6 +102,11 @@ class LocalPlatform:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    @property
+    def started(self) -> bool:
+        """Whether there is anything to stop: the folder's lock is ours."""
+        return self._locked
 
     @property
     def settings(self) -> KafkaSettings:
@@ -350,6 +355,7 @@ class LocalPlatform:
             **self.settings.to_env(),
             CHANNEL_TOKEN_VARIABLE: self._channel_token,
             RUN_ID_VARIABLE: self._run_id,
+            LOG_LEVEL_VARIABLE: os.environ.get(LOG_LEVEL_VARIABLE, "INFO"),
             "PYTHONUNBUFFERED": "1",
         }
 

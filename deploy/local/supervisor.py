@@ -140,7 +140,9 @@ class Supervisor:
             )
             if action is None:
                 return
-            self._on_event(f"{spec.name} ended ({_how(code)}) after {ran_seconds:.1f} s: {action.step}")
+            self._on_event(
+                f"{spec.name} ended ({_how(code)}) after {ran_seconds:.1f} s: {action.step}; its log: {child.log_path}"
+            )
             await asyncio.sleep(action.delay_seconds)
             if self._closing or spec.name in self._asked_for:
                 return

@@ -13,7 +13,7 @@ _FNV_PRIME = np.uint32(16777619)
 class TextFeatures:
     """Built once for each actor, then called with the payloads of a batch: `{"text": "…"}` each."""
 
-    def __init__(self, dimensions: int = 64) -> None:
+    def __init__(self, dimensions: int = 16) -> None:
         self._dimensions = dimensions
 
     def __call__(self, batch: list[dict[str, Any]]) -> list[Any]:

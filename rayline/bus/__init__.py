@@ -34,4 +34,5 @@ __all__ = [
     "describe",
     "ensure_topics",
     "fence",
+    "missing_topics",
 ]

@@ -43,6 +43,17 @@ async def ensure_topics(
     return [difference for spec in found if (difference := _difference(wanted[spec.name], spec)) is not None]
 
 
+async def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
+    """Those of `names` that do not exist; asks only what every client may ask.
+
+    Raises:
+        BrokerUnavailable: no broker answers.
+    """
+    async with _client(settings) as client:
+        present = await _partition_counts(client)
+    return [name for name in names if name not in present]
+
+
 async def describe(settings: KafkaSettings, names: Sequence[str]) -> list[TopicSpec]:
     """The topics of `names` that exist, with their partitions and all their settings (replication is not told).
 
