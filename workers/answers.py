@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from rayline.results import MAX_ERROR_MESSAGE_CHARS, MAX_ERROR_TYPE_CHARS
-from rayline.wire import ANSWER_SCHEMA, JobStatus
+from rayline.wire import ANSWER_SCHEMA, JobStatus, binary_column, number_column
 
 CONTRACT_ERROR = "rayline.ContractError"
 MAX_TRACEBACK_CHARS = 8_000
@@ -54,13 +54,23 @@ class Answers:
     def take(self) -> pa.RecordBatch:
         """All complete rows as one record batch of ANSWER_SCHEMA (0 rows are possible); they are forgotten here."""
         rows = len(self.indexes)
-        columns = []
-        lists: tuple[list[Any], ...] = (self.indexes, self.statuses, self.values, self.types, self.messages)
-        for values, field in zip(lists, ANSWER_SCHEMA, strict=True):
-            columns.append(pa.array(values[:rows], field.type))
+        columns = [
+            number_column(self.indexes[:rows], pa.int32()),
+            number_column(self.statuses[:rows], pa.int8()),
+            binary_column(self.values[:rows], pa.binary()),
+            _text_column(self.types[:rows]),
+            _text_column(self.messages[:rows]),
+        ]
+        for values in (self.indexes, self.statuses, self.values, self.types, self.messages):
             del values[:rows]
         self.taken += rows
         return pa.RecordBatch.from_arrays(columns, schema=ANSWER_SCHEMA)
+
+
+def _text_column(texts: Sequence[str | None]) -> pa.Array:
+    if texts.count(None) == len(texts):
+        return pa.nulls(len(texts), pa.string())
+    return binary_column([None if text is None else text.encode() for text in texts], pa.string())
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:

@@ -18,8 +18,11 @@ from rayline.reports import ActorEndpoint
 from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, Hello, JobStatus, Verdict
 
 MAX_REASON_CHARS = 500
+EXIT_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
 _MAX_STATUS = max(JobStatus)
+
+_log = logging.getLogger(__name__)
 
 OnChunk = Callable[[pa.RecordBatch, AnswerHead], None]
 
@@ -174,8 +177,18 @@ class _Slot:
         flying = self._current
         if flying is not None:
             self.give_up(flying, Verdict.LOST, "the channel is closed")
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the stream from any thread, without telling anybody."""
         self.broken = True
+        reader = self._reader
+        if reader is not None:
+            reader.cancel()
         self._inbox.put(None)
+
+    def join(self, timeout_seconds: float) -> None:
+        self._thread.join(timeout_seconds)
 
     def _work(self) -> None:
         while (flying := self._inbox.get()) is not None:
@@ -222,9 +235,15 @@ class _Slot:
 
     def _hang_up(self) -> None:
         # Dropped in this thread: the last reference to a stream waits for its peer.
-        reader, self._reader, self._writer = self._reader, None, None
+        reader, writer = self._reader, self._writer
+        self._reader = self._writer = None
         if reader is not None:
             reader.cancel()
+        if writer is not None:
+            try:
+                writer.close()
+            except (pa.ArrowException, OSError) as error:
+                _log.debug("stream to %s ended: %s", self._location, error)
         if self._client is not None:
             self._client.close()
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from rayline.jobs import ContentType
 from rayline.reports import ActorEndpoint
-from rayline.wire import REQUEST_SCHEMA, AnswerHead, BatchHead, JobStatus
+from rayline.wire import AnswerHead, BatchHead, JobStatus, encode_request
 from tests.integration.workers.cluster_under_test import TOKEN
 from workers.channel import FlightChannel
 
@@ -19,7 +19,7 @@ from workers.channel import FlightChannel
 def request(payloads: Sequence[Any]) -> pa.RecordBatch:
     """Payloads (bytes as they are, everything else as msgpack) as one request."""
     values = [payload if isinstance(payload, bytes) else msgpack.packb(payload) for payload in payloads]
-    return pa.RecordBatch.from_arrays([pa.array(values, pa.binary())], schema=REQUEST_SCHEMA)
+    return encode_request(values)
 
 
 def open_channel(endpoint: ActorEndpoint) -> FlightChannel:
