@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from rayline.bus.admin import check_reachable, delete_topics, describe, ensure_topics
+from rayline.bus.admin import check_reachable, delete_topics, describe, ensure_topics, missing_topics
 from rayline.bus.consumer import GroupConsumer, RebalanceListener
 from rayline.bus.log import CompactedLog, Delivery, LogRecord, Publisher
 from rayline.bus.protocol import NO_OFFSET, GroupMember
