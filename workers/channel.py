@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import logging
 import queue
 import socket
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -155,7 +158,9 @@ class _Slot:
         self._client: Any = None
         self._reader: Any = None
         self._writer: Any = None
-        threading.Thread(target=self._work, name=f"rayline-slot-{address[1]}", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name=f"rayline-slot-{address[1]}", daemon=True)
+        self._thread.start()
+        _living_slots.add(self)
 
     def send(self, flying: _Flying) -> None:
         self._current = flying
@@ -279,6 +284,19 @@ class _Slot:
 
 class _UnreachedError(Exception):
     """Nobody listens there: the batch was not sent."""
+
+
+_living_slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_slots() -> None:
+    """A thread that is inside gRPC when the interpreter goes down takes the process with it (SIGABRT): end them before."""
+    slots = list(_living_slots)
+    for slot in slots:
+        slot.abandon()
+    for slot in slots:
+        slot.join(EXIT_SECONDS)
 
 
 def _concluded(flying: _Flying, verdict: Verdict, reason: str) -> AnswerHead:
