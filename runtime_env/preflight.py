@@ -19,6 +19,7 @@ TRACEBACK_LINES: Final = 15
 # a user's project may have packages named as ours.
 _PROGRAM: Final = """
 import importlib, inspect, json, os, sys
+import rayline
 spec = json.loads(sys.argv[1])
 sys.path[:] = [spec["root"], *(path for path in sys.path if path and os.path.realpath(path) not in spec["drop"])]
 os.chdir(spec["root"])
