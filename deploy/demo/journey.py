@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,6 @@ APP_FOLDER: Final = Path(__file__).resolve().parents[2] / "examples" / "ocr"
 CLUSTERS: Final = 2
 PODS: Final = 2
 FIRST_JOBS: Final = 12
-FIRST_JOBS_COLD: Final = 4
 RATE_OF_CAPACITY: Final = 0.55  # an eviction takes a quarter of the pods away, and its replacement's start takes a core
 MIN_JOBS, MAX_JOBS = 60, 120
 LOAD_SECONDS: Final = 30.0
@@ -63,14 +63,14 @@ class Demo:
         self.pictures: list[Picture] = []
         self.tally = Tally(planned=plan.jobs or MAX_JOBS)
         self.evicted: list[str] = []
-        self._first_read = asyncio.Event()
+        self._room = asyncio.Semaphore(CLUSTERS * PODS)
 
     async def run(self, interruption: Interruption) -> Outcome:
         """Start everything, read the pictures, stop everything; raises RaylineError when the platform fails."""
         drawing = asyncio.create_task(asyncio.to_thread(self._draw))
         app = load_manifest(APP_FOLDER)
         plan = PlatformPlan(state_dir=self._state_dir, clusters=CLUSTERS, pods_per_cluster=PODS)
-        log = StartupLog()
+        log = _Narrator()
         platform = LocalPlatform(plan, log=log)
         interruption.on_second = platform.hurry
         async with platform:
@@ -78,12 +78,17 @@ class Demo:
             with log.step(f"loading the models of app {app.name} on {CLUSTERS * PODS} pods"):
                 await platform.wait_app_ready(app.name, version=app.version, nodes=CLUSTERS * PODS)
             await drawing
+            log.listener = self._happened
             await self._read_pictures(platform, app.name)
+            log.listener = None
             report = await asyncio.to_thread(check, platform.settings.bootstrap_servers, app=app.name)
             truths = {picture.name: picture.text for picture in self.pictures[: self.tally.planned]}
             log.say("stopping")
         seconds = self._now()
         return Outcome.of(self.tally, report, truths=truths, evictions=len(self.evicted), seconds=seconds)
+
+    def _happened(self, text: str) -> None:
+        self.tally.happened(text, self._now())
 
     def _draw(self) -> None:
         self.pictures = list(draw_pictures(count=self._plan.jobs or MAX_JOBS, seed=self._plan.seed))
@@ -110,35 +115,39 @@ class Demo:
         async with aclosing(client.results(app, from_beginning=True)) as results:
             async for result in results:
                 self.tally.answered(result, self._now())
-                if len(self.tally.answers) >= min(FIRST_JOBS, len(self.pictures)):
-                    self._first_read.set()
+                self._room.release()
 
     async def _send_all(self, client: Client, app: str, platform: LocalPlatform) -> None:
-        """A first burst that shows what the machine can do, then an open loop: each job at its time, answers or not."""
+        """First pictures one for each pod at a time, to see what the machine can do; then an open loop: each at its time."""
         async with asyncio.TaskGroup() as group:
-            first = min(FIRST_JOBS, len(self.pictures))
-            for picture in self.pictures[:first]:
-                self.tally.sent(picture.name, self._now())
-                group.create_task(client.submit(app, {"image": picture.png}, job_id=picture.name))
-            rate = self._plan.rate_per_second or RATE_OF_CAPACITY * await self._capacity(first)
+            measured = await self._send_first(client, app, group)
+            rate = self._plan.rate_per_second or RATE_OF_CAPACITY * measured
             planned = self._plan.jobs or round(min(MAX_JOBS, max(MIN_JOBS, rate * LOAD_SECONDS)))
             self.tally.planned = planned
-            self.tally.happened(f"{planned} pictures, {rate:.1f} a second: open loop, whether answers come or not", self._now())
+            self._happened(
+                f"this machine reads {measured:.1f} pictures a second; now {rate:.1f} a second come in, {planned} in all"
+            )
             begin = self._now()
-            for number, picture in enumerate(self.pictures[first:planned]):
+            rest = self.pictures[FIRST_JOBS:planned]
+            for number, picture in enumerate(rest):
                 due = begin + number / rate
                 await asyncio.sleep(max(0.0, due - self._now()))
                 self.tally.sent(picture.name, due)
                 group.create_task(client.submit(app, {"image": picture.png}, job_id=picture.name))
-                if number == (planned - first) // 2:
+                if number == len(rest) // 2:
                     group.create_task(self._evict(platform))
 
-    async def _capacity(self, jobs: int) -> float:
-        """Pictures a second over the first jobs, the very first ones left out (cold caches)."""
-        cold = min(FIRST_JOBS_COLD, jobs - 1)
-        await self._first_read.wait()
-        times = sorted(answer.at for answer in self.tally.answers.values())
-        return max(0.2, (jobs - cold) / max(0.1, times[-1] - times[cold - 1]))
+    async def _send_first(self, client: Client, app: str, group: asyncio.TaskGroup) -> float:
+        """A closed loop over the first pictures; how many a second came out."""
+        begin = self._now()
+        first = self.pictures[:FIRST_JOBS]
+        for picture in first:
+            await self._room.acquire()
+            self.tally.sent(picture.name, self._now())
+            group.create_task(client.submit(app, {"image": picture.png}, job_id=picture.name))
+        for _ in range(CLUSTERS * PODS):
+            await self._room.acquire()
+        return len(first) / (self._now() - begin)
 
     async def _evict(self, platform: LocalPlatform) -> None:
         """Take the pod away that is at work: its last result is the newest."""
@@ -146,10 +155,10 @@ class Demo:
         pod = max(running, key=lambda name: self.tally.nodes[name].last_at if name in self.tally.nodes else 0.0)
         grace = self._plan.grace_seconds
         self.evicted.append(pod)
-        self.tally.happened(f"eviction notice to {pod}: it must be gone in {grace:g} s", self._now())
+        self._happened(f"eviction notice to {pod}: it must be gone in {grace:g} s")
         noticed = self._now()
         await platform.evict(pod, grace_seconds=grace)
-        self.tally.happened(f"{pod} ended {self._now() - noticed:.1f} s after its notice", self._now())
+        self._happened(f"{pod} ended {self._now() - noticed:.1f} s after its notice")
 
     def _nodes(self, platform: LocalPlatform) -> list[NodeStatus]:
         reports = [node.report for node in platform.nodes.nodes()]
@@ -160,7 +169,7 @@ class Demo:
         first = not self._states
         for node in self._nodes(platform):
             if self._states.get(node.name) is not node.state and not first and node.state is not NodeState.STARTING:
-                self.tally.happened(f"{node.name} is {node.state.name.lower()}", self._now())
+                self._happened(f"{node.name} is {node.state.name.lower()}")
             self._states[node.name] = node.state
 
     def _check_silence(self) -> None:
@@ -171,3 +180,15 @@ class Demo:
                 f"no result for {SILENCE_SECONDS:g} s while {len(self.tally.sent_at) - len(self.tally.answers)} jobs wait; "
                 f"the logs of all parts are in {self._state_dir / 'logs'}"
             )
+
+
+class _Narrator(StartupLog):
+    """What the platform tells: lines on stderr while it starts, events of the demo (the gist) while the view is open."""
+
+    listener: Callable[[str], None] | None = None
+
+    def say(self, text: str) -> None:
+        if self.listener is None:
+            super().say(text)
+        else:
+            self.listener(text.partition(";")[0])

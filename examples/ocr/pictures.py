@@ -1,4 +1,4 @@
-"""Draws pictures of text whose truth is known: several fonts, sizes, tilts, papers and noise levels, the same for the same seed."""
+"""Draws pictures of text whose truth is known: several fonts, sizes, tilts, colours and noise levels, fixed by a seed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ FONTS = (
     "STIXGeneral",
     "STIXGeneralBol",
 )
+# fmt: off
 WORDS = (
-    "harbour lantern orange window garden silver market engine letter bridge summer paper river mountain station kitchen yellow "
-    "doctor planet music winter corner history village number ticket camera forest island morning signal travel copper velvet "
-    "basket thunder pepper museum candle ribbon anchor castle meadow north south open closed first second third left right"
-).split()
+    "harbour", "lantern", "orange", "window", "garden", "silver", "market", "engine", "letter", "bridge", "summer",
+    "paper", "river", "mountain", "station", "kitchen", "yellow", "doctor", "planet", "music", "winter", "corner",
+    "history", "village", "number", "ticket", "camera", "forest", "island", "morning", "signal", "travel", "copper",
+    "velvet", "basket", "thunder", "pepper", "museum", "candle", "ribbon", "anchor", "castle", "meadow", "north", "south",
+    "open", "closed", "first", "second", "third", "left", "right",
+)
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
