@@ -40,6 +40,10 @@ Size = Annotated[
 ]
 
 
+# Defaults are declared once, where every process reads them.
+_RESOURCES, _BATCHING, _RETRIES, _LIMITS = Resources(), Batching(), Retries(), Limits()
+
+
 class Section(BaseModel):
     """A mapping in app.yaml: unknown keys are errors, nothing is coerced, values cannot change."""
 
@@ -48,19 +52,25 @@ class Section(BaseModel):
 
 class ResourcesSection(Section):
     num_cpus: float = Field(
-        default=1.0, gt=0, le=1024, description="CPUs of one actor (Ray's logical resource; fractions share a CPU)."
+        default=_RESOURCES.num_cpus,
+        gt=0,
+        le=1024,
+        description="CPUs of one actor (Ray's logical resource; fractions share a CPU).",
     )
-    num_gpus: float = Field(default=0.0, ge=0, le=64, description="GPUs of one actor.")
+    num_gpus: float = Field(default=_RESOURCES.num_gpus, ge=0, le=64, description="GPUs of one actor.")
     memory: Size = Field(
-        default=0, ge=0, le=2**44, description="Memory one actor may use, e.g. `512MiB`; past it, it is restarted. 0: no limit."
+        default=_RESOURCES.memory_bytes,
+        ge=0,
+        le=2**44,
+        description="Memory one actor may use, e.g. `512MiB`; past it, it is restarted. 0: no limit.",
     )
 
 
 class BatchingSection(Section):
-    max_jobs: int = Field(default=64, ge=1, le=100_000, description="A batch closes at so many jobs …")
-    max_bytes: Size = Field(default=4 * 2**20, ge=1, le=64 * 2**20, description="… or at so many payload bytes …")
+    max_jobs: int = Field(default=_BATCHING.max_jobs, ge=1, le=100_000, description="A batch closes at so many jobs …")
+    max_bytes: Size = Field(default=_BATCHING.max_bytes, ge=1, le=64 * 2**20, description="… or at so many payload bytes …")
     linger_ms: float = Field(
-        default=10.0,
+        default=_BATCHING.linger_ms,
         ge=0,
         le=60_000,
         description="… or when its oldest job has waited so long (earlier when a deadline asks for it).",
@@ -68,23 +78,39 @@ class BatchingSection(Section):
 
 
 class RetriesSection(Section):
-    errors: int = Field(default=0, ge=0, le=100, description="How often a job may run again after the function raised for it.")
-    evictions: int = Field(
-        default=20, ge=0, le=1000, description="How often after its pod was evicted or lost: not the job's fault."
+    errors: int = Field(
+        default=_RETRIES.errors, ge=0, le=100, description="How often a job may run again after the function raised for it."
     )
-    timeouts: int = Field(default=1, ge=0, le=100, description="How often after the function ran past `limits.execute_seconds`.")
-    kills: int = Field(default=3, ge=0, le=100, description="How often after its worker died with it; then it is quarantined.")
+    evictions: int = Field(
+        default=_RETRIES.evictions, ge=0, le=1000, description="How often after its pod was evicted or lost: not the job's fault."
+    )
+    timeouts: int = Field(
+        default=_RETRIES.timeouts, ge=0, le=100, description="How often after the function ran past `limits.execute_seconds`."
+    )
+    kills: int = Field(
+        default=_RETRIES.kills, ge=0, le=100, description="How often after its worker died with it; then it is quarantined."
+    )
 
 
 class LimitsSection(Section):
-    execute_seconds: float = Field(default=8.0, gt=0, le=3600, description="One call of the function may take so long.")
-    startup_seconds: float = Field(
-        default=60.0, gt=0, le=3600, description="Importing the module and building the class may take so long."
+    execute_seconds: float = Field(
+        default=_LIMITS.execute_seconds, gt=0, le=3600, description="One call of the function may take so long."
     )
-    max_job_bytes: Size = Field(default=2**20, ge=1, le=64 * 2**20, description="A larger payload is `invalid`.")
-    max_result_bytes: Size = Field(default=2**20, ge=1, le=64 * 2**20, description="A larger feature is an `error` result.")
+    startup_seconds: float = Field(
+        default=_LIMITS.startup_seconds,
+        gt=0,
+        le=3600,
+        description="Importing the module and building the class may take so long.",
+    )
+    max_job_bytes: Size = Field(default=_LIMITS.max_job_bytes, ge=1, le=64 * 2**20, description="A larger payload is `invalid`.")
+    max_result_bytes: Size = Field(
+        default=_LIMITS.max_result_bytes, ge=1, le=64 * 2**20, description="A larger feature is an `error` result."
+    )
     max_in_flight_bytes: Size = Field(
-        default=128 * 2**20, ge=2**20, le=2**36, description="Payloads one lane holds in memory; past it, it stops reading."
+        default=_LIMITS.max_in_flight_bytes,
+        ge=2**20,
+        le=2**36,
+        description="Payloads one lane holds in memory; past it, it stops reading.",
     )
 
 

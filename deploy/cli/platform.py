@@ -57,7 +57,7 @@ def status(
     kafka_config: KafkaConfig = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Processes, nodes, apps and the lag of each."""
+    """Show the processes, the nodes as they report themselves, and the apps."""
     from deploy.status import read_status
 
     report = asyncio.run(read_status(state_dir, explicit_kafka_settings(bootstrap_servers, kafka_config)))

@@ -114,6 +114,9 @@ class Supervisor:
     async def _watch(self, spec: ChildSpec, child: Running) -> None:
         try:
             code = await child.wait()
+            if spec.name not in self._asked_for:
+                # What the process leaves of its session must not live on (`stop` sees to that itself).
+                await child.kill()
             del self._children[spec.name]
             self._on_change()
             await self._after_end(spec, child, code)
@@ -125,9 +128,6 @@ class Supervisor:
         asked_for = self._closing or spec.name in self._asked_for
         evicted = spec.name in self._evicted or (spec.role is Role.POD and code in _NOTICE_CODES)
         self._evicted.discard(spec.name)
-        if not asked_for:
-            # What the process leaves in its group must not live on beside its successor.
-            await child.kill()
         ran_seconds = child.running_seconds
         while True:
             action = self._policy.ended(
