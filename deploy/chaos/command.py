@@ -95,8 +95,8 @@ def verdict_table(verdict: Verdict) -> Table:
     table = Table(title=f"chaos {verdict.plan}, seed {verdict.seed}", title_justify="left", title_style="bold")
     for heading in ("at", "fault", "target"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("all partitions answer again after", justify="right")
-    table.add_column("last slow job answered after", justify="right")
+    table.add_column("all partitions again after", justify="right")
+    table.add_column("last slow job after", justify="right")
     for stroke, recovery in zip(verdict.strokes, verdict.recoveries, strict=True):
         at = f"{(stroke.at_ms - verdict.begun_ms) / 1000:.1f} s"
         settled = f"{recovery.settled_ms / 1000:.2f} s" if recovery.settled_ms else "none was slow"

@@ -83,3 +83,8 @@ def test_jobs_are_due_at_a_steady_rate_and_differ() -> None:
     clockwork = Clockwork(begun_ms=1000.0, rate_per_second=50.0)
     assert [clockwork.due_ms(number) for number in (0, 1, 50)] == [1000.0, 1020.0, 2000.0]
     assert job_payload(1) != job_payload(2)
+
+
+def test_a_missed_deadline_is_told_but_an_error_is_a_missed_bar() -> None:
+    assert verdict(replace(REPORT, outcomes={"ok": 2, "deadline_exceeded": 1})).missed_bars() == []
+    assert len(verdict(replace(REPORT, outcomes={"ok": 2, "quarantined": 1})).missed_bars()) == 1
