@@ -39,10 +39,14 @@ class FeatureActor:
     start it again and again. `drain` is the last word of its life.
     """
 
-    def __init__(self, *, spec: Mapping[str, Any], token: str, name: str, host: str, drop_paths: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, spec: Mapping[str, Any], token: str, name: str, host: str, attempt: str, drop_paths: Sequence[str] = ()
+    ) -> None:
+        """`attempt` is new each time the gateway places the actor, and the same each time Ray starts its process again."""
         die_with_parent()
         self._spec = AppSpec.from_dict(spec)
         self._name = name
+        self._attempt = attempt
         self._host = host
         self._instance = secrets.token_hex(8)
         self._started_ms = int(time.time() * 1000)
@@ -110,7 +114,7 @@ class FeatureActor:
             path.with_suffix(".new").replace(path)
 
     def _mark_loading(self) -> bool:
-        """Leave a mark for the time of loading; True when an earlier process of this actor died before it took its mark away."""
+        """Leave a mark while loading; True when an earlier process of this attempt died before it took its mark away."""
         if self._pod_dir is None:
             return False
         try:
@@ -125,7 +129,7 @@ class FeatureActor:
 
     def _loading_mark(self) -> Path:
         assert self._pod_dir is not None
-        return self._pod_dir / f"loading-{self._name.replace(':', '_').replace('/', '_')}"
+        return self._pod_dir / f"loading-{self._attempt}"
 
 
 def leave_only_the_app(drop_paths: Sequence[str]) -> None:

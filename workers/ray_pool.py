@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +101,12 @@ class RayPool:
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False),
         }
         return self._actor_class.options(**options).remote(
-            spec=spec.as_dict(), token=self._token, name=key.name, host=self._hosts[node_id], drop_paths=_driver_paths()
+            spec=spec.as_dict(),
+            token=self._token,
+            name=key.name,
+            host=self._hosts[node_id],
+            attempt=secrets.token_hex(8),
+            drop_paths=_driver_paths(),
         )
 
     def ask(self, handle: Any, method: str) -> Any:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,38 @@ async def test_a_killed_pod_takes_everything_along(cluster: ClusterUnderTest, wr
     assert await asyncio.to_thread(wait_session_end, pod.process.pid, timeout_seconds=2)
     channel.close()
     cluster.undeploy("killed")
+
+
+async def test_an_app_that_kills_its_process_while_it_loads_is_reported_and_not_restarted_in_a_loop(
+    cluster: ClusterUnderTest, write_app: WriteApp
+) -> None:
+    source = """
+    import os
+
+    class Feature:
+        def __init__(self, marks):
+            with open(marks, "a") as file:
+                file.write(f"{os.getpid()}\\n")
+            os._exit(9)
+
+        def __call__(self, payload):
+            return payload
+    """
+    spec = write_app("dies", source, entrypoint="feature:Feature")
+    marks = Path(spec.root) / "marks"
+    cluster.deploy(replace(spec, constructor={"marks": str(marks)}))
+    cluster.gateway.wait_for(lambda report: "died while it loaded" in (report["reason"] or ""))
+    assert len(marks.read_text().splitlines()) <= 2
+    cluster.undeploy("dies")
+
+
+async def test_an_agent_killed_alone_takes_its_pod_along(cluster: ClusterUnderTest, write_app: WriteApp) -> None:
+    spec = write_app("orphan", EVERYTHING)
+    pod = cluster.start_pod("p4")
+    cluster.deploy(spec)
+    cluster.gateway.wait_for_actor("orphan", "p4")
+    assert len(pod.members()) >= 4
+    pod.process.kill()
+    pod.process.wait()
+    assert await asyncio.to_thread(wait_session_end, pod.process.pid, timeout_seconds=3)
+    cluster.undeploy("orphan")
