@@ -5,51 +5,25 @@ Knows nothing of Ray, Flight or Kafka. The conventions are those of Ray Data's `
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from rayline.app_spec import AppSpec, BatchFormat
-from rayline.app_spec import Call as CallShape
+from rayline.app_spec import AppSpec, BatchFormat, Call
 from rayline.codec import decode_payload, encode_payload
 from rayline.errors import ContractError, FormatError
 from rayline.jobs import ContentType
-from rayline.wire import BatchHead, JobStatus, Verdict
-from workers.answers import CONTRACT_ERROR, Answers, TracebackLog, bounded, describe_error, describe_value
+from rayline.wire import JobStatus, Verdict
+from workers.answers import CONTRACT_ERROR, TracebackLog, bounded, describe_error, describe_value
+from workers.app_loop import AppLoop
 from workers.columns import common_keys, from_columns, to_columns
 from workers.loading import LoadedApp, load_app
+from workers.run import Run
 
 __all__ = ["Executor", "Run", "load_app"]
 
 MAX_CONTRACT_MESSAGE_CHARS = 1_000
-COLLECT_SECONDS = 0.05
-
-
-class Run:
-    """One batch in an executor's hands, as others may watch it.
-
-    Owns the answers and the flags. `call_started` is the monotonic start of the call that runs now (None: none runs);
-    `deadline` is when the batch's budget ends; setting `draining` hands back what did not start by the next job boundary.
-    """
-
-    __slots__ = ("answers", "call_started", "deadline", "draining", "entered", "execute_seconds", "head")
-
-    def __init__(self, *, head: BatchHead, now: float) -> None:
-        self.head = head
-        self.deadline = now + head.budget_ms / 1000
-        self.answers = Answers()
-        self.call_started: float | None = None
-        self.draining = False
-        self.entered: float | None = None
-        self.execute_seconds = 0.0
-
-
-Note = Callable[[Run, int, Any], None]
-Start = tuple[int, Callable[[], Awaitable[Any]]]
 
 
 class Gate(Protocol):
@@ -70,29 +44,16 @@ class Executor:
         self._app = app
         self._spec = spec
         self._tracebacks = TracebackLog()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_thread: threading.Thread | None = None
-        if app.is_async:
-            self._loop = asyncio.new_event_loop()
-            self._loop_thread = threading.Thread(target=self._loop.run_forever, name="rayline-app-loop", daemon=True)
-            self._loop_thread.start()
+        self._loop = AppLoop() if app.is_async else None
 
     @property
     def model_version(self) -> str | None:
         return self._app.model_version
 
-    def _event_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            raise RuntimeError("an async app has an event loop")
-        return self._loop
-
     def close(self) -> None:
         """Stop the event loop thread; calls that still run there are abandoned."""
-        if self._loop is not None and self._loop_thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop_thread.join(timeout=5)
-            if not self._loop_thread.is_alive():
-                self._loop.close()
+        if self._loop is not None:
+            self._loop.close()
 
     def run(self, run: Run, payloads: Sequence[bytes], gate: Gate | None = None) -> Verdict:
         """Answer every job of the batch into `run.answers`; anything but DONE says why some jobs have no answer.
@@ -108,8 +69,8 @@ class Executor:
                 return refusal
         run.entered = time.monotonic()
         try:
-            if self._spec.call is CallShape.JOB and self._spec.batch_format is BatchFormat.ROWS:
-                return self._run_jobs_async(run, decoded) if self._app.is_async else self._run_jobs(run, decoded)
+            if self._spec.call is Call.JOB and self._spec.batch_format is BatchFormat.ROWS:
+                return self._run_jobs(run, decoded) if self._loop is None else self._run_jobs_async(self._loop, run, decoded)
             return self._run_batches(run, decoded)
         finally:
             run.call_started = None
@@ -190,61 +151,9 @@ class Executor:
     def _break(self, run: Run, index: int, message: str) -> None:
         run.answers.fail(index, JobStatus.ERROR, CONTRACT_ERROR, bounded(message, MAX_CONTRACT_MESSAGE_CHARS))
 
-    def _run_jobs_async(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
-        function = self._app.function
-        return self._on_loop(run, [(index, partial(function, payload)) for index, payload in decoded], self._answer_or_fail)
-
-    def _on_loop(self, run: Run, calls: Sequence[Start], note: Note, *, interruptible: bool = True) -> Verdict:
-        """Run coroutines side by side on the event loop; `note` gets each one's result (or exception) in this thread.
-
-        Past the limit, or (when interruptible) at a notice, what is unfinished is cancelled. This returns only when the loop has
-        let go of all of them: code that blocks the loop or refuses to end is left to the watchdog.
-        """
-        loop = self._event_loop()
-        finished: deque[tuple[int, Any]] = deque()
-        done = threading.Event()
-        tasks: set[asyncio.Task[None]] = set()
-
-        async def call(index: int, start: Callable[[], Awaitable[Any]]) -> None:
-            try:
-                finished.append((index, await start()))
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is None or not task.cancelling():
-                    finished.append((index, error))
-            except BaseException as error:  # noqa: BLE001 - SystemExit would stop the loop for all
-                finished.append((index, error))
-
-        def end(task: asyncio.Task[None]) -> None:
-            tasks.discard(task)
-            if not tasks:
-                done.set()
-
-        def begin() -> None:
-            tasks.update(loop.create_task(call(index, start)) for index, start in calls)
-            for task in tuple(tasks):
-                task.add_done_callback(end)
-
-        def cancel() -> None:
-            for task in tuple(tasks):
-                task.cancel()
-
-        run.call_started = now = time.monotonic()
-        limit = min(run.deadline, now + self._spec.limits.execute_seconds)
-        verdict = Verdict.DONE
-        loop.call_soon_threadsafe(begin)
-        while not done.wait(COLLECT_SECONDS):
-            self._collect(finished, note, run)
-            if verdict is Verdict.DONE and (time.monotonic() > limit or (run.draining and interruptible)):
-                verdict = Verdict.TIMEOUT if time.monotonic() > limit else Verdict.DRAINING
-                loop.call_soon_threadsafe(cancel)
-        self._collect(finished, note, run)
-        run.call_started = None
-        return verdict
-
-    def _collect(self, finished: deque[tuple[int, Any]], note: Note, run: Run) -> None:
-        while finished:
-            note(run, *finished.popleft())
+    def _run_jobs_async(self, loop: AppLoop, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
+        calls = [(index, partial(self._app.function, payload)) for index, payload in decoded]
+        return loop.run(run, calls, self._answer_or_fail, limit_seconds=self._spec.limits.execute_seconds)
 
     def _answer_or_fail(self, run: Run, index: int, feature: Any) -> None:
         self._answer(run, index, feature, run.head.content_type)
@@ -252,7 +161,7 @@ class Executor:
     def _run_batches(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
         """Call with the whole batch; what raises is split in halves until the job at fault stands alone."""
         pending = [self._with_common_keys(run, decoded)]
-        if self._spec.call is CallShape.JOB:
+        if self._spec.call is Call.JOB:
             pending = [[job] for job in reversed(pending[0])]
         while pending:
             jobs = pending.pop()
@@ -285,12 +194,12 @@ class Executor:
         """One call; None when an async call was still running at its limit. Raises what the function raises, or ContractError."""
         batch_format = self._spec.batch_format
         argument = payloads if batch_format is BatchFormat.ROWS else to_columns(payloads, batch_format)
-        if self._app.is_async:
-            returned, verdict = self._await_batch(run, argument)
+        if self._loop is None:
+            returned = self._app.function(argument)
+        else:
+            returned, verdict = self._await_batch(self._loop, run, argument)
             if verdict is not Verdict.DONE:
                 return None
-        else:
-            returned = self._app.function(argument)
         if batch_format is BatchFormat.ROWS and not isinstance(returned, (list, tuple)):
             raise ContractError(
                 f"a batch function gets a list and returns a list of the same length ({len(payloads)}); "
@@ -298,12 +207,13 @@ class Executor:
             )
         return from_columns(returned, len(payloads))
 
-    def _await_batch(self, run: Run, argument: Any) -> tuple[Any, Verdict]:
+    def _await_batch(self, loop: AppLoop, run: Run, argument: Any) -> tuple[Any, Verdict]:
         results: list[Any] = []
-        verdict = self._on_loop(
+        verdict = loop.run(
             run,
             [(0, partial(self._app.function, argument))],
             lambda _run, _index, returned: results.append(returned),
+            limit_seconds=self._spec.limits.execute_seconds,
             interruptible=False,
         )
         if results and isinstance(results[0], BaseException):
