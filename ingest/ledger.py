@@ -36,8 +36,7 @@ class Ledger:
     def __init__(self, *, owner: str, committed: int, metadata: str = "", max_chars: int = ledger_codec.MAX_CHARS) -> None:
         """Raises FormatError when the metadata is not a ledger."""
         self._owner = owner
-        # A successor writes the same map under its own name, which may be longer.
-        self._max_chars = max_chars - ledger_codec.chars_for(ledger_codec.MAX_OWNER_BYTES - len(owner.encode()))
+        self._max_chars = max_chars
         self._outstanding: deque[int] = deque()
         self._frontier = committed
         self._published: set[int] = set()
@@ -117,7 +116,9 @@ class Ledger:
 
     def _fits(self, plan: Plan) -> bool:
         span = max(plan.accepted, default=plan.frontier) - plan.frontier
-        return len(plan.metadata) <= self._max_chars and span < ledger_codec.MAX_SPAN_BITS
+        # A successor writes the same map under its own name: room that differed by owner could leave it unable to.
+        chars = ledger_codec.chars_under_any_owner(self._owner, plan.metadata)
+        return chars <= self._max_chars and span < ledger_codec.MAX_SPAN_BITS
 
     def _advance(self, frontier: int) -> None:
         self._frontier = frontier

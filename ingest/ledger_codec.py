@@ -43,9 +43,10 @@ class LedgerText:
     published: npt.NDArray[np.int64]
 
 
-def chars_for(size_bytes: int) -> int:
-    """Characters that so many more bytes take at most."""
-    return 4 * -(-size_bytes // 3)
+def chars_under_any_owner(owner: str, text: str) -> int:
+    """How long this text of `encode` becomes when the owner with the longest name writes the same map."""
+    size = len(text) // 4 * 3 - text[-2:].count("=")
+    return 4 * -(-(size - len(owner.encode()) + MAX_OWNER_BYTES) // 3)
 
 
 def encode(owner: str, published: npt.NDArray[np.int64]) -> str:
