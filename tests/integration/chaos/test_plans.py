@@ -33,6 +33,7 @@ class Site:
 async def site() -> AsyncIterator[Site]:
     """Two clusters of one pod, two lanes, for all plans of this module; at the end no process of it may be left."""
     with tempfile.TemporaryDirectory(prefix="rayline-chaos-") as folder:
+        (Path(folder) / "logs").mkdir()
         plan = PlatformPlan(state_dir=Path(folder), clusters=2, pods_per_cluster=1, lanes_per_app=2)
         async with LocalPlatform(plan) as platform:
             state = platform.folder.read()
