@@ -46,9 +46,7 @@ app.command("agent", hidden=True)(processes.agent)
 
 def main() -> NoReturn:
     """Run the command line; every way out is an `ExitCode`."""
-    logging.basicConfig(
-        level=os.environ.get(LOG_LEVEL_VARIABLE, "ERROR").upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    _log_to_stderr()
     try:
         app(prog_name="rayline")
     except BrokenPipeError:
@@ -60,3 +58,11 @@ def main() -> NoReturn:
             raise
         sys.exit(explain_failure(error))
     sys.exit(ExitCode.OK)
+
+
+def _log_to_stderr() -> None:
+    level = os.environ.get(LOG_LEVEL_VARIABLE)
+    logging.basicConfig(level=(level or "ERROR").upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if level is None:
+        # While a broker restarts it writes a line for each attempt; what matters of it reaches people as our own errors.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

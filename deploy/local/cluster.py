@@ -22,7 +22,7 @@ _HEAD_GRACE_SECONDS: Final = 30.0
 class Cluster:
     """Owns which processes belong to a cluster, and the names of its pods (never used twice). The supervisor owns the processes.
 
-    Life: `build` -> `add_pod` for each that is gone -> `discard` and `build` again when the head is gone.
+    Life: `build` -> `replace_pod` for each that is gone -> `discard` and `build` again when the head is gone.
     """
 
     def __init__(
@@ -44,13 +44,14 @@ class Cluster:
         self._supervisor = supervisor
         self._launch = launch
         self._cpus_per_pod = cpus_per_pod
-        self._head: LocalHead | None = None
+        self._address = ""
         self._pods_made = 0
+        self._built = False
 
     @property
     def address(self) -> str:
         """`host:port` of the head; empty while there is none."""
-        return self._head.address if self._head is not None else ""
+        return self._address
 
     async def build(self) -> None:
         """Head first; when it answers, gateway and pods together."""
@@ -66,8 +67,9 @@ class Cluster:
                 grace_seconds=_HEAD_GRACE_SECONDS,
             )
         )
-        self._head = head
+        self._address = head.address
         await asyncio.gather(self._start_gateway(), *(self.add_pod() for _ in range(self._wanted_pods)))
+        self._built = True
 
     async def add_pod(self) -> str:
         """Start one more pod; returns its name."""
@@ -85,12 +87,17 @@ class Cluster:
         )
         return name
 
+    async def replace_pod(self) -> str | None:
+        """Start a pod for one that is gone; None when none is missing, or when a rebuild brings them all."""
+        pods = sum(1 for spec in self._supervisor.specs() if spec.cluster == self.name and spec.role is Role.POD)
+        return await self.add_pod() if self._built and pods < self._wanted_pods else None
+
     async def discard(self) -> list[str]:
         """End what is left of gateway and pods; returns the names of the pods."""
+        self._address, self._built = "", False
         members = [spec for spec in self._supervisor.specs() if spec.cluster == self.name]
         pods = [spec.name for spec in members if spec.role is Role.POD]
         await asyncio.gather(*(self._supervisor.stop(spec.name) for spec in members))
-        self._head = None
         return pods
 
     async def _start_gateway(self) -> None:

@@ -82,7 +82,7 @@ class LocalPlatform:
         self._run_id = uuid4().hex
         self._channel_token = new_token()
         self._broker: Broker | None = None
-        self._supervisor = Supervisor(act=self._act, on_change=self._write_state, on_event=self._say.say)
+        self._supervisor = Supervisor(act=self._act, on_change=self._write_state, on_event=self._say.say, on_crash=self._fail)
         self._clusters: dict[str, Cluster] = {}
         self._watch: NodeWatch | None = None
         self._publisher: Publisher | None = None
@@ -316,8 +316,9 @@ class LocalPlatform:
         cluster = self._clusters[action.cluster or ""]
         if action.step is Step.REPLACE_POD:
             await self._announce_gone([action.name])
-            name = await cluster.add_pod()
-            self._say.say(f"{name} replaces {action.name}")
+            name = await cluster.replace_pod()
+            if name is not None:
+                self._say.say(f"{name} replaces {action.name}")
         elif action.step is Step.REBUILD_CLUSTER:
             await self._announce_gone(await cluster.discard())
             await self._build(cluster)
@@ -381,7 +382,11 @@ class LocalPlatform:
 
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self.failure.done():
+        if error is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failure.done():
             self.failure.set_exception(error)
 
     async def _end_tasks(self) -> None:

@@ -42,10 +42,13 @@ class Supervisor:
         act: Callable[[Action], Awaitable[None]],
         on_change: Callable[[], None],
         on_event: Callable[[str], None],
+        on_crash: Callable[[BaseException], None],
     ) -> None:
+        """`on_crash` is told when the supervision itself fails, which nothing here can mend."""
         self._act = act
         self._on_change = on_change
         self._on_event = on_event
+        self._on_crash = on_crash
         self._policy = Supervision()
         self._children: dict[str, tuple[ChildSpec, Running]] = {}
         self._asked_for: set[str] = set()
@@ -69,7 +72,9 @@ class Supervisor:
         """Start a process and keep it alive from now on; raises LaunchError when it cannot be run."""
         child = await spec.launch()
         self._children[spec.name] = (spec, child)
-        self._tasks[spec.name] = asyncio.create_task(self._watch(spec, child), name=f"watch {spec.name}")
+        task = asyncio.create_task(self._watch(spec, child), name=f"watch {spec.name}")
+        task.add_done_callback(self._watch_ended)
+        self._tasks[spec.name] = task
         self._on_change()
         return child
 
@@ -123,6 +128,11 @@ class Supervisor:
         finally:
             if self._tasks.get(spec.name) is asyncio.current_task():
                 del self._tasks[spec.name]
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_crash(error)
 
     async def _after_end(self, spec: ChildSpec, child: Running, code: int | None) -> None:
         asked_for = self._closing or spec.name in self._asked_for

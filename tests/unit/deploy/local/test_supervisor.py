@@ -43,7 +43,10 @@ class Bench:
         self.actions: asyncio.Queue[Action] = asyncio.Queue()
         self.changes: asyncio.Queue[list[int]] = asyncio.Queue()
         self.events: list[str] = []
-        self.supervisor = Supervisor(act=self.actions.put, on_change=self.changed, on_event=self.events.append)
+        self.crashes: list[BaseException] = []
+        self.supervisor = Supervisor(
+            act=self.actions.put, on_change=self.changed, on_event=self.events.append, on_crash=self.crashes.append
+        )
 
     def changed(self) -> None:
         self.changes.put_nowait([record.pid for record in self.supervisor.records()])

@@ -1,0 +1,77 @@
+"""One platform, started and stopped by the command line as a person would, for all tests of this folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "text_features"
+RAYLINE = [sys.executable, "-P", "-m", "deploy.cli"]
+UP_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Answer]
+
+
+def command(folder: Path) -> Run:
+    """Runs `rayline …` in `folder`; `expect` is the exit code, `stdin` what it reads."""
+
+    def run(*arguments: str, expect: int = 0, stdin: str = "", timeout_seconds: float = 90) -> Answer:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RAYLINE_KAFKA_")}
+        done = subprocess.run(
+            [*RAYLINE, *arguments],
+            cwd=folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            env=env,
+            check=False,
+        )
+        assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A person's project folder."""
+    return tmp_path_factory.mktemp("project")
+
+
+@pytest.fixture(scope="session")
+def platform(folder: Path) -> Iterator[Run]:
+    """`rayline` where a platform of one cluster with one pod runs, with the text example deployed."""
+    run = command(folder)
+    try:
+        run("up", "--detach", "--clusters", "1", "--pods", "1", timeout_seconds=UP_SECONDS)
+        run("deploy", str(EXAMPLE), "--wait", timeout_seconds=UP_SECONDS, expect=0)
+        yield run
+    finally:
+        run("down", timeout_seconds=UP_SECONDS)
+        shutil.rmtree(folder / ".rayline", ignore_errors=True)
