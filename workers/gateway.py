@@ -87,7 +87,7 @@ class Gateway:
         self._accepted: dict[str, AppSpec] = {}
         self._checks: dict[tuple[str, str], Future[None]] = {}
         self._checked_at: dict[tuple[str, str], float] = {}
-        self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rayline-preflight")
+        self._checker = ThreadPoolExecutor(max_workers=2, thread_name_prefix="rayline-preflight")
         self._members: dict[ActorKey, _Member] = {}
         self._failures: dict[ActorKey, Failures] = {}
         self._gone: dict[tuple[str, int], tuple[PodNode, float]] = {}
@@ -149,7 +149,8 @@ class Gateway:
             _log.error("gateway of %s: report %d was not published: %s", self._cluster, self._seq, error)
 
     def _in_hurry(self) -> bool:
-        return any(member.phase is not ActorPhase.READY for member in self._members.values()) or any(
+        moving = (ActorPhase.STARTING, ActorPhase.DRAINING)
+        return any(member.phase in moving for member in self._members.values()) or any(
             not check.done() for check in self._checks.values()
         )
 
