@@ -35,8 +35,8 @@ def up(
     )
     if detach:
         run_detached(plan)
-    else:
-        asyncio.run(run_in_foreground(plan))
+    elif not asyncio.run(run_in_foreground(plan)):
+        raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 def down(

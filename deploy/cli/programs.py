@@ -12,17 +12,26 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="W
 
 
 def demo(context: typer.Context, json_file: JsonFile = None) -> None:
-    """Read pictures of text on a local platform, with an eviction in the middle, and count every result."""
+    """Read pictures of text on a local platform, with an eviction in the middle, and count every result.
+
+    `rayline demo -- --help` tells its own options.
+    """
     _run("deploy.demo", json_file, context.args)
 
 
 def bench(context: typer.Context, json_file: JsonFile = None) -> None:
-    """Measure throughput, latency and cost beside references in the same run."""
+    """Measure throughput, latency and cost beside references in the same run.
+
+    `rayline bench -- --help` tells its own options.
+    """
     _run("bench.run", json_file, context.args, function="main")
 
 
 def chaos(context: typer.Context, json_file: JsonFile = None) -> None:
-    """Kill, stop and restart parts under load; count what was lost or repeated."""
+    """Kill, stop and restart parts under load; count what was lost or repeated.
+
+    `rayline chaos -- --help` tells its own options.
+    """
     _run("deploy.chaos", json_file, context.args)
 
 

@@ -22,8 +22,8 @@ _POLL_SECONDS: Final = 0.1
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-async def run_in_foreground(plan: PlatformPlan) -> None:
-    """Start, run until SIGINT or SIGTERM, stop; a second signal kills what is still ending.
+async def run_in_foreground(plan: PlatformPlan) -> bool:
+    """Start, run until SIGINT or SIGTERM, stop; a second signal kills what is still ending. Whether it was up before it ended.
 
     Raises:
         LaunchError: a part did not come up, or another launcher runs here.
@@ -56,6 +56,8 @@ async def run_in_foreground(plan: PlatformPlan) -> None:
             await asyncio.wait(going_on, return_when=asyncio.FIRST_COMPLETED)
             if platform.failure.done():
                 await platform.failure
+            return True
+        return False
     finally:
         starting.cancel()
         await asyncio.wait({starting})
