@@ -17,7 +17,7 @@ from rayline.errors import BusError
 from rayline.reports import NodeReport, NodeState, encode_reports
 from rayline.topics import REPORTS
 from workers.actor import POD_DIR_VARIABLE
-from workers.cluster import node_command, ray_environment, ray_folder
+from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_environment, ray_folder
 from workers.pod_actors import PodActor, drain_actor, read_pod_actors
 from workers.ports import PortBlock, claim_ports
 from workers.sessions import lead_session, signal_session, wait_session_end
@@ -76,8 +76,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._take_notice)
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True, mode=0o700)
+        make_ray_folder(self._folder)
+        own_ray_folder(self._folder, os.getpid())
         ports = claim_ports(str(self._folder))
         ray = self._start_ray(ports)
         try:

@@ -18,11 +18,12 @@ from typing import Final
 
 from rayline.errors import ClusterError
 from workers.ports import PortBlock, claim_ports
-from workers.sessions import signal_session, wait_session_end
+from workers.sessions import session_members, signal_session, wait_session_end
 
 OBJECT_STORE_BYTES: Final = 80_000_000
 LOG_ROTATION_BYTES: Final = 20_000_000
 STOP_SECONDS: Final = 5.0
+OWNER_FILE: Final = "rayline-session"
 _POLL_SECONDS: Final = 0.05
 
 
@@ -58,6 +59,24 @@ def ray_folder(name: str) -> Path:
     """Where Ray keeps sockets and logs of one node: short, because a socket's path may have 107 characters."""
     digest = hashlib.blake2b(name.encode(), digest_size=5).hexdigest()
     return Path(tempfile.gettempdir()) / f"rayline-ray-{os.getuid()}" / digest
+
+
+def make_ray_folder(folder: Path) -> None:
+    """An empty folder for a node that starts now; what nodes left that were killed is removed."""
+    for owner in folder.parent.glob(f"*/{OWNER_FILE}"):
+        try:
+            session = int(owner.read_text())
+        except (FileNotFoundError, ValueError):
+            continue  # another process removes it, or makes it, right now
+        if not session_members(session):
+            shutil.rmtree(owner.parent, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+
+
+def own_ray_folder(folder: Path, session: int) -> None:
+    """Note the session whose end makes the folder rubbish."""
+    (folder / OWNER_FILE).write_text(str(session))
 
 
 def node_command(*options: str) -> list[str]:
@@ -108,8 +127,7 @@ class LocalHead:
 
     def start(self) -> None:
         """Start the processes; returns before the head answers."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True, mode=0o700)
+        make_ray_folder(self._folder)
         write_token(self._token_path)
         self._ports = ports = claim_ports(f"{self._folder}")
         command = node_command(
@@ -133,6 +151,7 @@ class LocalHead:
                 env={**os.environ, **ray_environment(self._token_path), "DASHBOARD_METRIC_PORT": str(ports.first + 8)},
                 start_new_session=True,
             )
+        own_ray_folder(self._folder, self._process.pid)
 
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from rayline.app_spec import AppSpec
+from rayline.errors import ClusterError
 from rayline.reports import ActorEndpoint
 from workers.cluster import LocalHead
 from workers.sessions import session_members, signal_session
 
 PROCESSES = Path(__file__).parent / "processes"
 TOKEN = "token of the channel"
+ATTEMPTS = 3
 
 
 class GatewayProcess:
@@ -137,20 +139,44 @@ class ClusterUnderTest:
         self.head = LocalHead(cluster="c1", token_path=self.token_path, log_path=folder / "head.log")
         self.pods: dict[str, Pod] = {}
         self.apps: dict[str, AppSpec] = {}
-        self.head.start()
-        self.head.wait_ready(90)
+        self._start_head()
         self.gateway = self.start_gateway()
+
+    def _start_head(self) -> None:
+        for left in reversed(range(ATTEMPTS)):
+            self.head.start()
+            try:
+                self.head.wait_ready(60)
+            except ClusterError:
+                self.head.kill()
+                if left == 0:
+                    raise
+            else:
+                return
 
     def start_gateway(self) -> GatewayProcess:
         self.gateway = GatewayProcess(address=self.head.address, token_path=self.token_path, log_path=self.folder / "gateway.log")
         return self.gateway
 
     def start_pod(self, name: str, *, cpus: int = 1, grace_seconds: float = 10) -> Pod:
-        pod = Pod(
-            name=name, head=self.head, folder=self.folder, token_path=self.token_path, cpus=cpus, grace_seconds=grace_seconds
-        )
-        self.pods[name] = pod
-        return pod
+        for _ in range(ATTEMPTS):
+            pod = Pod(
+                name=name, head=self.head, folder=self.folder, token_path=self.token_path, cpus=cpus, grace_seconds=grace_seconds
+            )
+            self.pods[name] = pod
+            if self._has_joined(pod):
+                return pod
+        raise AssertionError(f"pod {name} did not join in {ATTEMPTS} attempts")
+
+    def _has_joined(self, pod: Pod) -> bool:
+        """Ray 2.60 gives up on a node that needs more than 30 s to start (a busy machine): a launcher then starts it again."""
+        while pod.process.poll() is None:
+            try:
+                self.gateway.wait_for(lambda report: report["node"] == pod.name and report["state"] < 3, seconds=1)
+            except AssertionError:
+                continue
+            return True
+        return False
 
     def deploy(self, spec: AppSpec) -> None:
         self.apps[spec.name] = spec

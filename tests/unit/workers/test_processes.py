@@ -15,7 +15,7 @@ import pytest
 
 from rayline.app_spec import AppSpec
 from rayline.errors import ActorUnready, ClusterError
-from workers.cluster import write_token
+from workers.cluster import make_ray_folder, own_ray_folder, write_token
 from workers.loading import load_app
 from workers.pod_actors import read_pod_actors
 from workers.ports import BLOCK_PORTS, claim_ports
@@ -63,6 +63,15 @@ def test_a_session_ends_as_a_whole(session: subprocess.Popen[bytes]) -> None:
     assert not wait_session_end(session.pid, timeout_seconds=0.05)
     signal_session(session.pid, signal.SIGKILL)
     assert wait_session_end(session.pid, timeout_seconds=5)
+
+
+def test_folders_of_killed_nodes_are_removed_when_the_next_one_starts(session: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    for name, owner in (("running", session.pid), ("killed", 2**22)):
+        make_ray_folder(tmp_path / name)
+        own_ray_folder(tmp_path / name, owner)
+    (tmp_path / "of somebody else").mkdir()
+    make_ray_folder(tmp_path / "next")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["next", "of somebody else", "running"]
 
 
 def test_one_process_of_a_session_can_be_spared(session: subprocess.Popen[bytes]) -> None:
