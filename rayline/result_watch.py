@@ -33,7 +33,7 @@ class ResultWatch:
 
     def remembers(self, *, since_ms: int) -> bool:
         """Whether any result of a job written at `since_ms` (epoch ms) or later is still known or still to come."""
-        return not self._task.done() and since_ms >= self._forgotten_until_ms
+        return not self._task.done() and since_ms > self._forgotten_until_ms
 
     async def wait_for(self, source: str) -> Result:
         """The result of the job at `source` (`topic/partition/offset`).
