@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deploy.chaos.leftovers import family, left_over
 from deploy.chaos.plan import Plan, draw_schedule, load_plan, plan_names
-from deploy.chaos.run import deploy_echo, processes_of, strike_under_load
+from deploy.chaos.run import deploy_echo, strike_under_load
 from deploy.chaos.verdict import Stroke, Verdict
 from deploy.interruption import Interruption
 from deploy.local.platform import LocalPlatform, PlatformPlan
@@ -78,6 +79,7 @@ async def _run_plan(plan: Plan, options: argparse.Namespace, folder: Path, inter
             load_seconds=plan.load_seconds,
             on_stroke=tell,
         )
+        processes = family()
         log.say("stopping")
     return Verdict.of(
         plan=plan.name,
@@ -86,7 +88,7 @@ async def _run_plan(plan: Plan, options: argparse.Namespace, folder: Path, inter
         answers=found.answers,
         strokes=found.strokes,
         begun_ms=found.begun_ms,
-        left_over_processes=processes_of(state.run_id) if state is not None else 0,
+        left_over_processes=left_over(processes, state.run_id if state is not None else ""),
     )
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import psutil
 
 from deploy.app_registry import publish_app
 from deploy.chaos.faults import FaultInjector
@@ -18,7 +15,6 @@ from deploy.chaos.plan import Fault
 from deploy.chaos.verdict import Answer, Stroke
 from deploy.checker import Report, check
 from deploy.committed_reader import StartOffsets, end_offsets, read_committed
-from deploy.local.child import RUN_ID_VARIABLE
 from deploy.local.platform import LocalPlatform
 from rayline.jobs import JOB_ID
 from rayline.manifest import load_manifest
@@ -95,14 +91,3 @@ def first_answers(bootstrap_servers: str, app: str, results_from: StartOffsets, 
         if number not in first:
             first[number] = Answer(partition, clockwork.due_ms(number), float(record.timestamp_ms))
     return list(first.values())
-
-
-def processes_of(run_id: str) -> int:
-    """Processes that carry the platform's run id in their environment, this one apart."""
-    found = 0
-    for process in psutil.process_iter():
-        try:
-            found += process.pid != os.getpid() and process.environ().get(RUN_ID_VARIABLE) == run_id
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return found

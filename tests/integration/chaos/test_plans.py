@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from deploy.chaos.leftovers import family, left_over
 from deploy.chaos.plan import Fault, Kind, Target
-from deploy.chaos.run import deploy_echo, processes_of, strike_under_load
+from deploy.chaos.run import deploy_echo, strike_under_load
 from deploy.chaos.verdict import Verdict
 from deploy.local.platform import LocalPlatform, PlatformPlan
 
@@ -39,7 +40,8 @@ async def site() -> AsyncIterator[Site]:
             state = platform.folder.read()
             assert state is not None
             yield Site(platform, await deploy_echo(platform, nodes=2))
-        assert processes_of(state.run_id) == 0
+            processes = family()
+        assert left_over(processes, state.run_id) == 0
 
 
 def stroke(kind: Kind, target: Target, *, at: float = 1.5, hold: float = 0.0, draw: float = 0.0) -> Fault:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.chaos.run import processes_of
+from deploy.chaos.leftovers import family, left_over
 from deploy.local.state import StateFolder
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -42,8 +42,9 @@ def test_ctrl_c_while_clusters_start_leaves_no_process(tmp_path: Path) -> None:
         folder = next((tmp_path / ".rayline").glob("demo-*"))
         state = StateFolder(folder).read()
         assert state is not None
-        assert processes_of(state.run_id) > 0
+        processes = family(demo.pid)
+        assert processes
         os.kill(demo.pid, signal.SIGINT)
         demo.stderr.read()
         assert demo.wait() == 130
-    assert processes_of(state.run_id) == 0
+    assert left_over(processes, state.run_id) == 0
