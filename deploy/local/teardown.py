@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any, Final
 
 import psutil
 
-from deploy.local.child import RUN_ID_VARIABLE, descendants, kill_all
+from deploy.local.child import RUN_ID_VARIABLE, ProcessRecord, descendants, kill_all
 from deploy.local.state import PlatformState, StateFolder
 from rayline.errors import LaunchError
+from workers.sessions import session_members
 
 _ORPHAN_GRACE_SECONDS: Final = 10.0
 
@@ -59,19 +61,46 @@ def take_down(path: Path, *, timeout_seconds: float) -> Teardown:
 
 def clean_up(state: PlatformState) -> tuple[str, ...]:
     """End what a launcher that is gone left behind: recorded processes, what is below them, what else carries its run's id."""
+    names = _left_of(state)
+    _terminate(list(names))
+    _, alive = psutil.wait_procs(list(names), timeout=_ORPHAN_GRACE_SECONDS)
+    kill_all(alive)
+    # What was forked meanwhile, or lost its parent before it could be found below it.
+    late = _left_of(state)
+    kill_all(list(late))
+    return tuple((names | late).values())
+
+
+def _left_of(state: PlatformState) -> dict[psutil.Process, str]:
+    """Every living process of a run, with a name for people."""
     names: dict[psutil.Process, str] = {}
     for record in reversed(state.processes):
         process = record.process()
         if process is not None:
             names[process] = record.name
-    for process in list(names):
-        names |= {below: f"{below.name()} ({below.pid})" for below in descendants(process.pid) if below not in names}
-    names |= {stray: f"{stray.name()} ({stray.pid})" for stray in _of_run(state.run_id) if stray not in names}
-    recorded = list(names)
-    _terminate(recorded)
-    _, alive = psutil.wait_procs(recorded, timeout=_ORPHAN_GRACE_SECONDS)
-    kill_all(alive)
-    return tuple(names.values())
+    found = [below for process in names for below in descendants(process.pid)]
+    found += [member for record in state.processes for member in _of_session(record)]
+    found += _of_run(state.run_id)
+    return {process: f"pid {process.pid}" for process in found} | names
+
+
+def _of_session(record: ProcessRecord) -> list[psutil.Process]:
+    """Processes of the session that a recorded process led, also when it is gone: Ray's own overwrite their environment.
+
+    A session's id is not given out again while the session lives; one whose leader is somebody else's is left alone, and so is
+    whatever is older than the record or does not run from this installation.
+    """
+    if psutil.pid_exists(record.pid) and record.process() is None:
+        return []
+    found = []
+    for pid in session_members(record.pid):
+        try:
+            process = psutil.Process(pid)
+            if process.create_time() >= record.started and process.exe().startswith((sys.prefix, sys.base_prefix)):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
 
 
 def _of_run(run_id: str) -> list[psutil.Process]:

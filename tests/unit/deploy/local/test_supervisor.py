@@ -15,8 +15,10 @@ import psutil
 import pytest
 
 from deploy.local.child import Child
+from deploy.local.state import PlatformState
 from deploy.local.supervision import Action, Role, Step
 from deploy.local.supervisor import ChildSpec, Supervisor
+from deploy.local.teardown import clean_up
 from rayline.errors import LaunchError
 
 SLEEPER = "import time, signal; time.sleep(600)"
@@ -128,3 +130,15 @@ async def test_grandchildren_end_with_a_killed_process(tmp_path: Path) -> None:
 async def test_a_command_that_cannot_run_says_what_it_was(tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match=r"/no/such/program"):
         await Child.start(name="x", role="lane", command=["/no/such/program"], env={}, log_path=tmp_path / "x.log")
+
+
+async def test_what_lost_its_parent_is_found_by_the_session_that_was_recorded(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    child = await bench.spec("parent", PARENT).launch()
+    await asyncio.to_thread(wait_for_line, tmp_path / "parent.log")
+    (orphan,) = psutil.Process(child.record.pid).children()
+    os.kill(child.record.pid, signal.SIGKILL)
+    await child.wait()
+    state = PlatformState("no such run", child.record, "localhost:1", True, {}, (child.record,))
+    assert await asyncio.to_thread(clean_up, state) == (f"pid {orphan.pid}",)
+    assert psutil.wait_procs([orphan], timeout=5)[1] == []
