@@ -29,6 +29,8 @@ def load_app(spec: AppSpec) -> LoadedApp:
 
     Raises ActorUnready, from the user's own exception where there is one, when the entrypoint cannot be loaded.
     """
+    # As Ray does for actors with CPUs: a library that starts a thread for each core would take the neighbours' share.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, int(spec.resources.num_cpus))))
     os.environ.update(spec.env)
     root = str(Path(spec.root).resolve())
     if root in sys.path:
