@@ -40,7 +40,7 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rayline demo", description="Read pictures on a local platform, with an eviction.")
-    parser.add_argument("--jobs", type=int, help="how many pictures (default: half a minute's worth, 60 to 120)")
+    parser.add_argument("--jobs", type=int, help="how many pictures (default: half a minute's worth, 48 to 120)")
     parser.add_argument("--rate", type=float, help="pictures a second (default: a share of what this machine was seen to do)")
     parser.add_argument("--seed", type=int, default=1, help="of the pictures (default: 1)")
     parser.add_argument("--grace", type=float, default=5.0, help="seconds that the evicted pod gets (default: 5)")
