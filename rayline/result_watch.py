@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from rayline.bus import CompactedLog, KafkaSettings, LogRecord
 from rayline.results import Result
@@ -46,7 +46,8 @@ class ResultWatch:
         waiter: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(source, []).append(waiter)
         try:
-            await asyncio.wait({waiter, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {waiter, self._task}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not waiter.done():
                 await self._task
             return await waiter
