@@ -16,6 +16,7 @@ import msgpack
 from rayline.errors import FormatError
 
 MAX_REPORT_BYTES: Final = 8 * 1024 * 1024
+MAX_CPUS: Final = 1 << 16
 
 
 class NodeState(IntEnum):
@@ -79,20 +80,47 @@ def decode_reports(value: bytes) -> list[NodeReport]:
         if data["v"] != 1:
             raise FormatError(f"node report of version {data['v']!r}; this Rayline reads version 1")
         return [_node(item) for item in data["nodes"]]
-    except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, msgpack.exceptions.UnpackException) as error:
         raise FormatError(f"not a node report: {error!r}") from error
 
 
 def _node(item: dict[str, Any]) -> NodeReport:
     actors = item.get("actors")
+    cpus = None if item.get("cpus") is None else float(item["cpus"])
+    if cpus is not None and not 0 <= cpus < MAX_CPUS:
+        raise ValueError(f"{cpus} CPUs")
     return NodeReport(
-        cluster=str(item["cluster"]),
-        node=str(item["node"]),
-        incarnation=int(item["incarnation"]),
-        seq=int(item["seq"]),
+        cluster=_text(item["cluster"]),
+        node=_text(item["node"]),
+        incarnation=_number(item["incarnation"]),
+        seq=_number(item["seq"]),
         state=NodeState(item["state"]),
-        cpus=None if item.get("cpus") is None else float(item["cpus"]),
-        zone=item.get("zone"),
-        actors=None if actors is None else tuple(ActorEndpoint(**actor) for actor in actors),
-        reason=item.get("reason"),
+        cpus=cpus,
+        zone=None if item.get("zone") is None else _text(item["zone"]),
+        actors=None if actors is None else tuple(_actor(actor) for actor in actors),
+        reason=None if item.get("reason") is None else _text(item["reason"]),
     )
+
+
+def _actor(item: dict[str, Any]) -> ActorEndpoint:
+    return ActorEndpoint(
+        app=_text(item["app"]),
+        version=_text(item["version"]),
+        name=_text(item["name"]),
+        host=_text(item["host"]),
+        port=_number(item["port"]),
+        slots=_number(item["slots"]),
+        instance=_text(item["instance"]),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a whole number")
+    return value

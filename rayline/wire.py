@@ -11,8 +11,10 @@ still runs: what an eviction interrupts need not run again.
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum, StrEnum
 from itertools import accumulate
@@ -100,7 +102,9 @@ class BatchHead:
     @classmethod
     def unpack(cls, data: bytes) -> BatchHead:
         values = _unpack(data, cls.__dataclass_fields__)
-        values["content_type"] = ContentType(values["content_type"])
+        with _of_the_protocol():
+            values["content_type"] = ContentType(values["content_type"])
+            _check_number(values["budget_ms"])
         return cls(**values)
 
 
@@ -121,7 +125,12 @@ class AnswerHead:
     @classmethod
     def unpack(cls, data: bytes) -> AnswerHead:
         values = _unpack(data, cls.__dataclass_fields__)
-        values["verdict"] = Verdict(values["verdict"])
+        with _of_the_protocol():
+            values["verdict"] = Verdict(values["verdict"])
+            _check_number(values["execute_ms"])
+            for name in ("model_version", "reason"):
+                if not isinstance(values[name], str | None):
+                    raise TypeError(f"{name} is {values[name]!r}")
         return cls(**values)
 
 
@@ -148,6 +157,20 @@ def number_column(values: Sequence[int], arrow_type: pa.DataType) -> pa.Array:
     """An int32 or int8 array without nulls."""
     numbers = array("i" if arrow_type.bit_width == 32 else "b", values)
     return pa.Array.from_buffers(arrow_type, len(values), [None, pa.py_buffer(numbers)])
+
+
+@contextmanager
+def _of_the_protocol() -> Iterator[None]:
+    """Whatever is wrong with a peer's values is a WireError."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise WireError(f"not a message of the channel's protocol: {error!r}") from error
+
+
+def _check_number(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is not a number of milliseconds")
 
 
 def _pack(values: dict[str, Any]) -> bytes:
