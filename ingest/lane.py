@@ -335,7 +335,19 @@ class Lane:
                     if state is not None and state.owned:
                         self._admit(state, records, now)
                 self._arm_linger()
+            self._follow_gaps()
             self._regulate()
+
+    def _follow_gaps(self) -> None:
+        """The reader may stand behind records that it never hands out; the committed offset follows it."""
+        trailing = False
+        for tp, state in self._partitions.items():
+            position = self._consumer.position(tp) if state.owned and not state.halted else None
+            if position is not None:
+                state.ledger.skip_to(position)
+                trailing |= state.ledger.trails
+        if trailing:
+            self._publisher.notify()
 
     def _admit(self, state: PartitionState, records: list[ConsumerRecord], now: float) -> None:
         ledger, admit, add = state.ledger, self._admission.admit, self._batcher.add

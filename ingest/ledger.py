@@ -68,6 +68,15 @@ class Ledger:
         self._outstanding.append(offset)
         return True
 
+    def skip_to(self, position: int) -> None:
+        """The reader stands at `position`: what lies before it and was not read does not exist (markers, compaction, aborted)."""
+        self._position = max(self._position, position)
+
+    @property
+    def trails(self) -> bool:
+        """Everything read is published, yet the committed offset stands before records that do not exist."""
+        return not self._outstanding and self._position > self._frontier
+
     def plan(self, offsets: Sequence[int]) -> Plan:
         """What a transaction may publish of these ended offsets (read, not yet published), lowest first."""
         candidates = sorted(set(offsets) - self._published)

@@ -70,8 +70,13 @@ class PartitionState:
         return True
 
     def share(self, most: int, most_bytes: int) -> Share | None:
-        """What can be published now, at most so many jobs, and bytes unless it is one; None when nothing can."""
+        """What can be published now, at most so many jobs, and bytes unless it is one; None when nothing can.
+
+        A share without jobs moves the committed offset over records that do not exist: retention may then delete them.
+        """
         candidates = self._ended[:most]
+        if not candidates and self.ledger.trails:
+            return Share(self.ledger.plan(()), ())
         if self.held_bytes > most_bytes:
             candidates = _within(candidates, most_bytes)
         if not candidates:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from rayline.app_spec import AppSpec
@@ -24,7 +23,7 @@ from rayline.jobs import Job
 from rayline.reports import ActorEndpoint, NodeState
 from rayline.results import Outcome
 from rayline.telemetry import traceparent_of
-from rayline.wire import REQUEST_SCHEMA, AnswerHead, BatchHead, JobStatus, Verdict
+from rayline.wire import AnswerHead, BatchHead, JobStatus, Verdict, encode_request
 from scheduler.batch import Batch, NodeIncarnation, next_batch_id
 from scheduler.retry import Cause, GiveUp, decide
 from scheduler.router import Router, Target
@@ -292,7 +291,7 @@ class Dispatcher:
             budget_ms=max(1.0, remaining * 1000),
             trace=_traceparents(batch),
         )
-        request = _request([job.payload for job in batch.jobs])
+        request = encode_request([job.payload for job in batch.jobs])
         reason: str | None = None
         try:
             final = await self._channel(target.endpoint).exchange(
@@ -434,11 +433,3 @@ def _traceparents(batch: Batch) -> dict[int, str]:
 def new_batch(jobs: list[Job], size_bytes: int, prefix: str) -> Batch:
     """A first batch of jobs of one content type."""
     return Batch(batch_id=next_batch_id(prefix), content_type=jobs[0].content_type, jobs=jobs, size_bytes=size_bytes)
-
-
-def _request(payloads: list[bytes]) -> pa.RecordBatch:
-    """The payloads as one record batch. Not by `pa.array`: its first call imports pandas, a second in which nothing else runs."""
-    ends = np.zeros(len(payloads) + 1, dtype=np.int32)
-    np.cumsum([len(payload) for payload in payloads], out=ends[1:])
-    column = pa.Array.from_buffers(pa.binary(), len(payloads), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(payloads))])
-    return pa.RecordBatch.from_arrays([column], schema=REQUEST_SCHEMA)

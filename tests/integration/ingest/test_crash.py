@@ -29,23 +29,22 @@ from tests.integration.ingest.lanes import (
 
 pytestmark = pytest.mark.integration
 
-JOBS = 6_000
+JOBS = 4_000
 TAKEOVER_SECONDS = SESSION_MS / 1000 + 1.5
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-async def test_a_lane_killed_twice_in_a_row_loses_and_doubles_nothing(kafka: KafkaSettings, phase: Phase) -> None:
+async def test_a_lane_killed_in_a_transaction_loses_and_doubles_nothing(kafka: KafkaSettings, phase: Phase) -> None:
     app = await new_app(kafka)
     submit(kafka, app, JOBS)
     async with lane_processes(kafka, app) as start:
-        # The second one dies with its first results; the claim is its transaction number 1.
-        for at in (3, 2):
+        # The claim is transaction number 1. One phase shows a lane that dies again with the first results after its return.
+        for at in (3, 2) if phase is Phase.OFFSETS_SENT else (3,):
             killed = start("0", phase=phase, number=signal.SIGKILL, at=at)
             assert await killed.exit_code() == -signal.SIGKILL
-        healthy = start("0")
-        await healthy.ready()
-        assert_exactly_once(await verdict(kafka, app, JOBS), JOBS)
-        assert await healthy.stop() < 4
+        healthy = Lane(settings=kafka, spec=spec_of(app), instance="0", channels=EchoChannel, result_partitions=PARTITIONS)
+        async with running(healthy, app):
+            assert_exactly_once(await verdict(kafka, app, JOBS), JOBS)
 
 
 async def test_a_lane_killed_in_its_claim_leaves_the_partitions_as_they_were(kafka: KafkaSettings) -> None:
@@ -54,8 +53,9 @@ async def test_a_lane_killed_in_its_claim_leaves_the_partitions_as_they_were(kaf
     async with lane_processes(kafka, app) as start:
         killed = start("0", phase=Phase.OFFSETS_SENT, number=signal.SIGKILL, at=1)
         assert await killed.exit_code() == -signal.SIGKILL
-        await start("0").ready()
-        assert_exactly_once(await verdict(kafka, app, JOBS), JOBS)
+        healthy = Lane(settings=kafka, spec=spec_of(app), instance="0", channels=EchoChannel, result_partitions=PARTITIONS)
+        async with running(healthy, app):
+            assert_exactly_once(await verdict(kafka, app, JOBS), JOBS)
 
 
 @pytest.mark.parametrize("phase", [Phase.SENT, Phase.OFFSETS_SENT])

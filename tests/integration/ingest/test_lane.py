@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 import msgpack
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ForeignPartition
 from confluent_kafka.admin import AdminClient
 
@@ -240,6 +240,42 @@ async def test_records_that_kafka_deleted_halt_their_partition_alone_and_say_wha
     assert halted.partition.partition == 3
     assert "--reset-offsets --to-earliest" in halted.reason
     assert "50 record(s)" in halted.reason
+
+
+async def test_markers_behind_the_last_job_are_no_loss_when_retention_takes_them(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka, partitions=1)
+    spec = spec_of(app, partitions=1)
+    settings = {"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": app}
+    producer = Producer(settings)
+    await asyncio.to_thread(producer.init_transactions, 20)
+
+    def produce_in_transaction(number: int) -> None:
+        producer.begin_transaction()
+        producer.produce(requests_topic(app), value=msgpack.packb(number))
+        producer.commit_transaction(20)
+
+    async with running(lane_of(kafka, app, spec=spec, result_partitions=1), app):
+        await asyncio.to_thread(produce_in_transaction, 1)
+        assert_exactly_once(await verdict(kafka, app, 1), 1)
+        await until(lambda: committed(kafka, app) == 2, seconds=5, what="the offset behind the marker is committed")
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    (deleted,) = admin.delete_records([ForeignPartition(requests_topic(app), 0, 2)]).values()
+    deleted.result(10)
+    lane = lane_of(kafka, app, spec=spec, result_partitions=1)
+    async with running(lane, app):
+        assert lane.statistics().halted == ()
+        await asyncio.to_thread(produce_in_transaction, 2)
+        await until(lambda: lane.statistics().results.get("ok") == 1, what="the next job is done")
+
+
+def committed(kafka: KafkaSettings, app: str) -> int:
+    """The group's committed offset of partition 0, as others see it."""
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group_id(app)})
+    try:
+        (partition,) = consumer.committed([ForeignPartition(requests_topic(app), 0)], timeout=10)
+        return int(partition.offset)
+    finally:
+        consumer.close()
 
 
 async def test_offsets_that_were_deleted_halt_partitions_with_results_instead_of_repeating_them(kafka: KafkaSettings) -> None:

@@ -64,6 +64,11 @@ class PartitionMachine(RuleBasedStateMachine):
             if lane.ledger.read(offset):
                 lane.under_way.append(offset)
 
+    @rule()
+    def the_reader_passes_a_gap(self) -> None:
+        position = self.lane.ledger.position
+        self.lane.ledger.skip_to(min((offset for offset in self.offsets if offset >= position), default=position + 3))
+
     @precondition(lambda self: self.lane.under_way)
     @rule(data=st.data())
     def jobs_end_in_any_order(self, data: st.DataObject) -> None:
@@ -131,6 +136,21 @@ def test_the_frontier_moves_over_gaps_by_what_was_read() -> None:
     assert ledger.plan([12]).frontier == 15
     assert ledger.plan([15, 40]).frontier == 12
     assert ledger.plan([12, 15, 40]).frontier == 41
+
+
+def test_the_committed_offset_follows_a_reader_past_what_does_not_exist() -> None:
+    ledger = Ledger(owner="a", committed=0)
+    ledger.read(0)
+    ledger.skip_to(5)
+    assert not ledger.trails, "a job is under way"
+    ledger.confirm(ledger.plan([0]))
+    assert (ledger.frontier, ledger.trails) == (5, False)
+    ledger.skip_to(7)
+    assert ledger.trails
+    ledger.confirm(ledger.plan(()))
+    assert (ledger.frontier, ledger.trails) == (7, False)
+    ledger.skip_to(3)
+    assert ledger.position == 7
 
 
 def test_a_record_delivered_again_is_not_work_again() -> None:

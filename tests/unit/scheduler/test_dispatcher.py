@@ -176,7 +176,7 @@ def jobs_of(count: int, *, expires: float = 10.0) -> list[Job]:
 
 
 async def all_out(world: World, count: int) -> None:
-    while len(world.outcomes) < count:
+    while len(world.outcomes) < count:  # noqa: ASYNC110 - virtual time
         await asyncio.sleep(0.05)
 
 
@@ -392,7 +392,7 @@ def test_a_batch_that_must_avoid_the_only_free_node_lets_others_pass() -> None:
         return world
 
     world = virtual_time.run(main())
-    assert [node for node, offsets in world.sent if offsets == [99]][0] == "a"
+    assert next(node for node, offsets in world.sent if offsets == [99]) == "a"
 
 
 def test_jobs_of_other_lanes_partitions_are_forgotten_wherever_they_are() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,8 +46,7 @@ def test_any_order_and_repetition_of_reports_gives_the_same_view(given_reports: 
     cuts = data.draw(st.sets(st.integers(0, len(shuffled))))
     straight, other = View(), View()
     straight.apply(given_reports, 100.0)
-    edges = sorted({0, len(shuffled), *cuts})
-    for number, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (start, end) in enumerate(pairwise(sorted({0, len(shuffled), *cuts}))):
         other.apply(shuffled[start:end], 100.0 + number)
     assert [node.report for node in other.nodes()] == [node.report for node in straight.nodes()]
 
