@@ -38,6 +38,8 @@ from scheduler.weights import StaticWeights, WeightPolicy
 _log = logging.getLogger(__name__)
 
 POLL_MS: Final = 500
+# A lane learns from its heartbeat that another one left: a handover waits for it.
+HEARTBEAT_MS: Final = 300
 MAX_POLL_RECORDS: Final = 4_000
 MAX_JOBS_HELD: Final = 60_000
 RESUME_SHARE: Final = 0.7
@@ -115,6 +117,7 @@ class Lane:
             client_id=self._transactional_id,
             group_instance_id=instance,
             session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=HEARTBEAT_MS,
         )
         self._publisher = ResultPublisher(
             settings=settings,

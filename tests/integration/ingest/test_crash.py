@@ -20,6 +20,7 @@ from tests.integration.ingest.lanes import (
     assert_exactly_once,
     lane_processes,
     new_app,
+    on_this_machine,
     running,
     spec_of,
     submit,
@@ -30,7 +31,7 @@ from tests.integration.ingest.lanes import (
 pytestmark = pytest.mark.integration
 
 JOBS = 4_000
-TAKEOVER_SECONDS = SESSION_MS / 1000 + 1.5
+TAKEOVER_SECONDS = 1.5  # beyond the frozen lane's session
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -66,7 +67,7 @@ async def test_a_frozen_lane_is_replaced_and_cannot_publish_when_it_wakes(
     submit(kafka, app, JOBS)
     async with AsyncExitStack() as stack:
         start = await stack.enter_async_context(lane_processes(kafka, app))
-        zombie = start("0", phase=phase, number=signal.SIGSTOP, at=4)
+        zombie = start("0", phase=phase, number=signal.SIGSTOP, at=3)
         await zombie.frozen()
         frozen = time.monotonic()
         successor = Lane(
@@ -85,7 +86,7 @@ async def test_a_frozen_lane_is_replaced_and_cannot_publish_when_it_wakes(
         zombie.wake()
         assert await zombie.exit_code() == EXIT_FENCED
         assert_exactly_once(await verdict(kafka, app, JOBS), JOBS)
-    assert takeover <= TAKEOVER_SECONDS
+    assert takeover <= SESSION_MS / 1000 + on_this_machine(TAKEOVER_SECONDS), f"{takeover:.2f} s"
 
 
 async def test_a_lane_outlives_its_broker(tmp_path: Path) -> None:

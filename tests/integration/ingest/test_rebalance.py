@@ -16,6 +16,7 @@ from tests.integration.ingest.lanes import (
     assert_exactly_once,
     lane_processes,
     new_app,
+    on_this_machine,
     running,
     spec_of,
     submit,
@@ -92,4 +93,5 @@ async def test_a_lane_that_is_told_to_stop_hands_its_partitions_over_in_two_seco
         assert await leaving.exit_code() == 0
         submit(kafka, app, 400, first=400)
         assert_exactly_once(await verdict(kafka, app, 800), 800)
-    assert handover <= HANDOVER_SECONDS, f"{handover:.2f} s"
+    print(f"\nhandover: {handover:.2f} s")  # noqa: T201 - a measurement
+    assert handover <= on_this_machine(HANDOVER_SECONDS), f"{handover:.2f} s"
