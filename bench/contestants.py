@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
+import tenacity
 import yaml
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.load import PARTITIONS, LoadError
 from bench.processes import cpu_seconds, is_ray_worker, spent, tree
@@ -96,8 +96,7 @@ class Rayline:
 
     def work_off(self, heap: Heap) -> dict[str, float]:
         """See ``Contestant``."""
-        with self.running(heap) as state_dir:
-            progress = GroupProgress(heap.bootstrap_servers, heap.app)
+        with self.running(heap) as state_dir, GroupProgress(heap.bootstrap_servers, heap.app) as progress:
             done_before = progress.wait_for(1, seconds=_COMMAND_SECONDS)
             before = platform_cpu_seconds(state_dir)
             progress.wait_for(heap.jobs, seconds=_RUN_SECONDS)
@@ -124,25 +123,44 @@ class Rayline:
 
     def wait_until_done(self, heap: Heap) -> None:
         """Wait until the heap is worked off. Raises LoadError when it takes too long."""
-        GroupProgress(heap.bootstrap_servers, heap.app).wait_for(heap.jobs, seconds=_RUN_SECONDS)
+        with GroupProgress(heap.bootstrap_servers, heap.app) as progress:
+            progress.wait_for(heap.jobs, seconds=_RUN_SECONDS)
 
     def _rayline(self, *words: str) -> str:
         return _run([*self._command, *words], seconds=_COMMAND_SECONDS)
+
+
+# A new group has no coordinator for a moment.
+_asked_again = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_type(KafkaException),
+    wait=tenacity.wait_fixed(0.2),
+    stop=tenacity.stop_after_delay(30),
+    reraise=True,
+)
 
 
 class GroupProgress:
     """How far a consumer group has committed, asked of the broker; cheap enough to ask often."""
 
     def __init__(self, bootstrap_servers: str, app: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 3})
+        # Never subscribes, so it is no member of the group.
+        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group_id(app), "log_level": 3})
         topic = requests_topic(app)
-        partitions = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-        self._asked = ConsumerGroupTopicPartitions(group_id(app), partitions)
+        self._partitions = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
 
     def done(self) -> int:
         """Jobs that lie before the committed offsets (of topics that were filled without transactions)."""
-        (future,) = self._admin.list_consumer_group_offsets([self._asked]).values()
-        return sum(max(0, partition.offset) for partition in future.result(_COMMAND_SECONDS).topic_partitions)
+        committed = _asked_again(self._consumer.committed, self._partitions, _COMMAND_SECONDS)
+        return sum(max(0, partition.offset) for partition in committed)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def __enter__(self) -> "GroupProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def wait_for(self, jobs: int, *, seconds: float) -> int:
         """Wait until at least so many are done; returns how many are. Raises LoadError after ``seconds``."""
