@@ -14,6 +14,7 @@ from deploy.committed_reader import end_offsets
 from rayline.topics import requests_topic, results_topic
 
 _SETTLE_SECONDS = 30.0
+MAX_MESSAGES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,11 @@ def measure_open_loop(bootstrap_servers: str, app: str, *, rate_per_s: float, se
         try:
             deadline = time.monotonic() + seconds + _SETTLE_SECONDS
             while len(seen_ms) < jobs and time.monotonic() < deadline and not producer.poll():
-                message = consumer.poll(0.1)
-                if message is not None and message.error() is None:
-                    seen_ms.setdefault(job_number(message.key()), time.time() * 1000)
+                messages = consumer.consume(MAX_MESSAGES, timeout=0.02)
+                now_ms = time.time() * 1000
+                for message in messages:
+                    if message.error() is None:
+                        seen_ms.setdefault(job_number(message.key()), now_ms)
             said, _ = producer.communicate(timeout=_SETTLE_SECONDS)
         finally:
             producer.kill()

@@ -149,7 +149,7 @@ def preload(bootstrap_servers: str, topic: str, jobs: int) -> float:
 
 def produce_on_schedule(bootstrap_servers: str, topic: str, *, rate_per_s: float, seconds: float) -> Schedule:
     """Open loop: jobs leave when they are due, however the system under test does. Blocks for ``seconds``."""
-    producer = JobProducer(bootstrap_servers, topic, linger_ms=1)
+    producer = JobProducer(bootstrap_servers, topic, linger_ms=5)
     jobs = int(rate_per_s * seconds)
     started_ms, started = time.time() * 1000, time.perf_counter()
     sent, worst_slip = 0, 0.0

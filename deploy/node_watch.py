@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from rayline.bus import CompactedLog, KafkaSettings
+from rayline.bus.progress import wait_claimed
 from rayline.errors import FormatError, LaunchError
 from rayline.reports import NodeReport, NodeState, decode_reports
-from rayline.topics import REPORTS
+from rayline.topics import REPORTS, group_id, requests_topic
 from scheduler.view import NodeView, View
 
 _log = logging.getLogger(__name__)
@@ -111,3 +112,13 @@ async def wait_served(settings: KafkaSettings, app: str, version: str, *, timeou
     finally:
         await watch.close()
     return watch
+
+
+async def wait_lanes(settings: KafkaSettings, app: str, *, timeout_seconds: float) -> None:
+    """Until lanes own all partitions of the app; raises LaunchError when they do not in time."""
+    try:
+        await wait_claimed(settings=settings, group_id=group_id(app), topic=requests_topic(app), timeout_seconds=timeout_seconds)
+    except TimeoutError as error:
+        raise LaunchError(
+            f"no lane took over the partitions of {app} within {timeout_seconds:g} s; see `rayline status` and the lanes' logs"
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +17,10 @@ from deploy.local.state import PlatformState, StateFolder
 from deploy.node_watch import NodeWatch
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings
+from rayline.bus.progress import GroupProgress
 from rayline.errors import RaylineError
 from rayline.reports import NodeState
+from rayline.topics import group_id, requests_topic
 from scheduler.view import NodeView
 
 _REPORT_MEMORY_SECONDS: Final = 10.0
@@ -26,13 +28,14 @@ _REPORT_MEMORY_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """A snapshot. `trouble` is what kept Kafka from answering, if anything did."""
+    """A snapshot. `lags` counts the jobs of each app that are not committed; `trouble` is what kept Kafka from answering."""
 
     state: PlatformState | None
     launcher_alive: bool
     bootstrap_servers: str | None
     nodes: Sequence[NodeView]
     apps: Sequence[AppSpec]
+    lags: Mapping[str, int]
     trouble: str | None
 
     @property
@@ -48,7 +51,7 @@ class StatusReport:
             "launcher": self.state.launcher.as_dict() if self.state is not None else None,
             "processes": [_process_row(record) for record in (self.state.processes if self.state is not None else ())],
             "nodes": [_node_row(node) for node in self.nodes],
-            "apps": [_app_row(app, self.nodes) for app in self.apps],
+            "apps": [{**_app_row(app, self.nodes), "lag": self.lags.get(app.name)} for app in self.apps],
             "trouble": self.trouble,
         }
 
@@ -72,8 +75,8 @@ class StatusReport:
             ]
             parts.append(table(("NODE", "STATE", "CPUS", "HEARD", "ACTORS", "REASON"), node_rows))
         if data["apps"]:
-            app_rows = [(a["app"], a["version"], a["actors"], a["nodes"], a["entrypoint"]) for a in data["apps"]]
-            parts.append(table(("APP", "VERSION", "ACTORS", "NODES", "ENTRYPOINT"), app_rows))
+            app_rows = [(a["app"], a["version"], a["actors"], a["nodes"], a["lag"], a["entrypoint"]) for a in data["apps"]]
+            parts.append(table(("APP", "VERSION", "ACTORS", "NODES", "LAG", "ENTRYPOINT"), app_rows))
         elif self.trouble is None and self.running:
             parts.append("no app is deployed; `rayline deploy app.yaml` deploys one")
         if self.trouble is not None:
@@ -90,15 +93,22 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
     settings = kafka or (KafkaSettings.from_env(env) if env else None)
     nodes: list[NodeView] = []
     apps: list[AppSpec] = []
+    lags: dict[str, int] = {}
     trouble = None
     if settings is not None:
         try:
             nodes = await _read_nodes(settings)
             async with AppRegistry(settings) as registry:
                 apps = list((await registry.snapshot()).values())
+            lags = {app.name: await _lag(settings, app.name) for app in apps}
         except RaylineError as error:
             trouble = str(error)
-    return StatusReport(state, alive, settings.bootstrap_servers if settings is not None else None, nodes, apps, trouble)
+    return StatusReport(state, alive, settings.bootstrap_servers if settings is not None else None, nodes, apps, lags, trouble)
+
+
+async def _lag(settings: KafkaSettings, app: str) -> int:
+    async with GroupProgress(settings=settings, group_id=group_id(app), topic=requests_topic(app)) as progress:
+        return await progress.lag()
 
 
 async def _read_nodes(settings: KafkaSettings) -> list[NodeView]:

@@ -206,12 +206,14 @@ class Lane:
     def answered(self, answers: Answers) -> None:
         journey = answers.journey
         now = journey.answered
-        partitions = self._partitions
-        topic = requests_topic(self._spec.name)
+        states: dict[int, PartitionState | None] = {}
         for job, status, value, error_type, error_message in zip(
             answers.jobs, answers.statuses, answers.values, answers.error_types, answers.error_messages, strict=True
         ):
-            state = partitions.get(TopicPartition(topic, job.partition))
+            number = job.partition
+            if number not in states:
+                states[number] = self._partitions.get(TopicPartition(job.topic, number))
+            state = states[number]
             if state is None:
                 continue
             if status == JobStatus.OK:

@@ -47,9 +47,9 @@ _CAUSES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Journey:
-    """Where a batch was. Times are monotonic seconds; `size` counts the jobs it was dispatched with."""
+    """Where a batch was; its jobs share one, told apart by identity. Times are monotonic seconds; `size` counts its jobs."""
 
     cluster: str
     node: str

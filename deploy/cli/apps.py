@@ -39,7 +39,9 @@ def init(
 
 def deploy(
     manifest: ManifestFile,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when actors of this version are ready.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when actors of this version and the app's lanes are ready.")
+    ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for --wait.")] = 120,
     state_dir: StateDir = DEFAULT_STATE_DIR,
     bootstrap_servers: Bootstrap = None,
@@ -61,7 +63,7 @@ def deploy(
 
 async def _deploy(settings: KafkaSettings, spec: AppSpec, wait_seconds: float | None) -> list[str] | None:
     from deploy.app_registry import publish_app
-    from deploy.node_watch import serving_nodes, wait_served
+    from deploy.node_watch import serving_nodes, wait_lanes, wait_served
 
     for difference in await publish_app(settings, spec):
         note(f"warning: {difference}")
@@ -69,6 +71,8 @@ async def _deploy(settings: KafkaSettings, spec: AppSpec, wait_seconds: float | 
         return None
     note(f"waiting for actors of {spec.name} {spec.version} …")
     watch = await wait_served(settings, spec.name, spec.version, timeout_seconds=wait_seconds)
+    note(f"waiting for the lanes of {spec.name} …")
+    await wait_lanes(settings, spec.name, timeout_seconds=wait_seconds)
     return serving_nodes(watch, spec.name, spec.version)
 
 

@@ -34,6 +34,7 @@ from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, LOG_LEVEL_VARIABL
 from rayline.bus import KafkaSettings, Publisher, ensure_topics
 from rayline.errors import LaunchError
 from rayline.reports import NodeState, encode_reports
+from rayline.telemetry import TRACE_FILE_VARIABLE
 from rayline.topics import REPORTS, platform_topics
 from workers.cluster import ray_environment
 
@@ -350,7 +351,11 @@ class LocalPlatform:
         )
 
     def _environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAYLINE_", "RAY_"))}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name == TRACE_FILE_VARIABLE or not name.startswith(("RAYLINE_", "RAY_"))
+        }
         return {
             **inherited,
             **self.settings.to_env(),

@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 
+from rayline.telemetry import TRACE_FILE_VARIABLE
+
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "text_features"
 RAYLINE = [sys.executable, "-P", "-m", "deploy.cli"]
 UP_SECONDS = 240
+TRACES = "traces.jsonl"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def command(folder: Path) -> Run:
 
     def run(*arguments: str, expect: int = 0, stdin: str = "", timeout_seconds: float = 90) -> Answer:
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAYLINE_KAFKA_")}
+        env[TRACE_FILE_VARIABLE] = str(folder / TRACES)
         done = subprocess.run(
             [*RAYLINE, *arguments],
             cwd=folder,
