@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tenacity
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 
@@ -62,9 +63,12 @@ async def test_a_job_that_its_producer_did_not_sample_leaves_no_span(platform: R
 
 async def _spans_of(path: Path, trace_id: str, names: set[str]) -> dict[str, Any]:
     """The spans of a trace by name, once all of these names are there: exporters write after a moment."""
-    async with asyncio.timeout(FLUSHED_SECONDS):
-        while not names <= (found := _read_spans(path, trace_id)).keys():
-            await asyncio.sleep(0.1)
+    complete = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(lambda found: not names <= found.keys()),
+        wait=tenacity.wait_fixed(0.1),
+        stop=tenacity.stop_after_delay(FLUSHED_SECONDS),
+    )
+    found: dict[str, Any] = await complete(asyncio.to_thread, _read_spans, path, trace_id)
     return found
 
 
