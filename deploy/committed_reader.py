@@ -33,11 +33,7 @@ def end_offsets(
     bootstrap_servers: str, topic: str, *, timeout_seconds: float = 30.0, client_settings: Mapping[str, Any] | None = None
 ) -> dict[int, int]:
     """Partition → offset after the last record now; a later check starts there. Raises BrokerUnavailable."""
-    consumer = _consumer(bootstrap_servers, client_settings)
-    try:
-        return {p: end for p, (_, end) in _watermarks(consumer, topic, timeout_seconds).items()}
-    finally:
-        consumer.close()
+    return {p: end for p, (_, end) in _bounds(bootstrap_servers, topic, timeout_seconds, client_settings).items()}
 
 
 def read_committed(
@@ -51,8 +47,9 @@ def read_committed(
 ) -> Iterator[Record]:
     """All committed records between `start` (default: the beginning) and `until` (default: the end at the time of the call).
 
-    Order holds within a partition. Raises ConfigError without confluent-kafka, and BrokerUnavailable when nothing comes
-    for `silence_seconds` while the end is not reached.
+    Order holds within a partition. A transaction that is open at the end is waited for: its producer may have been told that
+    it is committed before readers are. Raises ConfigError without confluent-kafka, and BrokerUnavailable when nothing comes for
+    `silence_seconds` while the end is not reached.
     """
     consumer = _consumer(bootstrap_servers, client_settings)
     import confluent_kafka
@@ -60,7 +57,7 @@ def read_committed(
     try:
         ends: dict[int, int] = {}
         assignment = []
-        for partition, (low, high) in _watermarks(consumer, topic, silence_seconds).items():
+        for partition, (low, high) in _bounds(bootstrap_servers, topic, silence_seconds, client_settings).items():
             first = max(low, (start or {}).get(partition, low))
             end = high if until is None else min(high, until.get(partition, 0))
             if first < end:
@@ -83,9 +80,10 @@ def read_committed(
                 end = ends[partition]
                 error = message.error()
                 if error is not None:
-                    # The end of what is committed: behind it are only markers, aborted or open transactions.
+                    # The end of what is committed: behind it is an open transaction, or nothing.
                     if error.code() == confluent_kafka.KafkaError._PARTITION_EOF:
-                        del ends[partition]
+                        if message.offset() >= end:
+                            del ends[partition]
                         continue
                     raise BrokerUnavailable(f"{topic}/{partition}: {error}; is the broker up?")
                 offset = message.offset()
@@ -120,8 +118,18 @@ def _consumer(bootstrap_servers: str, client_settings: Mapping[str, Any] | None)
     )
 
 
+def _bounds(
+    bootstrap_servers: str, topic: str, timeout_seconds: float, client_settings: Mapping[str, Any] | None
+) -> dict[int, tuple[int, int]]:
+    """Partition → (first offset, offset after the last record, committed or not)."""
+    consumer = _consumer(bootstrap_servers, {**(client_settings or {}), "isolation.level": "read_uncommitted"})
+    try:
+        return _watermarks(consumer, topic, timeout_seconds)
+    finally:
+        consumer.close()
+
+
 def _watermarks(consumer: Any, topic: str, timeout_seconds: float) -> dict[int, tuple[int, int]]:
-    """Partition → (first offset, offset after the last committed record)."""
     import confluent_kafka
 
     def leader_is_settling(error: BaseException) -> bool:

@@ -69,13 +69,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def platform(folder: Path) -> Iterator[Run]:
-    """`rayline` where a platform of one cluster with one pod runs, with the text example deployed."""
+def command_line(folder: Path) -> Iterator[Run]:
+    """`rayline` in that folder; whatever it started is down at the end."""
     run = command(folder)
-    try:
-        run("up", "--detach", "--clusters", "1", "--pods", "1", timeout_seconds=UP_SECONDS)
-        run("deploy", str(EXAMPLE), "--wait", timeout_seconds=UP_SECONDS, expect=0)
-        yield run
-    finally:
-        run("down", timeout_seconds=UP_SECONDS)
-        shutil.rmtree(folder / ".rayline", ignore_errors=True)
+    yield run
+    run("down", timeout_seconds=UP_SECONDS)
+    shutil.rmtree(folder / ".rayline", ignore_errors=True)
+
+
+@pytest.fixture
+def platform(command_line: Run, folder: Path) -> Run:
+    """`rayline` where a platform of one cluster with one pod runs, with the text example deployed; a test may take it down."""
+    if not (folder / ".rayline" / "state.json").exists():
+        command_line("up", "--detach", "--clusters", "1", "--pods", "1", timeout_seconds=UP_SECONDS)
+        command_line("deploy", str(EXAMPLE), "--wait", timeout_seconds=UP_SECONDS)
+    return command_line
