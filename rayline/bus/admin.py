@@ -11,7 +11,7 @@ import tenacity
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from rayline.bus.connection import start_when_reachable
+from rayline.bus.connection import close_whole, start_when_reachable
 from rayline.bus.protocol import check_client
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import BusError, TopicMismatch
@@ -96,6 +96,7 @@ async def check_reachable(settings: KafkaSettings, *, timeout_seconds: float = 1
 async def _client(settings: KafkaSettings, timeout_seconds: float = 30.0) -> AsyncIterator[AIOKafkaAdminClient]:
     check_client()
     client = AIOKafkaAdminClient(**settings.client_kwargs(), client_id="rayline-admin", request_timeout_ms=15_000)
+    close_whole(client._client)
     try:
         await start_when_reachable(client.start, settings, timeout_seconds)
         yield client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiokafka.errors as kafka_errors
 import tenacity
@@ -44,3 +45,18 @@ async def start_when_reachable(start: Callable[[], Awaitable[object]], settings:
             f"no Kafka broker answers at {settings.bootstrap_servers} ({settings.security_protocol}) "
             f"within {timeout_seconds:g} s: {error}; start one, or correct the address and the security settings"
         ) from error
+
+
+def close_whole(client: Any) -> None:
+    """Make an aiokafka client's `close` wait for a connection that is still being made, and close that one, too.
+
+    aiokafka 0.14 closes those it has; one that is being made at that moment would stay open for as long as the process lives.
+    """
+    close_known = client.close
+
+    async def close() -> None:
+        await close_known()
+        async with client._get_conn_lock:
+            await close_known()
+
+    client.close = close

@@ -20,7 +20,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from rayline.bus.connection import start_when_reachable
+from rayline.bus.connection import close_whole, start_when_reachable
 from rayline.bus.identity import topic_ids
 from rayline.bus.offsets import StableCoordinator, wait_for_committed
 from rayline.bus.protocol import GroupMember, check_client
@@ -104,6 +104,7 @@ class GroupConsumer:
             retry_backoff_ms=50,
             partition_assignment_strategy=(self._assignor,),
         )
+        close_whole(self._consumer._client)
         self._consumer._subscription = _PausedOnArrival()
         self._member: GroupMember | None = None
         self._positioned: set[TopicPartition] = set()

@@ -11,7 +11,7 @@ import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
-from rayline.bus.connection import start_when_reachable
+from rayline.bus.connection import close_whole, start_when_reachable
 from rayline.bus.protocol import check_client
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import BusError, OffsetLost, RecordTooLarge
@@ -79,6 +79,7 @@ class CompactedLog:
             metadata_max_age_ms=30_000,
             retry_backoff_ms=50,
         )
+        close_whole(self._consumer._client)
         self._missing: dict[TopicPartition, int] = {}
         self.caught_up = asyncio.Event()
 
@@ -190,6 +191,7 @@ class Publisher:
             request_timeout_ms=request_timeout_ms,
             retry_backoff_ms=20,
         )
+        close_whole(self._producer.client)
 
     async def start(self) -> None:
         """Connect.

@@ -9,7 +9,7 @@ import tenacity
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
-from rayline.bus.connection import start_when_reachable
+from rayline.bus.connection import close_whole, start_when_reachable
 from rayline.bus.protocol import check_client
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import BusError
@@ -34,6 +34,7 @@ class GroupProgress:
         self._settings = settings
         self._topic = topic
         self._consumer = AIOKafkaConsumer(**settings.client_kwargs(), group_id=group_id, enable_auto_commit=False)
+        close_whole(self._consumer._client)
         self._partitions: list[TopicPartition] = []
 
     async def start(self) -> None:

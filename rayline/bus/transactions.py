@@ -20,7 +20,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from rayline.bus.connection import start_when_reachable
+from rayline.bus.connection import close_whole, start_when_reachable
 from rayline.bus.protocol import GroupMember, TxnOffsetCommit, check_client
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import (
@@ -156,6 +156,7 @@ class _Producer(AIOKafkaProducer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        close_whole(self.client)
         self._sender = _FenceableSender(
             self.client,
             acks=-1,
