@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -17,7 +16,7 @@ from rayline.errors import BusError
 from rayline.reports import NodeReport, NodeState, encode_reports
 from rayline.topics import REPORTS
 from workers.actor import POD_DIR_VARIABLE
-from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_environment, ray_folder
+from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_environment, ray_folder, remove_ray_folder
 from workers.pod_actors import PodActor, drain_actor, read_pod_actors
 from workers.ports import PortBlock, claim_ports
 from workers.sessions import lead_session, signal_session, wait_session_end
@@ -95,7 +94,7 @@ class Agent:
         finally:
             await asyncio.to_thread(self._stop_ray, ray)
             ports.release()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_ray_folder(self._folder)
 
     def _take_notice(self) -> None:
         self._noticed = True

@@ -3,6 +3,7 @@ stops every cluster of the machine."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from rayline.errors import ClusterError
-from workers.ports import PortBlock, claim_ports
+from workers.ports import PortBlock, claim_ports, sweep_ports
 from workers.sessions import session_members, signal_session, wait_session_end
 
 OBJECT_STORE_BYTES: Final = 80_000_000
@@ -63,15 +64,28 @@ def ray_folder(name: str) -> Path:
 
 def make_ray_folder(folder: Path) -> None:
     """An empty folder for a node that starts now; what nodes left that were killed is removed."""
-    for owner in folder.parent.glob(f"*/{OWNER_FILE}"):
+    sweep_ray_folders()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+
+
+def remove_ray_folder(folder: Path) -> None:
+    """A node has ended; the folder of all nodes goes with the last one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+def sweep_ray_folders() -> None:
+    """Remove what nodes left that were killed: their folders and the locks of their ports."""
+    sweep_ports()
+    for owner in ray_folder("").parent.glob(f"*/{OWNER_FILE}"):
         try:
             session = int(owner.read_text())
         except (FileNotFoundError, ValueError):
             continue  # another process removes it, or makes it, right now
         if not session_members(session):
-            shutil.rmtree(owner.parent, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
+            remove_ray_folder(owner.parent)
 
 
 def own_ray_folder(folder: Path, session: int) -> None:
@@ -190,4 +204,4 @@ class LocalHead:
         if self._ports is not None:
             self._ports.release()
             self._ports = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_ray_folder(self._folder)

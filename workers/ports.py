@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -56,27 +57,58 @@ class PortBlock:
         return [*options, f"--min-worker-port={low}", f"--max-worker-port={high}"]
 
     def release(self) -> None:
+        """Give the block back; the lock's file goes, and its folder with the last one."""
+        path = _lock_folder() / str(self.number)
+        path.unlink(missing_ok=True)
         os.close(self.lock_fd)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
 
 
 def claim_ports(name: str) -> PortBlock:
     """A block whose ports are all free now; `name` decides where the search starts. Raises ClusterError when there is none."""
-    folder = Path(tempfile.gettempdir()) / f"rayline-ports-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
     start = zlib.crc32(name.encode())
     for step in range(BLOCKS):
         number = (start + step) % BLOCKS
-        lock_fd = os.open(folder / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock_fd)
+        lock_fd = _lock(number)
+        if lock_fd is None:
             continue
         block = PortBlock(number=number, lock_fd=lock_fd)
         if all(_is_free(port) for port in range(block.first, block.first + BLOCK_PORTS)):
             return block
-        os.close(lock_fd)
+        block.release()
     raise ClusterError(f"no {BLOCK_PORTS} free ports in a row from {FIRST_PORT} on: stop other clusters on this machine")
+
+
+def sweep_ports() -> None:
+    """Remove the locks of blocks that nobody holds any more."""
+    for path in _lock_folder().glob("*"):
+        lock_fd = _lock(int(path.name))
+        if lock_fd is not None:
+            PortBlock(number=int(path.name), lock_fd=lock_fd).release()
+
+
+def _lock_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"rayline-ports-{os.getuid()}"
+
+
+def _lock(number: int) -> int | None:
+    """The locked file of a block, or None when another process holds it, or takes it away at this moment."""
+    path = _lock_folder() / str(number)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last holder may have removed the file between our opening and our locking it.
+        if os.fstat(lock_fd).st_nlink:
+            return lock_fd
+    except BlockingIOError:
+        pass
+    os.close(lock_fd)
+    return None
 
 
 def _is_free(port: int) -> bool:

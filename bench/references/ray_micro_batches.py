@@ -7,6 +7,8 @@ the job's key and no headers. Layout: one local Ray with one actor for each core
 
 import asyncio
 import logging
+import shutil
+import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -203,12 +205,14 @@ def main(
     cpu_loops: Annotated[int, typer.Option()] = 8_000,
 ) -> None:
     """Run once and print the report as JSON."""
-    ray.init(num_cpus=ACTORS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    folder = tempfile.mkdtemp(prefix="rl-ray-")
+    ray.init(num_cpus=ACTORS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder)
     try:
         task = Task(bootstrap_servers=bootstrap_servers, requests=requests, results=results, jobs=jobs)
         say(asyncio.run(run(task, workload, cpu_loops)))
     finally:
         ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -172,6 +172,10 @@ class LocalPlatform:
             self._broker = None
         if self._locked:
             self._locked = False
+            state = self.folder.read()
+            if state is not None:
+                # A head that was killed leaves processes that lost their parent before anybody could find them below it.
+                await asyncio.to_thread(clean_up, state)
             self.folder.clear()
             self.folder.unlock()
         if not self.failure.done():

@@ -15,6 +15,7 @@ import psutil
 from deploy.local.child import RUN_ID_VARIABLE, ProcessRecord, descendants, kill_all
 from deploy.local.state import PlatformState, StateFolder
 from rayline.errors import LaunchError
+from workers.cluster import sweep_ray_folders
 from workers.sessions import session_members
 
 _ORPHAN_GRACE_SECONDS: Final = 10.0
@@ -68,6 +69,7 @@ def clean_up(state: PlatformState) -> tuple[str, ...]:
     # What was forked meanwhile, or lost its parent before it could be found below it.
     late = _left_of(state)
     kill_all(list(late))
+    sweep_ray_folders()
     return tuple((names | late).values())
 
 

@@ -95,7 +95,8 @@ async def test_finished_jobs_arrive_while_the_batch_runs(cluster: ClusterUnderTe
 async def test_a_hanging_call_is_ended_and_its_neighbours_delivered(
     cluster: ClusterUnderTest, write_app: WriteApp, hang: dict[str, object]
 ) -> None:
-    spec = write_app("hang", EVERYTHING, limits=Limits(execute_seconds=1.0))
+    app = f"hang-{hang['do']}"
+    spec = write_app(app, EVERYTHING, limits=Limits(execute_seconds=1.0))
     endpoint = deploy(cluster, spec)
     channel = open_channel(endpoint)
     answered = await send(channel, [{"do": "echo"}, hang, {"do": "echo"}])
@@ -104,10 +105,10 @@ async def test_a_hanging_call_is_ended_and_its_neighbours_delivered(
     if hang["do"] == "sleep":
         assert answered.values == {0: {"do": "echo"}}
     channel.close()
-    again = open_channel(cluster.gateway.wait_for_actor("hang", "p1", instead_of=endpoint.instance))
+    again = open_channel(cluster.gateway.wait_for_actor(app, "p1", instead_of=endpoint.instance))
     assert (await send(again, [{"do": "echo"}])).values == {0: {"do": "echo"}}
     again.close()
-    cluster.undeploy("hang")
+    cluster.undeploy(app)
 
 
 async def test_a_worker_that_exits_is_lost_and_comes_back(cluster: ClusterUnderTest, write_app: WriteApp) -> None:
