@@ -15,6 +15,7 @@ from rayline.topics import requests_topic, results_topic
 
 _SETTLE_SECONDS = 30.0
 MAX_MESSAGES = 2_000
+WARM_UP_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,10 @@ def measure_open_loop(bootstrap_servers: str, app: str, *, rate_per_s: float, se
     )
     starts = end_offsets(bootstrap_servers, topic)
     consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in starts.items()])
-    words = ["--bootstrap-servers", bootstrap_servers, "--topic", requests_topic(app)]
-    command = [sys.executable, "-m", "bench.load", *words, "--rate", str(rate_per_s), "--seconds", str(seconds)]
+    words = ["--bootstrap-servers", bootstrap_servers, "--topic", requests_topic(app), "--rate", str(rate_per_s)]
+    seconds += WARM_UP_SECONDS
     jobs = int(rate_per_s * seconds)
+    command = [sys.executable, "-m", "bench.load", *words, "--seconds", str(seconds)]
     seen_ms: dict[int, float] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as producer:
         try:
@@ -66,8 +68,12 @@ def measure_open_loop(bootstrap_servers: str, app: str, *, rate_per_s: float, se
 
 
 def summarise(schedule: Schedule, seen_ms: dict[int, float]) -> OpenLoop:
-    """Latencies of the jobs that were seen (by number, epoch milliseconds); the others are missing, not fast."""
-    latencies = [seen - schedule.intended_ms(number) for number, seen in seen_ms.items()]
+    """Latencies of the jobs that were seen (by number, epoch milliseconds); the others are missing, not fast.
+
+    The load's own clients connect during the first seconds: those jobs count as results, not as latencies.
+    """
+    warm = int(schedule.rate_per_s * WARM_UP_SECONDS)
+    latencies = [seen - schedule.intended_ms(number) for number, seen in seen_ms.items() if number >= warm]
     return OpenLoop(
         schedule=schedule,
         latency_ms=LatencyMs.of(latencies),

@@ -15,7 +15,8 @@ from rayline.clock import BrokerClock
 from rayline.jobs import Header
 from scheduler.dispatcher import Journey
 
-MAX_BATCH_BYTES: Final = 1024 * 1024
+# Brokers with small heaps suffer from batches of half a megabyte and more.
+MAX_BATCH_BYTES: Final = 192 * 1024
 _MIN_BATCH_BYTES: Final = 16 * 1024
 
 

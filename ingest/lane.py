@@ -40,8 +40,9 @@ _log = logging.getLogger(__name__)
 POLL_MS: Final = 500
 # A lane learns from its heartbeat that another one left: a handover waits for it.
 HEARTBEAT_MS: Final = 300
-MAX_POLL_RECORDS: Final = 4_000
-MAX_JOBS_HELD: Final = 60_000
+# A poll's records are admitted in one go: more would make answers and commits wait.
+MAX_POLL_RECORDS: Final = 1_000
+MAX_JOBS_HELD: Final = 32_000
 RESUME_SHARE: Final = 0.7
 STOP_SECONDS: Final = 1.5
 REFRESH_SECONDS: Final = 0.25

@@ -17,10 +17,11 @@ MAX_OUTSTANDING: Final = 16_000
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one transaction publishes of a partition."""
+    """What one transaction publishes of a partition. `leading`: they are the first of those that wait, in their order."""
 
     plan: Plan
     ended: tuple[Ended, ...]
+    leading: bool = False
 
 
 class PartitionState:
@@ -57,7 +58,8 @@ class PartitionState:
     def take(self, job: Job) -> None:
         """A job was read and admitted or rejected; it is under way until `end`."""
         self._under_way[job.offset] = job
-        self.held_bytes += job_bytes(job)
+        job.held_bytes = job_bytes(job)
+        self.held_bytes += job.held_bytes
 
     def end(self, ended: Ended) -> bool:
         """A job ended; False when it had ended before, or belongs to a takeover that is over."""
@@ -82,18 +84,26 @@ class PartitionState:
         if not candidates:
             return None
         plan = self.ledger.plan([ended.job.offset for ended in candidates])
+        leading = True
         if len(plan.accepted) < len(candidates) < len(self._ended):
+            leading = False
             # The ledger is full: only the lowest offsets move the frontier, whenever their jobs ended.
             candidates = heapq.nsmallest(len(candidates), self._ended, key=lambda ended: ended.job.offset)
             plan = self.ledger.plan([ended.job.offset for ended in candidates])
         if not plan.accepted:
             return None
+        if len(plan.accepted) == len(candidates):
+            return Share(plan, tuple(candidates), leading)
         return Share(plan, tuple(ended for ended in candidates if ended.job.offset in plan.accepted))
 
     def published(self, share: Share) -> None:
         """The transaction with this share was committed."""
         self.ledger.confirm(share.plan)
-        self._drop_published(share.plan.accepted)
+        if share.leading:
+            self.held_bytes -= sum(ended.held_bytes for ended in share.ended)
+            del self._ended[: len(share.ended)]
+        else:
+            self._drop_published(share.plan.accepted)
 
     def reconcile(self, committed: int, metadata: str) -> None:
         """Take over what Kafka says is committed after a transaction of unknown outcome.

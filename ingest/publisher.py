@@ -27,8 +27,8 @@ from rayline.topics import EVENTS, dlq_topic, results_topic
 
 _log = logging.getLogger(__name__)
 
-TRANSACTION_INTERVAL_SECONDS: Final = 0.025
-MAX_RESULTS_A_TRANSACTION: Final = 4_000
+TRANSACTION_INTERVAL_SECONDS: Final = 0.04
+MAX_RESULTS_A_TRANSACTION: Final = 8_000
 MAX_BYTES_A_TRANSACTION: Final = 32 * 1024 * 1024
 
 PhaseHook = Callable[[Phase], None]

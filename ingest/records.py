@@ -40,7 +40,7 @@ class Ended:
 
     @property
     def held_bytes(self) -> int:
-        return job_bytes(self.job) + (len(self.value) if self.value is not None else 0)
+        return self.job.held_bytes + (len(self.value) if self.value is not None else 0)
 
 
 def job_bytes(job: Job) -> int:

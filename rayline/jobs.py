@@ -36,6 +36,7 @@ class Job:
     `timestamp_ms` is the record's own time (broker epoch milliseconds); `arrived` and `expires` (its deadline) are this
     process's monotonic clock in seconds. `headers` are all headers of the record in their order. `given_id` is None where
     the producer gave none: the id is then `<partition>-<offset>`. `span` is its trace span where its producer sampled it.
+    `held_bytes` is what it holds in the lane's memory, once it is under way.
     """
 
     topic: str
@@ -50,6 +51,7 @@ class Job:
     arrived: float
     expires: float
     span: Span | None = None
+    held_bytes: int = 0
 
     @property
     def job_id(self) -> str:

@@ -30,6 +30,8 @@ from rayline.errors import BusError, MemberFenced, OffsetLost
 _log = logging.getLogger(__name__)
 
 _UNTAKEN: Final = 0
+BUSY_FETCH_BYTES: Final = 256 * 1024
+BUSY_FETCH_WAIT_MS: Final = 15
 _IDENTITY_SECONDS: Final = 5.0
 
 
@@ -69,7 +71,7 @@ class GroupConsumer:
         max_poll_interval_ms: int = 300_000,
         metadata_max_age_ms: int = 30_000,
         request_timeout_ms: int = 10_000,
-        fetch_max_wait_ms: int = 100,
+        fetch_max_wait_ms: int = 500,
         fetch_max_bytes: int = 32 * 1024 * 1024,
         max_partition_fetch_bytes: int = 2 * 1024 * 1024,
         start_timeout_seconds: float = 30.0,
@@ -81,6 +83,7 @@ class GroupConsumer:
         self._instance_id = group_instance_id
         self._listener = listener
         self._start_timeout_seconds = start_timeout_seconds
+        self._idle_wait_ms = fetch_max_wait_ms
         # aiokafka keeps a member's previous assignment on the assignor's class: each member needs a class of its own.
         self._assignor: Any = type("StickyAssignor", (StickyPartitionAssignor,), {})
         self._consumer = AIOKafkaConsumer(
@@ -174,6 +177,7 @@ class GroupConsumer:
                 records = await self._poll(max_records)
                 remaining = deadline - clock()
                 if records or remaining <= 0:
+                    self._pace(busy=bool(records))
                     return records
                 waiter = fetcher._create_fetch_waiter()
                 await asyncio.wait({waiter}, timeout=remaining)
@@ -185,6 +189,15 @@ class GroupConsumer:
                 raise await self._lost(error) from error
             except kafka_errors.KafkaError as error:
                 raise BusError(f"the member of {self._group_id} cannot read: {error!r}") from error
+
+    def _pace(self, *, busy: bool) -> None:
+        """While records keep coming, let the broker gather them for a moment: each answer to a fetch costs both sides dearly.
+
+        The first record after a rest is handed out at once.
+        """
+        fetcher = self._consumer._fetcher
+        fetcher._fetch_min_bytes = BUSY_FETCH_BYTES if busy else 1
+        fetcher._fetch_max_wait_ms = BUSY_FETCH_WAIT_MS if busy else self._idle_wait_ms
 
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions assigned at present, paused ones included."""

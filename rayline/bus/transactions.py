@@ -362,11 +362,18 @@ class TransactionalProducer:
         await producer.begin_transaction()
         phase.reached(Phase.BEGUN)
         deliveries: list[asyncio.Future[Any]] = []
+        chains: dict[tuple[str, int], list[BatchBuilder]] = {}
+        for topic, partition, batch in batches:
+            chains.setdefault((topic, partition), []).append(batch)
         try:
-            for topic, partition, batch in batches:
-                deliveries.append(await producer.send_batch(batch, topic, partition=partition))
+            # A partition takes its next batch when the one before is on its way; the partitions do not wait for one another.
+            async with asyncio.TaskGroup() as senders:
+                for where, chain in chains.items():
+                    senders.create_task(self._send_chain(where, chain, deliveries))
             # A failed delivery does not stop commit_transaction(): the offset would be committed, the result lost.
             delivered = await asyncio.gather(*deliveries)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
         finally:
             for delivery in deliveries:
                 _consume(delivery)
@@ -381,6 +388,13 @@ class TransactionalProducer:
         await producer.commit_transaction()
         phase.reached(Phase.COMMITTED)
         return _append_time_ms(delivered)
+
+    async def _send_chain(
+        self, where: tuple[str, int], chain: Sequence[BatchBuilder], deliveries: list[asyncio.Future[Any]]
+    ) -> None:
+        topic, partition = where
+        for batch in chain:
+            deliveries.append(await self._producer.send_batch(batch, topic, partition=partition))
 
     def _explain(self, error: Exception, phase: _PhaseReport) -> BusError:
         """The error of ours for what went wrong."""

@@ -3,7 +3,7 @@
 import msgpack
 import pytest
 
-from bench.latency import summarise
+from bench.latency import WARM_UP_SECONDS, summarise
 from bench.load import JOB_BYTES, Schedule, job_number, key, payload
 
 
@@ -21,8 +21,12 @@ def test_keys_name_jobs() -> None:
 
 
 def test_latency_counts_from_the_intended_arrival_and_unseen_jobs_are_missing() -> None:
-    schedule = Schedule(started_ms=1_000.0, rate_per_s=100.0, jobs=4, worst_slip_ms=0)
-    seen = summarise(schedule, {0: 1_005.0, 1: 1_030.0, 3: 2_031.0})
+    warm = int(100 * WARM_UP_SECONDS)
+    schedule = Schedule(started_ms=1_000.0, rate_per_s=100.0, jobs=warm + 4, worst_slip_ms=0)
+    while_connecting = dict.fromkeys(range(warm), 60000.0)
+    first_ms = schedule.intended_ms(warm)
+    counted = {warm: first_ms + 5, warm + 1: first_ms + 30, warm + 3: first_ms + 1_031}
+    seen = summarise(schedule, while_connecting | counted)
     assert seen.missing == 1
     assert seen.over_one_second == 1
     assert seen.latency_ms.p50 == 20.0

@@ -96,7 +96,7 @@ def test_refusals_end_and_only_what_is_too_large_by_itself_loses_anything(jobs: 
 
 
 def test_results_keep_the_order_and_partition_of_their_jobs() -> None:
-    ended = [Ended(job(n, key=b"%d" % n), Outcome.OK, bytes(400_000), None, None, 1, 0.0) for n in range(7)]
+    ended = [Ended(job(n, key=b"%d" % n), Outcome.OK, bytes(MAX_BATCH_BYTES * 2 // 5), None, None, 1, 0.0) for n in range(7)]
     built = build(building(), ended)
     assert {out.where for out in built} == {("r", 2)}
     assert [key for key, _ in records(built, "r")] == [b"%d" % n for n in range(7)]
