@@ -394,7 +394,8 @@ class TransactionalProducer:
     ) -> None:
         topic, partition = where
         for batch in chain:
-            deliveries.append(await self._producer.send_batch(batch, topic, partition=partition))
+            delivery = await self._producer.send_batch(batch, topic, partition=partition)
+            deliveries.append(delivery)
 
     def _explain(self, error: Exception, phase: _PhaseReport) -> BusError:
         """The error of ours for what went wrong."""
