@@ -64,7 +64,7 @@ def ray_folder(name: str) -> Path:
 
 def make_ray_folder(folder: Path) -> None:
     """An empty folder for a node that starts now; what nodes left that were killed is removed."""
-    sweep_ray_folders()
+    sweep_ray_folders(folder.parent)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
 
@@ -76,10 +76,10 @@ def remove_ray_folder(folder: Path) -> None:
         folder.parent.rmdir()
 
 
-def sweep_ray_folders() -> None:
-    """Remove what nodes left that were killed: their folders and the locks of their ports."""
+def sweep_ray_folders(parent: Path | None = None) -> None:
+    """Remove what nodes left that were killed: their folders below `parent` and the locks of their ports."""
     sweep_ports()
-    for owner in ray_folder("").parent.glob(f"*/{OWNER_FILE}"):
+    for owner in (parent or ray_folder("").parent).glob(f"*/{OWNER_FILE}"):
         try:
             session = int(owner.read_text())
         except (FileNotFoundError, ValueError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import psutil
 
 from deploy.local.child import RUN_ID_VARIABLE
+
+_log = logging.getLogger(__name__)
 
 
 def family(pid: int | None = None) -> list[psutil.Process]:
@@ -16,8 +19,10 @@ def family(pid: int | None = None) -> list[psutil.Process]:
 
 def left_over(before: list[psutil.Process], run_id: str) -> int:
     """Those of the family that still run, and whatever else carries the run's id in its environment (this process apart)."""
-    alive = {process.pid for process in before if _runs(process)}
-    return len(alive | {process.pid for process in psutil.process_iter() if _carries(process, run_id)})
+    left = {process for process in before if _runs(process)} | {p for p in psutil.process_iter() if _carries(p, run_id)}
+    for process in left:
+        _log.warning("left over: %s", process)
+    return len(left)
 
 
 def _runs(process: psutil.Process) -> bool:
