@@ -1,16 +1,14 @@
-"""Payload encoding with declared limits: msgpack by default, JSON by content type. Never pickle, never extension types."""
+"""Payload encoding: msgpack by default, JSON by content type. Never pickle, never extension types."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import msgpack
 
 from rayline.errors import FormatError
 from rayline.jobs import ContentType
-
-MAX_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
 
 
 def decode_payload(data: bytes | memoryview, content_type: ContentType) -> Any:
