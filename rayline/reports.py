@@ -6,6 +6,7 @@ A report carries one node or many, so that tiers stack. Within one incarnation o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
@@ -17,6 +18,18 @@ from rayline.errors import FormatError
 
 MAX_REPORT_BYTES: Final = 8 * 1024 * 1024
 MAX_CPUS: Final = 1 << 16
+_MEASURES: Final = (
+    "cores",
+    "host_cpu",
+    "own_cpu",
+    "host_memory",
+    "throttled",
+    "cpu_pressure",
+    "memory_pressure",
+    "io_pressure",
+    "disk_free",
+    "clock_skew_ms",
+)
 
 
 class NodeState(IntEnum):
@@ -42,12 +55,49 @@ class ActorEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class CardLoad:
+    """One accelerator card: its kind (as `nvidia-smi` names it) and its utilisation, 0 to 1, None where unknown."""
+
+    kind: str
+    utilisation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLoad:
+    """One sample of what a node has and does. A fact that could not be read is None, never 0.
+
+    `cores` is what the node may use (cgroup limit or machine), `host_cpu` and `host_memory` the utilisation of the machine under
+    it by everybody (0 to 1), `own_cpu` the cores that the node's own processes use (0 to `cores`), `own_memory_bytes` what they
+    hold. `throttled` is the share of scheduler periods in which the cgroup was stopped, `cpu_pressure`, `memory_pressure` and
+    `io_pressure` the share of time in which some task stalled (PSI `some`), all 0 to 1 over the last sample. `disk_free` is the
+    free share of the node's own disk (0 to 1), `clock_skew_ms` its clock minus the broker's. `jobs_in_flight` counts the jobs
+    that its actors are working on.
+    """
+
+    cores: float | None = None
+    host_cpu: float | None = None
+    own_cpu: float | None = None
+    host_memory: float | None = None
+    own_memory_bytes: int | None = None
+    throttled: float | None = None
+    cpu_pressure: float | None = None
+    memory_pressure: float | None = None
+    io_pressure: float | None = None
+    disk_free: float | None = None
+    clock_skew_ms: float | None = None
+    jobs_in_flight: int | None = None
+    cards: tuple[CardLoad, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReport:
     """One node as one reporter sees it.
 
     `incarnation` is the node's start (epoch ms): a larger one replaces all that is known of a smaller one. `seq` orders the
     reports of one reporter within one incarnation. `cpus` is None where unknown. `actors` is None where the reporter does not
-    know them (an agent's notice), so that it overwrites nothing.
+    know them (an agent's beat), so that it overwrites nothing. `beat` is True where the node's own agent speaks, or is passed on:
+    proof of life. `age_ms` is how old the report was when it was sent (0 from the agent itself; a resource adds the time since it
+    heard).
     """
 
     cluster: str
@@ -59,6 +109,9 @@ class NodeReport:
     zone: str | None = None
     actors: tuple[ActorEndpoint, ...] | None = None
     reason: str | None = None
+    beat: bool = False
+    age_ms: int = 0
+    load: NodeLoad | None = None
 
     @property
     def key(self) -> str:
@@ -99,6 +152,20 @@ def _node(item: dict[str, Any]) -> NodeReport:
         zone=None if item.get("zone") is None else _text(item["zone"]),
         actors=None if actors is None else tuple(_actor(actor) for actor in actors),
         reason=None if item.get("reason") is None else _text(item["reason"]),
+        beat=item.get("beat") is True,
+        age_ms=_number(item.get("age_ms", 0)),
+        load=None if item.get("load") is None else _load(item["load"]),
+    )
+
+
+def _load(item: dict[str, Any]) -> NodeLoad:
+    memory, jobs = item.get("own_memory_bytes"), item.get("jobs_in_flight")
+    measures: dict[str, Any] = {name: _measure(item.get(name)) for name in _MEASURES}
+    return NodeLoad(
+        **measures,
+        own_memory_bytes=None if memory is None else _number(memory),
+        jobs_in_flight=None if jobs is None else _number(jobs),
+        cards=tuple(CardLoad(_text(card["kind"]), _measure(card.get("utilisation"))) for card in item.get("cards", ())),
     )
 
 
@@ -118,6 +185,15 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
     return value
+
+
+def _measure(value: object) -> float | None:
+    """A finite number, or None: what is not one is not known."""
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is not a finite number")
+    return float(value)
 
 
 def _number(value: object) -> int:

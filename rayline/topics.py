@@ -13,6 +13,9 @@ APPS: Final = "rayline.apps"
 CLUSTERS: Final = "rayline.clusters"
 EVENTS: Final = "rayline.events"
 LOGS: Final = "rayline.logs"
+# The partitions of REPORTS: each second's beats, and what must be known at once (notices, joins, losses).
+BEATS_PARTITION: Final = 0
+CHANGES_PARTITION: Final = 1
 
 DEFAULT_PARTITIONS: Final = 8
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1024 * 1024
@@ -70,7 +73,7 @@ def app_topics(
 def platform_topics() -> tuple[TopicSpec, ...]:
     """The topics of Rayline itself: compacted where the last word counts, short-lived where only the present does."""
     return (
-        TopicSpec(REPORTS, 1, _appended(_HOUR_MS)),
+        TopicSpec(REPORTS, 2, _appended(_HOUR_MS)),
         TopicSpec(VIEW, 1, _compacted()),
         TopicSpec(CONFIG, 1, _compacted()),
         TopicSpec(CONFIG_APPLIED, 1, _compacted()),
