@@ -97,7 +97,8 @@ class NodeReport:
     reports of one reporter within one incarnation. `cpus` is None where unknown. `actors` is None where the reporter does not
     know them (an agent's beat), so that it overwrites nothing. `beat` is True where the node's own agent speaks, or is passed on:
     proof of life. `age_ms` is how old the report was when it was sent (0 from the agent itself; a resource adds the time since it
-    heard).
+    heard). `cordoned` is True while an operator keeps new work away from the node, which can be lifted; None where the reporter
+    does not know (everybody but the node's own agent).
     """
 
     cluster: str
@@ -112,6 +113,7 @@ class NodeReport:
     beat: bool = False
     age_ms: int = 0
     load: NodeLoad | None = None
+    cordoned: bool | None = None
 
     @property
     def key(self) -> str:
@@ -155,6 +157,7 @@ def _node(item: dict[str, Any]) -> NodeReport:
         beat=item.get("beat") is True,
         age_ms=_number(item.get("age_ms", 0)),
         load=None if item.get("load") is None else _load(item["load"]),
+        cordoned=item.get("cordoned") if isinstance(item.get("cordoned"), bool) else None,
     )
 
 
