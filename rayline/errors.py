@@ -19,6 +19,31 @@
     │   ├── ChannelLost             the connection to an actor broke while a batch was there
     │   ├── ActorUnready            an actor could not load the app
     │   └── ContractError           a feature function returned what its app's declaration does not allow
+    ├── EnvError                    an app's environment cannot be built, stored or put in place
+    │   ├── BuildError              the environment cannot be built from what the manifest asks for
+    │   │   ├── PinsConflict        no set of versions satisfies all requirements
+    │   │   ├── PackageMissing      no index has the package, or none of its wheels fits
+    │   │   ├── IndexUnreachable    the package index does not answer
+    │   │   ├── InterpreterMissing  no interpreter of that version can be copied here
+    │   │   ├── CondaMissing        a conda environment is asked for where conda or conda-pack is not
+    │   │   └── NotRelocatable      a file names the folder it was built in
+    │   ├── BundleRefused           a bundle that must not be used
+    │   │   ├── Unsigned            no signature, outside development mode
+    │   │   ├── SignatureWrong      signed by no trusted key, or changed after it was signed
+    │   │   ├── RolledBack          older than what this node has seen of the app
+    │   │   ├── WrongPlatform       made for another system, processor or C library
+    │   │   ├── BlobTruncated       fewer or more bytes than the manifest says
+    │   │   ├── BlobCorrupt         other bytes than the manifest says
+    │   │   └── ArchiveUnsafe       an archive that our gate does not let in
+    │   │       ├── PathEscape      a member is outside the folder
+    │   │       ├── LinkEscape      a link, or a chain of links, leads out of the folder
+    │   │       ├── HardLinkInside  a hard link
+    │   │       ├── SpecialFile     a device, pipe or setuid file
+    │   │       └── ArchiveBomb     more bytes, files or compression than was declared or is allowed
+    │   ├── StoreError              a store cannot be read or written
+    │   │   └── NotInStore          the store has no such bundle or blob
+    │   ├── DiskFull                no room on this machine; nothing was left behind
+    │   └── HealthCheckFailed       the app's entrypoint cannot be imported in its own environment
     ├── NoResult                    a job's result did not come within the time that its waiter gave it
     ├── ClusterError                a Ray cluster could not be started or reached
     └── LaunchError                 a local process could not be started, or is running already
@@ -133,6 +158,106 @@ class ActorUnready(WorkerError):
 
 class ContractError(WorkerError):
     """A feature function returned what its app's declaration does not allow (or cannot be given what it asks for)."""
+
+
+class EnvError(RaylineError):
+    """An app's environment cannot be built, stored or put in place."""
+
+
+class BuildError(EnvError):
+    """The environment cannot be built from what the manifest asks for."""
+
+
+class PinsConflict(BuildError):
+    """No set of versions satisfies all requirements."""
+
+
+class PackageMissing(BuildError):
+    """No index has the package, or none of its wheels fits this Python and platform."""
+
+
+class IndexUnreachable(BuildError):
+    """The package index does not answer."""
+
+
+class InterpreterMissing(BuildError):
+    """No interpreter of that version can be copied here."""
+
+
+class CondaMissing(BuildError):
+    """A conda environment is asked for where conda or conda-pack is not."""
+
+
+class NotRelocatable(BuildError):
+    """A file names the folder it was built in."""
+
+
+class BundleRefused(EnvError):
+    """A bundle that must not be used."""
+
+
+class Unsigned(BundleRefused):
+    """No signature, outside development mode."""
+
+
+class SignatureWrong(BundleRefused):
+    """Signed by no trusted key, or changed after it was signed."""
+
+
+class RolledBack(BundleRefused):
+    """Older than what this node has seen of the app."""
+
+
+class WrongPlatform(BundleRefused):
+    """Made for another system, processor or C library."""
+
+
+class BlobTruncated(BundleRefused):
+    """Fewer or more bytes than the manifest says."""
+
+
+class BlobCorrupt(BundleRefused):
+    """Other bytes than the manifest says."""
+
+
+class ArchiveUnsafe(BundleRefused):
+    """An archive that the gate does not let in."""
+
+
+class PathEscape(ArchiveUnsafe):
+    """A member is outside the folder."""
+
+
+class LinkEscape(ArchiveUnsafe):
+    """A link, or a chain of links, leads out of the folder."""
+
+
+class HardLinkInside(ArchiveUnsafe):
+    """A hard link: it could give a name inside to a file outside."""
+
+
+class SpecialFile(ArchiveUnsafe):
+    """A device, a pipe, or a setuid or setgid file."""
+
+
+class ArchiveBomb(ArchiveUnsafe):
+    """More bytes, files or compression than was declared or is allowed."""
+
+
+class StoreError(EnvError):
+    """A store of bundles cannot be read or written."""
+
+
+class NotInStore(StoreError):
+    """The store has no such bundle or blob."""
+
+
+class DiskFull(EnvError):
+    """No room on this machine; nothing was left behind."""
+
+
+class HealthCheckFailed(EnvError):
+    """The app's entrypoint cannot be imported in its own environment."""
 
 
 class NoResult(RaylineError):
