@@ -70,11 +70,77 @@ class Limits:
     max_in_flight_bytes: int = 128 * 1024 * 1024
 
 
+class SchedulingPolicy(StrEnum):
+    """How nodes are weighed: docs/scheduling.md tells what each does and why `headroom` is the default."""
+
+    HEADROOM = "headroom"
+    STATIC = "static"
+    LEAST_LOADED = "least-loaded"
+    WECHAT = "wechat"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """Which node gets how much. Weights are recomputed every `interval_seconds`, and at once when nodes come or go.
+
+    `cards` gives the performance of one card of a kind in relation to others; a kind that is not named counts 1.
+    """
+
+    policy: SchedulingPolicy = SchedulingPolicy.HEADROOM
+    interval_seconds: float = 3.0
+    cards: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One package that is asked for, and where: `file:line`."""
+
+    text: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What an app's bundle is built from; paths are below the app's `root` (or absolute, on the machine that builds).
+
+    `python` is a version, or empty: the one that builds. `indexes` are names of settings, never addresses. `files` and
+    `exclude` are patterns; `libraries` and `binaries` native files and folders for this app alone.
+    """
+
+    python: str = ""
+    requirements: tuple[Requirement, ...] = ()
+    constraints: tuple[Requirement, ...] = ()
+    indexes: tuple[str, ...] = ()
+    wheels: tuple[str, ...] = ()
+    conda: str = ""
+    files: tuple[str, ...] = ("**",)
+    exclude: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    binaries: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Environment:
+        """Read plain values back (lists become tuples)."""
+        requirements = {name: tuple(Requirement(**one) for one in data.get(name, ())) for name in ("requirements", "constraints")}
+        values = {name: tuple(value) if isinstance(value, list | tuple) else value for name, value in data.items()}
+        return cls(**{**values, **requirements})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model by name: where it comes from when the bundle is built; `digest` (`sha256:…`) and `size_bytes` when declared."""
+
+    name: str
+    source: str
+    digest: str = ""
+    size_bytes: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class AppSpec:
     """One app in one version.
 
-    `root` is the folder that is put first on the import path, `entrypoint` is `module:callable` below it. `concurrency` is how
+    `root` is the folder that is put first on the import path, `env` holds environment variables, `entrypoint` is `module:callable` below it. `concurrency` is how
     many calls one actor runs at once; `actors_per_node` how many actors a pod gets (None: as many as its CPUs hold).
     """
 
@@ -94,6 +160,7 @@ class AppSpec:
     partitions: int = 8
     retries: Retries = Retries()
     limits: Limits = Limits()
+    scheduling: Scheduling = field(default_factory=Scheduling)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values (str enums stay str), for msgpack or JSON; `from_dict` reads it back."""
@@ -112,6 +179,12 @@ class AppSpec:
             values["batching"] = Batching(**values["batching"])
             values["retries"] = Retries(**values["retries"])
             values["limits"] = Limits(**values["limits"])
+            values["environment"] = Environment.from_dict(values.get("environment", {}))
+            values["models"] = tuple(ModelSource(**one) for one in values.get("models", ()))
+            scheduling = dict(values.get("scheduling", {}))
+            if "policy" in scheduling:
+                scheduling["policy"] = SchedulingPolicy(scheduling["policy"])
+            values["scheduling"] = Scheduling(**scheduling)
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"not an app spec: {error!r}") from error

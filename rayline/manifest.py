@@ -5,49 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from rayline.app_spec import AppSpec, BatchFormat, Batching, Call, Limits, Resources, Retries
+from rayline.app_spec import AppSpec, BatchFormat, Batching, Call, Limits, Resources, Retries, Scheduling, SchedulingPolicy
+from rayline.environment_manifest import EnvSection, ModelSection, read_environment, read_models
 from rayline.errors import ManifestError
+from rayline.manifest_types import Section, Size
 from rayline.yaml_lines import LocatedYaml, read_yaml, suggestion
 
 VERSION_DIGITS: Final = 12
 MAX_HASHED_FILES: Final = 5_000
-BYTE_UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-SIZE_EXAMPLE: Final = "a size such as 512MiB, 2GiB or a number of bytes"
-
-
-def parse_bytes(value: Any) -> int:
-    """`"512MiB"`, `"2 GB"` or a whole number of bytes → bytes; raises ValueError that says what would be right."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    text = value.strip().upper() if isinstance(value, str) else ""
-    digits = text.rstrip("KMGIB ")
-    unit = text[len(digits) :].strip()
-    try:
-        return int(float(digits) * BYTE_UNITS[unit])
-    except (ValueError, KeyError, OverflowError) as error:
-        raise ValueError(SIZE_EXAMPLE) from error
-
-
-Size = Annotated[
-    int,
-    BeforeValidator(parse_bytes),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([KMGkmg]?i?[Bb]?)\s*$"}]}),
-]
 
 
 # Defaults are declared once, where every process reads them.
-_RESOURCES, _BATCHING, _RETRIES, _LIMITS = Resources(), Batching(), Retries(), Limits()
-
-
-class Section(BaseModel):
-    """A mapping in app.yaml: unknown keys are errors, nothing is coerced, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+_RESOURCES, _BATCHING, _RETRIES, _LIMITS, _SCHEDULING = Resources(), Batching(), Retries(), Limits(), Scheduling()
 
 
 class ResourcesSection(Section):
@@ -114,6 +88,21 @@ class LimitsSection(Section):
     )
 
 
+class SchedulingSection(Section):
+    policy: Literal["headroom", "static", "least-loaded", "wechat"] = Field(
+        default="headroom", description="How nodes are weighed (docs/scheduling.md)."
+    )
+    interval_seconds: float = Field(
+        default=_SCHEDULING.interval_seconds,
+        ge=0.1,
+        le=60,
+        description="Weights are recomputed so often, and at once when nodes come or go.",
+    )
+    cards: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        default={}, description="Performance of one card by its kind, e.g. `{A10: 1.0, L40: 2.5}`; a kind not named counts 1."
+    )
+
+
 class Manifest(Section):
     """The keys of app.yaml."""
 
@@ -141,7 +130,8 @@ class Manifest(Section):
         default="job", description="Call the function with one job's payload, or with a whole batch."
     )
     constructor: dict[str, Any] = Field(default={}, description="Keyword arguments for the class of `entrypoint`.")
-    env: dict[str, str] = Field(default={}, description="Environment variables of the actor's process.")
+    env: EnvSection = Field(default=EnvSection(), description="Python, packages and files of the app: `rayline env build`.")
+    models: list[ModelSection] = Field(default=[], description="Models that travel with the app.")
     resources: ResourcesSection = Field(default=ResourcesSection(), description="What one actor needs.")
     concurrency: int = Field(
         default=1, ge=1, le=1024, description="Calls that one actor runs at once (async functions, or threads)."
@@ -156,6 +146,7 @@ class Manifest(Section):
     partitions: int = Field(default=8, ge=1, le=1000, description="Partitions of the app's topics when they are made.")
     retries: RetriesSection = Field(default=RetriesSection(), description="How often one job may run again, by cause.")
     limits: LimitsSection = Field(default=LimitsSection(), description="Bounds that protect the platform.")
+    scheduling: SchedulingSection = Field(default=SchedulingSection(), description="Which node gets how much of the work.")
 
 
 def load_manifest(path: Path | str) -> AppSpec:
@@ -179,7 +170,7 @@ def load_manifest(path: Path | str) -> AppSpec:
         batch_format=BatchFormat(manifest.batch_format),
         call=Call(manifest.call),
         constructor=manifest.constructor,
-        env=manifest.env,
+        env=manifest.env.variables,
         resources=Resources(
             num_cpus=manifest.resources.num_cpus,
             num_gpus=manifest.resources.num_gpus,
@@ -192,6 +183,13 @@ def load_manifest(path: Path | str) -> AppSpec:
         partitions=manifest.partitions,
         retries=Retries(**manifest.retries.model_dump()),
         limits=Limits(**manifest.limits.model_dump()),
+        environment=read_environment(located, manifest.env),
+        models=read_models(located, manifest.models),
+        scheduling=Scheduling(
+            policy=SchedulingPolicy(manifest.scheduling.policy),
+            interval_seconds=manifest.scheduling.interval_seconds,
+            cards=manifest.scheduling.cards,
+        ),
     )
 
 
@@ -201,11 +199,12 @@ def manifest_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Rayline app.yaml"}
 
 
-def manifest_fields(section: type[BaseModel] = Manifest, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def manifest_fields(section: type[Section] | None = None, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Every key as (dotted name, default as it would be written, description), sections flattened; for the docs."""
-    for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from manifest_fields(field.annotation, f"{prefix}{name}.")
+    for name, field in (section or Manifest).model_fields.items():
+        below = _section_of(field.annotation)
+        if below is not None:
+            yield from manifest_fields(below, f"{prefix}{name}{'.' if field.annotation is below else '[].'}")
             continue
         default = "required" if field.is_required() else _as_written(field.default)
         yield f"{prefix}{name}", default, field.description or ""
@@ -281,24 +280,32 @@ def _right(error: Any, keys: tuple[Any, ...]) -> str:
             return str(error["msg"])
 
 
-def _section_at(keys: tuple[Any, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = Manifest
+def _section_of(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, itself or as items of a list; None for plain values."""
+    inner = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    return inner if isinstance(inner, type) and issubclass(inner, Section) else None
+
+
+def _section_at(keys: tuple[Any, ...]) -> type[Section]:
+    section: type[Section] = Manifest
     for key in keys:
-        annotation = section.model_fields[str(key)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            section = annotation
+        if isinstance(key, str):
+            section = _section_of(section.model_fields[key].annotation) or section
     return section
 
 
 def _field(keys: tuple[Any, ...]) -> FieldInfo:
-    """The field that a path of keys leads to; below a free mapping (`env.A`) the mapping's own."""
-    section: type[BaseModel] = Manifest
+    """The field that a path of keys leads to; below a free mapping (`env.variables.A`) the mapping's own."""
+    section: type[Section] = Manifest
     field = FieldInfo(annotation=Manifest)
     for key in keys:
-        field = section.model_fields[str(key)]
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if not isinstance(key, str):
+            continue
+        field = section.model_fields[key]
+        below = _section_of(field.annotation)
+        if below is None:
             break
-        section = field.annotation
+        section = below
     return field
 
 
@@ -314,8 +321,8 @@ def _shown(value: Any) -> str:
 def _as_written(value: Any) -> str:
     if value is None:
         return "–"
-    if value == {}:
-        return "`{}`"
+    if value == {} or value == []:
+        return f"`{value}`"
     if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
         return f"`{value // 2**20}MiB`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
