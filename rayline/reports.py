@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, Final
 
@@ -18,6 +18,8 @@ from rayline.errors import FormatError
 
 MAX_REPORT_BYTES: Final = 8 * 1024 * 1024
 MAX_CPUS: Final = 1 << 16
+DEFAULT_INTERVAL_MS: Final = 1000
+MAX_INTERVAL_MS: Final = 600_000
 _MEASURES: Final = (
     "cores",
     "host_cpu",
@@ -90,6 +92,19 @@ class NodeLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class FactSeqs:
+    """For a merged report: the `seq` of the report that each of its facts comes from; -1 where nobody said anything of it."""
+
+    beat: int = -1
+    actors: int = -1
+    cpus: int = -1
+    zone: int = -1
+    reason: int = -1
+    load: int = -1
+    cordoned: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReport:
     """One node as one reporter sees it.
 
@@ -98,7 +113,8 @@ class NodeReport:
     know them (an agent's beat), so that it overwrites nothing. `beat` is True where the node's own agent speaks, or is passed on:
     proof of life. `age_ms` is how old the report was when it was sent (0 from the agent itself; a resource adds the time since it
     heard). `cordoned` is True while an operator keeps new work away from the node, which can be lifted; None where the reporter
-    does not know (everybody but the node's own agent).
+    does not know (everybody but the node's own agent). `interval_ms` is how often the reporter speaks; `seqs` stands in merged
+    reports only.
     """
 
     cluster: str
@@ -114,16 +130,62 @@ class NodeReport:
     age_ms: int = 0
     load: NodeLoad | None = None
     cordoned: bool | None = None
+    interval_ms: int = DEFAULT_INTERVAL_MS
+    seqs: FactSeqs | None = None
 
     @property
     def key(self) -> str:
         return f"{self.cluster}/{self.node}"
 
 
+_ACTOR_FIELDS: Final = tuple(field.name for field in fields(ActorEndpoint))
+_LOAD_FIELDS: Final = (*_MEASURES, "own_memory_bytes", "jobs_in_flight")
+
+
 def encode_reports(reports: Sequence[NodeReport]) -> bytes:
-    """One record value of `rayline.reports`: msgpack `{"v": 1, "nodes": […]}`."""
-    packed: bytes = msgpack.packb({"v": 1, "nodes": [asdict(report) for report in reports]})
+    """One record value of `rayline.reports`: msgpack `{"v": 1, "nodes": […]}`; what has its default is left out."""
+    packed: bytes = msgpack.packb({"v": 1, "nodes": [report_fields(report) for report in reports]})
     return packed
+
+
+def report_fields(report: NodeReport) -> dict[str, Any]:
+    """One report as it stands in a record."""
+    item: dict[str, Any] = {
+        "cluster": report.cluster,
+        "node": report.node,
+        "incarnation": report.incarnation,
+        "seq": report.seq,
+        "state": int(report.state),
+    }
+    if report.cpus is not None:
+        item["cpus"] = report.cpus
+    if report.zone is not None:
+        item["zone"] = report.zone
+    if report.actors is not None:
+        item["actors"] = [{name: getattr(actor, name) for name in _ACTOR_FIELDS} for actor in report.actors]
+    if report.reason is not None:
+        item["reason"] = report.reason
+    if report.beat:
+        item["beat"] = True
+    if report.age_ms:
+        item["age_ms"] = report.age_ms
+    if report.load is not None:
+        item["load"] = _load_fields(report.load)
+    if report.interval_ms != DEFAULT_INTERVAL_MS:
+        item["interval_ms"] = report.interval_ms
+    if report.cordoned is not None:
+        item["cordoned"] = report.cordoned
+    if report.seqs is not None:
+        seqs = report.seqs
+        item["seqs"] = [seqs.beat, seqs.actors, seqs.cpus, seqs.zone, seqs.reason, seqs.load, seqs.cordoned]
+    return item
+
+
+def _load_fields(load: NodeLoad) -> dict[str, Any]:
+    item = {name: value for name in _LOAD_FIELDS if (value := getattr(load, name)) is not None}
+    if load.cards:
+        item["cards"] = [{"kind": card.kind, "utilisation": card.utilisation} for card in load.cards]
+    return item
 
 
 def decode_reports(value: bytes) -> list[NodeReport]:
@@ -131,12 +193,16 @@ def decode_reports(value: bytes) -> list[NodeReport]:
     if len(value) > MAX_REPORT_BYTES:
         raise FormatError(f"a node report of {len(value)} bytes; the limit is {MAX_REPORT_BYTES}")
     try:
-        data = msgpack.unpackb(value, raw=False)
-        if data["v"] != 1:
-            raise FormatError(f"node report of version {data['v']!r}; this Rayline reads version 1")
-        return [_node(item) for item in data["nodes"]]
+        return read_nodes(msgpack.unpackb(value, raw=False))
     except (ValueError, TypeError, KeyError, AttributeError, msgpack.exceptions.UnpackException) as error:
         raise FormatError(f"not a node report: {error!r}") from error
+
+
+def read_nodes(data: dict[str, Any]) -> list[NodeReport]:
+    """The nodes of an unpacked record; raises FormatError on another version, ValueError, TypeError or KeyError on nonsense."""
+    if data["v"] != 1:
+        raise FormatError(f"node report of version {data['v']!r}; this Rayline reads version 1")
+    return [_node(item) for item in data["nodes"]]
 
 
 def _node(item: dict[str, Any]) -> NodeReport:
@@ -157,6 +223,8 @@ def _node(item: dict[str, Any]) -> NodeReport:
         beat=item.get("beat") is True,
         age_ms=_number(item.get("age_ms", 0)),
         load=None if item.get("load") is None else _load(item["load"]),
+        interval_ms=_interval(item.get("interval_ms", DEFAULT_INTERVAL_MS)),
+        seqs=None if item.get("seqs") is None else FactSeqs(*map(_number, item["seqs"])),
         cordoned=item.get("cordoned") if isinstance(item.get("cordoned"), bool) else None,
     )
 
@@ -197,6 +265,13 @@ def _measure(value: object) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise TypeError(f"{value!r} is not a finite number")
     return float(value)
+
+
+def _interval(value: object) -> int:
+    interval_ms = _number(value)
+    if not 0 < interval_ms <= MAX_INTERVAL_MS:
+        raise ValueError(f"an interval of {interval_ms} ms")
+    return interval_ms
 
 
 def _number(value: object) -> int:

@@ -41,7 +41,7 @@ class Delivery:
 
 
 class CompactedLog:
-    """Reads every partition of one topic, without a group, and goes on for as long as it is iterated.
+    """Reads one topic (every partition, or those named), without a group, and goes on for as long as it is iterated.
 
     Owns one consumer. `caught_up` is set once everything has been handed out that the topic held at `start`: from then
     on the reader's picture is at least as new as its start. Does not own what the records mean.
@@ -56,17 +56,19 @@ class CompactedLog:
         topic: str,
         from_end: bool = False,
         since_ms: int | None = None,
+        partitions: Sequence[int] | None = None,
         client_id: str = "rayline-log",
         fetch_max_wait_ms: int = 100,
         start_timeout_seconds: float = 30.0,
     ) -> None:
         """`from_end`: begin with what comes after `start` instead of with the first record;
-        `since_ms`: begin with what was written at that time (epoch ms) or later."""
+        `since_ms`: begin with what was written at that time (epoch ms) or later; `partitions`: these instead of all."""
         check_client()
         self._settings = settings
         self._topic = topic
         self._from_end = from_end
         self._since_ms = since_ms
+        self._partitions = partitions
         self._start_timeout_seconds = start_timeout_seconds
         self._consumer = AIOKafkaConsumer(
             **settings.client_kwargs(),
@@ -93,7 +95,9 @@ class CompactedLog:
         consumer = self._consumer
         try:
             await start_when_reachable(consumer.start, self._settings, self._start_timeout_seconds)
-            partitions = [TopicPartition(self._topic, p) for p in await consumer._client._wait_on_metadata(self._topic)]
+            present = await consumer._client._wait_on_metadata(self._topic)
+            wanted = [p for p in present if self._partitions is None or p in self._partitions]
+            partitions = [TopicPartition(self._topic, p) for p in wanted]
             consumer.assign(partitions)
             first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
             if self._since_ms is not None:

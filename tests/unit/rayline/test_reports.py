@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayline.errors import FormatError
-from rayline.reports import MAX_REPORT_BYTES, ActorEndpoint, NodeReport, NodeState, decode_reports, encode_reports
+from rayline.reports import (
+    MAX_REPORT_BYTES,
+    ActorEndpoint,
+    FactSeqs,
+    NodeLoad,
+    NodeReport,
+    NodeState,
+    decode_reports,
+    encode_reports,
+)
 
 words = st.text(max_size=8)
 actors = st.builds(ActorEndpoint, words, words, words, words, st.integers(1, 65535), st.integers(1, 64), words)
@@ -25,6 +34,12 @@ reports = st.builds(
     st.none() | words,
     st.none() | st.lists(actors, max_size=3).map(tuple),
     st.none() | words,
+    st.booleans(),
+    st.integers(0, 10_000),
+    st.none() | st.builds(NodeLoad, cores=st.none() | st.floats(0, 64), jobs_in_flight=st.none() | st.integers(0, 99)),
+    st.none() | st.booleans(),
+    st.integers(1, 10_000),
+    st.none() | st.builds(FactSeqs, *[st.integers(-1, 2**40)] * 7),
 )
 
 
