@@ -140,8 +140,9 @@ class ModelSource:
 class AppSpec:
     """One app in one version.
 
-    `root` is the folder that is put first on the import path, `env` holds environment variables, `entrypoint` is `module:callable` below it. `concurrency` is how
-    many calls one actor runs at once; `actors_per_node` how many actors a pod gets (None: as many as its CPUs hold).
+    `root` is the folder that is put first on the import path, `entrypoint` is `module:callable` below it, `env` holds environment
+    variables. `concurrency` is how many calls one actor runs at once; `actors_per_node` how many actors a pod gets (None: as many
+    as its CPUs hold).
     """
 
     name: str
@@ -161,6 +162,8 @@ class AppSpec:
     retries: Retries = Retries()
     limits: Limits = Limits()
     scheduling: Scheduling = field(default_factory=Scheduling)
+    environment: Environment = Environment()
+    models: tuple[ModelSource, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values (str enums stay str), for msgpack or JSON; `from_dict` reads it back."""

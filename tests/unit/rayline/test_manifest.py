@@ -11,7 +11,8 @@ import yaml
 from rayline.app_spec import AppSpec
 from rayline.entrypoint import check_entrypoint
 from rayline.errors import ManifestError
-from rayline.manifest import load_manifest, manifest_fields, manifest_schema, parse_bytes
+from rayline.manifest import load_manifest, manifest_fields, manifest_schema
+from rayline.manifest_types import parse_bytes
 
 MINIMAL = "name: demo\nentrypoint: feature:extract\n"
 
@@ -36,7 +37,7 @@ def test_a_minimal_manifest_has_the_defaults_of_the_app_spec(tmp_path: Path) -> 
 
 def test_every_field_arrives_in_the_spec_and_survives_the_topic(tmp_path: Path) -> None:
     text = MINIMAL + (
-        "version: '2'\ncall: batch\nbatch_format: arrow\nconstructor: {size: 3}\nenv: {A: b}\n"
+        "version: '2'\ncall: batch\nbatch_format: arrow\nconstructor: {size: 3}\nenv: {variables: {A: b}}\n"
         "concurrency: 4\nactors_per_node: 2\nresources: {num_cpus: 0.5, memory: 512MiB}\n"
         "batching: {max_bytes: 2MiB}\nretries: {kills: 1}\nlimits: {execute_seconds: 2}\n"
     )
@@ -54,7 +55,7 @@ def test_every_field_arrives_in_the_spec_and_survives_the_topic(tmp_path: Path) 
         ("concurrency: many", ["app.yaml:3: `concurrency` is 'many'", "a whole number"]),
         ("concurrency: 0", ["app.yaml:3: `concurrency` is 0", "at least 1"]),
         ("call: batches", ["app.yaml:3: `call` is 'batches'", "did you mean `batch`?"]),
-        ("env: {DEBUG: 1}", ["app.yaml:3: `env.DEBUG` is 1", "quotes"]),
+        ("env: {variables: {DEBUG: 1}}", ["app.yaml:3: `env.variables.DEBUG` is 1", "quotes"]),
         ("batching:\n  max_jobs: 3\n  linger: 5", ["app.yaml:5: unknown key `batching.linger`", "did you mean `linger_ms`?"]),
         ("resources:\n  memory: 12XB", ["app.yaml:4: `resources.memory` is '12XB'", "512MiB"]),
         ("limits: 3", ["app.yaml:3: `limits` is 3", "mapping of", "execute_seconds"]),
