@@ -49,17 +49,18 @@ class _Seat:
     service_seconds: float | None = None
     paused_until: float = 0.0
     losses: int = 0
+    reserved: bool = False
 
     @property
     def concurrency(self) -> int:
         return max(1, self.target.endpoint.slots - 1)
 
     def idle(self, now: float) -> bool:
-        return now >= self.paused_until and self.in_flight < self.concurrency
+        return now >= self.paused_until and self.in_flight < self.concurrency and not self.reserved
 
     def spare(self, now: float) -> bool:
         quick = self.service_seconds is not None and self.service_seconds < QUEUE_BEHIND_SECONDS
-        return now >= self.paused_until and quick and self.in_flight < self.target.endpoint.slots
+        return now >= self.paused_until and quick and self.in_flight < self.target.endpoint.slots and not self.reserved
 
 
 @dataclass(slots=True)
@@ -111,12 +112,17 @@ class Router:
         for key in self._nodes:
             self._place(key, now)
 
-    def pick(self, now: float, avoid: Iterable[str] = ()) -> Target | None:
-        """The next actor, or None when none can take a batch now. `avoid` counts unless it leaves no node at all."""
+    def pick(self, now: float, avoid: Iterable[str] = (), *, hedge: bool = False, alone: bool = False) -> Target | None:
+        """The next actor, or None when none can take a batch now. `avoid` counts unless it leaves no node at all.
+
+        For a `hedge` it counts in any case, and only an actor that runs nothing of ours will do. An actor picked `alone` gets
+        nothing else until `finished`.
+        """
         avoided = [key for key in avoid if key in self._nodes]
-        if len(avoided) == len(self._nodes):
+        if len(avoided) == len(self._nodes) and not hedge:
             avoided = []
-        for rotation, free in ((self._idle, _Seat.idle), (self._spare, _Seat.spare)):
+        rotations = ((self._idle, _Seat.idle), (self._spare, _Seat.spare))
+        for rotation, free in rotations[:1] if hedge or alone else rotations:
             for key in avoided:
                 rotation.block(key)
             chosen = rotation.pick()
@@ -125,16 +131,18 @@ class Router:
             if chosen is not None:
                 seat = min((s for s in self._nodes[chosen].seats.values() if free(s, now)), key=lambda s: s.in_flight)
                 seat.in_flight += 1
+                seat.reserved = alone
                 self._place(chosen, now)
                 return seat.target
         return None
 
-    def finished(self, target: Target, now: float, *, seconds: float | None) -> None:
-        """A batch ended on an actor; `seconds` is its service time where it ran to its end."""
+    def finished(self, target: Target, now: float, *, seconds: float | None, alone: bool = False) -> None:
+        """A batch ended on an actor; `seconds` is its service time where it ran to its end. `alone`: as it was picked."""
         seat = self._seats.get(target.endpoint.instance)
         if seat is None:
             return
         seat.in_flight -= 1
+        seat.reserved = seat.reserved and not alone
         node = self._nodes.get(target.node)
         if not seat.in_flight and (node is None or target.endpoint.instance not in node.seats):
             del self._seats[target.endpoint.instance]

@@ -193,3 +193,23 @@ class RouterMachine(RuleBasedStateMachine):
 
 TestRouter = RouterMachine.TestCase
 TestRouter.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, derandomize=True)
+
+
+def test_a_hedge_goes_nowhere_rather_than_to_what_it_avoids_or_behind_a_running_batch() -> None:
+    router, _ = router_over(report("a"), report("b"))
+    assert router.pick(0.0, {"c/a", "c/b"}, hedge=True) is None
+    assert router.pick(0.0, {"c/a", "c/b"}) is not None
+    targets = [router.pick(0.0, hedge=True) for _ in range(2 * SLOTS)]
+    assert sum(target is not None for target in targets) == 2 * (SLOTS - 1) - 1
+
+
+def test_an_actor_that_holds_a_suspect_gets_nothing_else_until_it_is_finished() -> None:
+    router, _ = router_over(report("a"))
+    other = router.pick(0.0)
+    alone = router.pick(0.0, alone=True)
+    assert other is not None
+    assert alone is not None
+    router.finished(other, 0.0, seconds=0.001)
+    assert router.pick(0.0) is None
+    router.finished(alone, 0.0, seconds=0.001, alone=True)
+    assert router.pick(0.0) is not None

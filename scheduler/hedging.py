@@ -1,0 +1,93 @@
+"""When a batch runs so long that a second one should run beside it, and where that one may run. Pure; time comes in.
+
+Dean and Barroso, "The Tail at Scale": a hedge is sent once a request is late against what is measured, to a place that does not
+share the first one's trouble. Batches are measured by size class (powers of two): a full batch is no late small one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final
+
+from scheduler.view import NodeView
+
+# A batch is late when it runs longer than so many times its app's 99th percentile.
+LATE_FACTOR: Final = 2.0
+# Below this, a busy machine's own hiccups would be hedged.
+LATE_FLOOR_SECONDS: Final = 0.25
+MIN_SAMPLES: Final = 30
+WINDOW_SAMPLES: Final = 512
+_RESORT_AFTER: Final = 32
+
+
+@dataclass(slots=True)
+class _Window:
+    """The last batches of one size class, in seconds; quantiles are sorted out anew every few samples."""
+
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_SAMPLES))
+    unsorted: int = 0
+    p50: float = 0.0
+    p99: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        self.unsorted += 1
+        if self.unsorted >= _RESORT_AFTER or len(self.seconds) <= MIN_SAMPLES:
+            self.unsorted = 0
+            ordered = sorted(self.seconds)
+            self.p50 = ordered[len(ordered) // 2]
+            self.p99 = ordered[min(len(ordered) - 1, (len(ordered) * 99) // 100)]
+
+
+class ServiceTimes:
+    """Owns how long this app's batches took from dispatch to their last answer. Does not own what follows from it."""
+
+    def __init__(self) -> None:
+        self._windows: dict[int, _Window] = {}
+
+    def observe(self, jobs: int, seconds: float) -> None:
+        """A batch of so many jobs ran to its end."""
+        size_class = jobs.bit_length()
+        window = self._windows.get(size_class)
+        if window is None:
+            window = self._windows[size_class] = _Window()
+        window.add(seconds)
+
+    def expected_seconds(self, jobs: int) -> float:
+        """How long a batch of so many jobs takes at best guess, rather too short than too long; 0 where nothing is known.
+
+        Smaller than anything measured: the smallest measured, in proportion, as if its jobs ran one after another.
+        """
+        size_class = jobs.bit_length()
+        own = self._windows.get(size_class)
+        if own is not None:
+            return own.p50
+        smaller = max((known for known in self._windows if known < size_class), default=None)
+        if smaller is not None:
+            return self._windows[smaller].p50
+        larger = min(self._windows, default=None)
+        return 0.0 if larger is None else self._windows[larger].p50 / 2 ** (larger - size_class)
+
+    def late_after_seconds(self, jobs: int) -> float:
+        """When a batch of so many jobs is late; infinite until enough batches of its size class, or larger ones, were measured."""
+        size_class = jobs.bit_length()
+        for known in sorted(self._windows):
+            window = self._windows[known]
+            if known >= size_class and len(window.seconds) >= MIN_SAMPLES:
+                return max(LATE_FLOOR_SECONDS, LATE_FACTOR * window.p99)
+        return inf
+
+
+def other_domains(nodes: Iterable[NodeView], key: str) -> Iterator[frozenset[str]]:
+    """Which nodes (`cluster/node`) a hedge of a batch on `key` avoids, the farthest failure domain first: those of its cluster,
+    then those of its zone, then itself alone."""
+    known = list(nodes)
+    cluster = key.partition("/")[0]
+    zone = next((node.report.zone for node in known if node.key == key), None)
+    yield frozenset(node.key for node in known if node.report.cluster == cluster) | {key}
+    if zone is not None:
+        yield frozenset(node.key for node in known if node.report.zone == zone) | {key}
+    yield frozenset({key})
