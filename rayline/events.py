@@ -48,6 +48,6 @@ def decode_event(value: bytes) -> Event:
         reason = data.get("reason")
         if not all(isinstance(text, str) for text in texts) or not isinstance(reason, str | None):
             raise FormatError(f"an event's fields are text: {data!r:.200}")
-        return Event(*texts, reason)
+        return Event(texts[0], texts[1], texts[2], texts[3], reason)
     except (ValueError, TypeError, KeyError) as error:
         raise FormatError(f"not an event: {error!r}") from error
