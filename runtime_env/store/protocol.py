@@ -1,0 +1,135 @@
+"""What every store can do, and how its files are named.
+
+blobs/sha256/ab/abcdef…                    one layer
+manifests/<app>/<counter>-<digest>.json    one signed bundle
+manifests/index.json                       all of these names, for stores that cannot be listed (HTTP)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+from rayline.errors import NotInStore, StoreError
+from runtime_env.bundle import hex_of
+from runtime_env.signing import SignedBundle
+
+INDEX: Final = "manifests/index.json"
+_MANIFEST: Final = re.compile(r"manifests/(?P<app>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<counter>\d{8,})-(?P<hex>[0-9a-f]{64})\.json\Z")
+_MIN_HEX: Final = 6
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ManifestEntry:
+    """One publication of an app's bundle; the newest is the greatest."""
+
+    app: str
+    counter: int
+    digest: str
+
+    @property
+    def path(self) -> str:
+        return f"manifests/{self.app}/{self.counter:08d}-{hex_of(self.digest)}.json"
+
+    @classmethod
+    def parse(cls, path: str) -> ManifestEntry | None:
+        """The entry that a store's path stands for; None for any other file."""
+        match = _MANIFEST.match(path)
+        return cls(match["app"], int(match["counter"]), f"sha256:{match['hex']}") if match else None
+
+
+class Store(Protocol):
+    """A place to read bundles from. Methods block; errors are StoreError, and NotInStore for what is not there."""
+
+    @property
+    def url(self) -> str:
+        """How people name it, without passwords."""
+        ...
+
+    def entries(self) -> list[ManifestEntry]:
+        """All publications, oldest first."""
+        ...
+
+    def get_manifest(self, ref: str) -> SignedBundle:
+        """The bundle that `APP` (its newest), `APP@COUNTER` or `APP@sha256:HEX…` names; not checked for its signature."""
+        ...
+
+    def has_blob(self, digest: str) -> bool: ...
+
+    def open_blob(self, digest: str, offset: int = 0) -> BinaryIO:
+        """The blob's bytes from `offset` on; the caller closes it, and checks the digest of what it reads."""
+        ...
+
+
+class WritableStore(Store, Protocol):
+    """A store that bundles can be added to and removed from."""
+
+    def put_manifest(self, signed: SignedBundle) -> int:
+        """Add a publication, whose blobs must be there; returns the bytes moved."""
+        ...
+
+    def put_blob(self, digest: str, source: Path) -> int:
+        """Add a blob; returns the bytes moved: 0 where it is already."""
+        ...
+
+    def blobs(self) -> Iterator[tuple[str, int]]:
+        """Digest and size of every blob."""
+        ...
+
+    def delete_blob(self, digest: str) -> None: ...
+
+    def delete_manifest(self, entry: ManifestEntry) -> None: ...
+
+
+def blob_path(digest: str) -> str:
+    name = hex_of(digest)
+    return f"blobs/sha256/{name[:2]}/{name}"
+
+
+def resolve(entries: Iterable[ManifestEntry], ref: str, where: str) -> ManifestEntry:
+    """The publication that `ref` names; raises NotInStore for none, StoreError for more than one."""
+    app, _, wanted = ref.partition("@")
+    known = sorted(entry for entry in entries if entry.app == app)
+    if not known:
+        raise NotInStore(
+            f"{where} has no bundle of {app!r}; `rayline env build` makes one, `rayline env list` shows what is there"
+        )
+    if not wanted:
+        return known[-1]
+    if wanted.isdigit():
+        found = [entry for entry in known if entry.counter == int(wanted)]
+    else:
+        prefix = wanted.removeprefix("sha256:")
+        if len(prefix) < _MIN_HEX:
+            raise StoreError(f"{ref!r}: give a counter, or at least {_MIN_HEX} digits of the digest")
+        found = [entry for entry in known if hex_of(entry.digest).startswith(prefix)]
+    if not found:
+        raise NotInStore(f"{where} has no bundle {ref!r}; it has {', '.join(f'{app}@{entry.counter}' for entry in known)}")
+    if len({entry.digest for entry in found}) > 1:
+        raise StoreError(f"{ref!r} names more than one bundle: give more digits")
+    return found[-1]
+
+
+def checked_manifest(data: bytes, entry: ManifestEntry) -> SignedBundle:
+    """The manifest read from `entry`; raises StoreError when it is another one than its name says."""
+    signed = SignedBundle.from_bytes(data)
+    if (signed.bundle.app, signed.counter, signed.bundle.digest) != (entry.app, entry.counter, entry.digest):
+        raise StoreError(f"{entry.path} holds another bundle than its name says ({signed.ref}): the store was tampered with")
+    return signed
+
+
+def index_bytes(entries: Iterable[ManifestEntry]) -> bytes:
+    return json.dumps(sorted(entry.path for entry in entries), indent=0).encode()
+
+
+def read_index(data: bytes) -> list[ManifestEntry]:
+    """Raises StoreError for what is no index."""
+    try:
+        found = [ManifestEntry.parse(str(path)) for path in json.loads(data)]
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{INDEX} cannot be read: {error}") from error
+    return sorted(entry for entry in found if entry is not None)

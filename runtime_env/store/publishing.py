@@ -1,0 +1,55 @@
+"""Publishing a bundle: first its blobs, then a counter and a signature, then its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rayline.errors import StoreError
+from runtime_env.bundle import Bundle
+from runtime_env.signing import SignedBundle, SigningKey
+from runtime_env.store.protocol import WritableStore
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What lies in the store now, and how many bytes had to go there; `new` is False where it was the newest already."""
+
+    signed: SignedBundle
+    moved_bytes: int
+    new: bool
+
+
+def publish(
+    store: WritableStore,
+    bundle: Bundle,
+    blob_paths: Mapping[str, Path],
+    *,
+    key: SigningKey | None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Published:
+    """Make `bundle` the app's newest; `blob_paths` are local files for those blobs that the store may lack.
+
+    An app's newest bundle with equal contents, signed by the same key, is left as it is.
+
+    Raises:
+        StoreError: the store cannot be written, or lacks a blob that is not here either.
+    """
+    moved = 0
+    for layer in bundle.layers:
+        if store.has_blob(layer.digest):
+            continue
+        if layer.digest not in blob_paths:
+            raise StoreError(f"layer {layer.name} ({layer.digest}) is neither in {store.url} nor here: build the bundle again")
+        progress(f"storing {layer.name}")
+        moved += store.put_blob(layer.digest, blob_paths[layer.digest])
+    entries = [entry for entry in store.entries() if entry.app == bundle.app]
+    signers = {key.name} if key is not None else set()
+    if entries and entries[-1].digest == bundle.digest:
+        newest = store.get_manifest(f"{bundle.app}@{entries[-1].counter}")
+        if set(newest.signatures) == signers:
+            return Published(newest, moved, new=False)
+    counter = entries[-1].counter + 1 if entries else 1
+    signed = key.sign(bundle, counter) if key is not None else SignedBundle(bundle, counter, {})
+    return Published(signed, moved + store.put_manifest(signed), new=True)
