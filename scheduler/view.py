@@ -1,144 +1,326 @@
 """The view: what is known of all nodes of all clusters, merged from reports. Pure; time comes in as an argument.
 
-Merging does not depend on the order of reports, nor on how often one arrives: a larger incarnation replaces a smaller one,
-within one incarnation the state only moves forward, and each other fact comes from the report that ranks highest for it.
+Merging depends neither on the order of reports, nor on how often one arrives, nor on how many resources passed it on: a larger
+incarnation replaces a smaller one, within one incarnation the state only moves forward, and each other fact comes from the
+report with the largest number for it. A merged report (`View.reports`) carries these numbers along, and its age.
+
+Proof of life are the beats of the node's own agent, once it has sent one: a frozen pod is suspect though its gateway still
+reports it. Silence of everybody at once is our own deafness: the last view stays in force, marked stale.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
-from rayline.reports import ActorEndpoint, NodeReport, NodeState
+from rayline.reports import ActorEndpoint, FactSeqs, NodeLoad, NodeReport, NodeState
 
-SUSPECT_AFTER_SECONDS: Final = 3.5
+# Three beats were missed, and half a beat's time for the way here.
+SUSPECT_AFTER_BEATS: Final = 3.5
+SUSPECT_AFTER_SECONDS: Final = SUSPECT_AFTER_BEATS
+# Deafness must show before the first node seems silent: two beats may be missing from everybody.
+STALE_AFTER_SECONDS: Final = 2.0
+LOST_AFTER_SECONDS: Final = 30.0
 FORGET_AFTER_SECONDS: Final = 600.0
 
-_Rank = tuple[object, ...]
-_NO_RANK: Final[_Rank] = ()
+
+class Standing(StrEnum):
+    """How a node stands: what it says of itself, and what its silence says. Only `ready` ones get work."""
+
+    STARTING = "starting"
+    READY = "ready"
+    CORDONED = "cordoned"
+    SUSPECT = "suspect"
+    LOST = "lost"
+    DRAINING = "draining"
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node as merged. `heard` is the monotonic time (seconds) of the last report of it.
-
-    The ranks say how well founded actors, CPUs, zone and reason are: another report counts where it ranks higher.
-    """
+    """One node as merged. `heard` is the monotonic time (seconds) of its last proof of life."""
 
     report: NodeReport
     heard: float
-    actors_rank: _Rank = _NO_RANK
-    cpus_rank: _Rank = _NO_RANK
-    zone_rank: _Rank = _NO_RANK
-    reason_rank: _Rank = _NO_RANK
 
     @property
     def key(self) -> str:
         return self.report.key
 
-    def suspect(self, now: float) -> bool:
-        """It fell silent: three beats of one second were missed."""
-        return now - self.heard > SUSPECT_AFTER_SECONDS
+    def suspect(self, at: float) -> bool:
+        """It had missed three of its beats by then; `at` is `View.horizon`, or now where everybody is known to be heard."""
+        return at - self.heard > SUSPECT_AFTER_BEATS * self.report.interval_ms / 1000
 
 
 class View:
-    """Owns the merged nodes. Does not own their weights or what is in flight there."""
+    """Owns the merged nodes, and when this process last heard anybody at all. Does not own weights or what is in flight.
 
-    def __init__(self) -> None:
-        self._nodes: dict[str, NodeView] = {}
+    `beat_seconds` is how often somebody is heard when all is well: the beats' interval, or that of the resources.
+    """
+
+    def __init__(self, *, beat_seconds: float = 1.0) -> None:
+        self.beat_seconds = beat_seconds
+        self._nodes: dict[str, _Node] = {}
+        self._order: list[_Node] | None = []
+        self._ears = -math.inf
         self._next_forgetting = 0.0
 
-    def apply(self, reports: Iterable[NodeReport], now: float) -> bool:
-        """Merge reports heard at `now` (monotonic seconds); True when more than their sequence numbers is new."""
-        changed = False
+    def apply(self, reports: Iterable[NodeReport], now: float, *, ears: float | None = None) -> set[str]:
+        """Merge reports that were sent at `now` (monotonic seconds); returns the nodes of which more is new than a beat.
+
+        `ears` is when the sender could hear everybody's beats: by default `now`, a resource tells its own time, and -inf
+        stands for single pieces of news, which say nothing about the silence of others.
+        """
+        changed = set()
+        heard_any = False
         for report in reports:
-            known = self._nodes.get(report.key)
-            merged = _merge(known, report, now)
-            changed |= known is None or known.suspect(now) or replace(known.report, seq=merged.report.seq) != merged.report
-            self._nodes[report.key] = merged
+            heard_any = True
+            heard = now - report.age_ms / 1000
+            key = f"{report.cluster}/{report.node}"
+            node = self._nodes.get(key)
+            if node is None or report.incarnation > node.incarnation:
+                node = self._nodes[key] = _Node(key, report, heard)
+                self._order = None
+                changed.add(key)
+            elif report.incarnation == node.incarnation:
+                silent = now - node.heard > SUSPECT_AFTER_BEATS * node.interval_ms / 1000
+                if node.merge(report, heard) or (silent and now - node.heard <= SUSPECT_AFTER_BEATS * node.interval_ms / 1000):
+                    changed.add(key)
+        if heard_any or ears is not None:
+            self._ears = max(self._ears, now if ears is None else ears)
         if now >= self._next_forgetting:
             self._next_forgetting = now + FORGET_AFTER_SECONDS / 10
             changed |= self._forget(now)
         return changed
 
-    def _forget(self, now: float) -> bool:
-        """Drop nodes of which nothing was heard for long; with every reporter silent, none."""
-        if all(node.suspect(now) for node in self._nodes.values()):
-            return False
-        silent = [key for key, node in self._nodes.items() if now - node.heard > FORGET_AFTER_SECONDS]
-        for key in silent:
-            del self._nodes[key]
-        return bool(silent)
+    @property
+    def ears(self) -> float:
+        """When beats were last heard (monotonic seconds); -inf before the first."""
+        return self._ears
+
+    def stale(self, now: float) -> bool:
+        """Nobody is heard, so that silence says nothing about any node."""
+        return now - self._ears > STALE_AFTER_SECONDS * self.beat_seconds
+
+    def horizon(self, now: float) -> float:
+        """The moment at which silence is judged: now, or while the view is stale, when we last heard anybody."""
+        return self._ears if self.stale(now) else now
 
     def nodes(self) -> list[NodeView]:
-        return [self._nodes[key] for key in sorted(self._nodes)]
+        """All nodes, by key."""
+        return [node.view() for node in self._sorted()]
 
     def get(self, key: str) -> NodeView | None:
-        return self._nodes.get(key)
+        node = self._nodes.get(key)
+        return None if node is None else node.view()
+
+    def suspect(self, key: str, now: float) -> bool:
+        """Whether the node fell silent while others are heard."""
+        node = self._nodes.get(key)
+        return node is not None and node.silent(self.horizon(now))
+
+    def standing(self, key: str, now: float) -> Standing | None:
+        """How the node stands, or None where it is not known."""
+        node = self._nodes.get(key)
+        return None if node is None else node.standing(self.horizon(now))
+
+    def standings(self, now: float) -> list[tuple[str, int, Standing]]:
+        """Key, incarnation and standing of all nodes."""
+        horizon = self.horizon(now)
+        return [(key, node.incarnation, node.standing(horizon)) for key, node in self._nodes.items()]
+
+    def reports(self, now: float, keys: Iterable[str] | None = None) -> list[NodeReport]:
+        """All nodes (or these) as merged reports, which another view takes in with the same outcome as what they are made of."""
+        nodes = self._sorted() if keys is None else [self._nodes[key] for key in sorted(keys) if key in self._nodes]
+        return [node.report(now) for node in nodes]
 
     def routable(self, app: str, version: str, now: float) -> dict[str, tuple[NodeView, tuple[ActorEndpoint, ...]]]:
-        """Ready nodes with actors of the app, by key.
+        """Nodes that get work, with their actors of the app, by key: ready, not cordoned, not silent.
 
         Actors of `version` count; where no node has any (it is still being rolled out), those of the app's other versions do.
-        Suspect nodes are left out as long as another one is there: with every reporter silent, the last view stays in force.
         """
-        ready = [node for node in self.nodes() if node.report.state is NodeState.READY and node.report.actors]
+        horizon = self.horizon(now)
+        ready = [
+            node
+            for node in self._sorted()
+            if node.actors and node.state is NodeState.READY and not node.cordoned and not node.silent(horizon)
+        ]
         for wanted in (version, None):
-            found = {
-                node.key: (node, actors)
-                for node in ready
-                if (
-                    actors := tuple(
-                        actor
-                        for actor in node.report.actors or ()
-                        if actor.app == app and (wanted is None or actor.version == wanted)
-                    )
+            found = {}
+            for node in ready:
+                actors = tuple(
+                    actor for actor in node.actors or () if actor.app == app and (wanted is None or actor.version == wanted)
                 )
-            }
+                if actors:
+                    found[node.key] = (node.view(), actors)
             if found:
-                fresh = {key: entry for key, entry in found.items() if not entry[0].suspect(now)}
-                return fresh or found
+                return found
         return {}
 
+    def _sorted(self) -> list[_Node]:
+        if self._order is None:
+            self._order = [self._nodes[key] for key in sorted(self._nodes)]
+        return self._order
 
-def _merge(known: NodeView | None, report: NodeReport, now: float) -> NodeView:
-    new = _alone(report, now)
-    if known is None or report.incarnation > known.report.incarnation:
-        return new
-    if report.incarnation < known.report.incarnation:
-        return known
-    old = known.report
-    actors = max(known, new, key=lambda view: view.actors_rank)
-    cpus = max(known, new, key=lambda view: view.cpus_rank)
-    zone = max(known, new, key=lambda view: view.zone_rank)
-    reason = max(known, new, key=lambda view: view.reason_rank)
-    return NodeView(
-        report=replace(
-            old,
-            state=max(old.state, report.state),
-            seq=max(old.seq, report.seq),
-            actors=actors.report.actors,
-            cpus=cpus.report.cpus,
-            zone=zone.report.zone,
-            reason=reason.report.reason,
-        ),
-        heard=max(now, known.heard),
-        actors_rank=actors.actors_rank,
-        cpus_rank=cpus.cpus_rank,
-        zone_rank=zone.zone_rank,
-        reason_rank=reason.reason_rank,
+    def _forget(self, now: float) -> set[str]:
+        """Drop nodes of which nothing was heard for long; while nobody is heard, none."""
+        horizon = self.horizon(now)
+        long_silent = {key for key, node in self._nodes.items() if horizon - node.heard > FORGET_AFTER_SECONDS}
+        for key in long_silent:
+            del self._nodes[key]
+        if long_silent:
+            self._order = None
+        return long_silent
+
+
+class _Node:
+    """One incarnation of a node: each fact beside the number of the report that it comes from.
+
+    Of two reports with one number (from two reporters) the larger value counts, so that their order does not.
+    """
+
+    __slots__ = (
+        "_actors_seq",
+        "_cordoned_seq",
+        "_cpus_seq",
+        "_load_seq",
+        "_reason_seq",
+        "_view",
+        "_zone_seq",
+        "actors",
+        "beat",
+        "beat_seq",
+        "cluster",
+        "cordoned",
+        "cpus",
+        "heard",
+        "incarnation",
+        "interval_ms",
+        "key",
+        "load",
+        "name",
+        "reason",
+        "seq",
+        "state",
+        "zone",
     )
 
+    def __init__(self, key: str, report: NodeReport, heard: float) -> None:
+        self.key = key
+        self.cluster = report.cluster
+        self.name = report.node
+        self.incarnation = report.incarnation
+        self.state = report.state
+        self.seq = -1
+        self.beat, self.beat_seq, self.heard, self.interval_ms = False, -1, -math.inf, report.interval_ms
+        self.actors: tuple[ActorEndpoint, ...] | None = None
+        self.cpus: float | None = None
+        self.zone: str | None = None
+        self.reason: str | None = None
+        self.load: NodeLoad | None = None
+        self.cordoned: bool | None = None
+        self._actors_seq = self._cpus_seq = self._zone_seq = self._reason_seq = self._load_seq = self._cordoned_seq = -1
+        self._view: NodeView | None = None
+        self.merge(report, heard)
 
-def _alone(report: NodeReport, now: float) -> NodeView:
-    """A node of which this is the first report. The values themselves stand last in a rank: two reporters may share a number."""
-    complete = report.actors is not None
-    return NodeView(
-        report=report,
-        heard=now,
-        actors_rank=(report.seq, repr(report.actors)) if complete else _NO_RANK,
-        cpus_rank=(complete, report.seq, report.cpus) if report.cpus is not None else _NO_RANK,
-        zone_rank=(complete, report.seq, report.zone) if report.zone is not None else _NO_RANK,
-        reason_rank=(report.state, report.seq, report.reason or ""),
-    )
+    def merge(self, report: NodeReport, heard: float) -> bool:
+        """Take in a report of the same incarnation; True when more is new than a beat and its load."""
+        seqs, seq = report.seqs, report.seq
+        self._view = None
+        if seq > self.seq:
+            self.seq = seq
+        self._live(report.beat, seq if seqs is None else seqs.beat, heard, report.interval_ms)
+        changed = self._reason(report.state, seq if seqs is None else seqs.reason, report.reason)
+        if report.actors is not None:
+            number = seq if seqs is None else seqs.actors
+            if number > self._actors_seq or (number == self._actors_seq and repr(report.actors) > repr(self.actors)):
+                changed |= self.actors != report.actors
+                self.actors, self._actors_seq = report.actors, number
+        if report.cpus is not None:
+            number = seq if seqs is None else seqs.cpus
+            if number > self._cpus_seq or (number == self._cpus_seq and (self.cpus is None or report.cpus > self.cpus)):
+                changed |= self.cpus != report.cpus
+                self.cpus, self._cpus_seq = report.cpus, number
+        if report.zone is not None:
+            number = seq if seqs is None else seqs.zone
+            if number > self._zone_seq or (number == self._zone_seq and report.zone > (self.zone or "")):
+                changed |= self.zone != report.zone
+                self.zone, self._zone_seq = report.zone, number
+        if report.cordoned is not None:
+            number = seq if seqs is None else seqs.cordoned
+            if number > self._cordoned_seq or (number == self._cordoned_seq and report.cordoned):
+                changed |= self.cordoned != report.cordoned
+                self.cordoned, self._cordoned_seq = report.cordoned, number
+        if report.load is not None:
+            number = seq if seqs is None else seqs.load
+            if number > self._load_seq or (number == self._load_seq and repr(report.load) > repr(self.load)):
+                self.load, self._load_seq = report.load, number
+        return changed
+
+    def silent(self, at: float) -> bool:
+        return at - self.heard > SUSPECT_AFTER_BEATS * self.interval_ms / 1000
+
+    def standing(self, at: float) -> Standing:
+        if self.state is NodeState.GONE:
+            return Standing.GONE
+        if at - self.heard > LOST_AFTER_SECONDS:
+            return Standing.LOST
+        if self.state is NodeState.DRAINING:
+            return Standing.DRAINING
+        if self.silent(at):
+            return Standing.SUSPECT
+        if self.cordoned:
+            return Standing.CORDONED
+        return Standing.READY if self.state is NodeState.READY else Standing.STARTING
+
+    def view(self) -> NodeView:
+        if self._view is None:
+            self._view = NodeView(self._report(age_ms=0), self.heard)
+        return self._view
+
+    def report(self, now: float) -> NodeReport:
+        """Merged, as it is passed on at `now`."""
+        return self._report(age_ms=max(0, round((now - self.heard) * 1000)))
+
+    def _report(self, *, age_ms: int) -> NodeReport:
+        return NodeReport(
+            self.cluster,
+            self.name,
+            self.incarnation,
+            self.seq,
+            self.state,
+            self.cpus,
+            self.zone,
+            self.actors,
+            self.reason,
+            self.beat,
+            age_ms,
+            self.load,
+            self.cordoned,
+            self.interval_ms,
+            FactSeqs(
+                self.beat_seq,
+                self._actors_seq,
+                self._cpus_seq,
+                self._zone_seq,
+                self._reason_seq,
+                self._load_seq,
+                self._cordoned_seq,
+            ),
+        )
+
+    def _live(self, beat: bool, seq: int, heard: float, interval_ms: int) -> None:
+        """The newest beat counts, and of its copies the one that was on the way for the shortest time."""
+        if (beat, seq, -heard, interval_ms) > (self.beat, self.beat_seq, -self.heard, self.interval_ms):
+            self.beat, self.beat_seq, self.heard, self.interval_ms = beat, seq, heard, interval_ms
+
+    def _reason(self, state: NodeState, seq: int, reason: str | None) -> bool:
+        """The reason belongs to the latest state, and there to the newest report."""
+        if (state, seq, reason or "") <= (self.state, self._reason_seq, self.reason or ""):
+            return False
+        changed = state is not self.state or (reason or None) != self.reason
+        self.state, self._reason_seq, self.reason = state, seq, reason or None
+        return changed

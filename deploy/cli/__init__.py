@@ -42,6 +42,7 @@ app.command("chaos", context_settings=_PROGRAM)(programs.chaos)
 app.command("lane", hidden=True)(processes.lane)
 app.command("gateway", hidden=True)(processes.gateway)
 app.command("agent", hidden=True)(processes.agent)
+app.command("resource", hidden=True)(processes.resource)
 
 
 def main() -> NoReturn:

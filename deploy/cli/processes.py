@@ -35,3 +35,20 @@ def agent(
     from deploy.agent_process import run
 
     raise typer.Exit(asyncio.run(run(cluster=cluster, pod=pod, cpus=cpus, address=address)))
+
+
+def resource(
+    name: Annotated[str, typer.Option("--name", help="A lasting name, told apart from the others of its group.")],
+    group: Annotated[str, typer.Option("--group", help="Resources of one group share a view; others do not see it.")] = "default",
+    cluster: Annotated[
+        list[str] | None, typer.Option("--cluster", metavar="PATTERN", help="Listen to these clusters only; repeatable.")
+    ] = None,
+    below: Annotated[
+        list[str] | None, typer.Option("--below", metavar="GROUP", help="Hear the resources of this group instead of nodes.")
+    ] = None,
+    interval_seconds: Annotated[float, typer.Option("--interval", min=0.1, max=60.0, help="Seconds between whole rounds.")] = 1.0,
+) -> None:
+    """Merge what nodes report, and publish the view."""
+    from deploy.resource_process import run
+
+    asyncio.run(run(name=name, group=group, clusters=cluster or (), below=below or (), interval_seconds=interval_seconds))

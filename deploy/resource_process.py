@@ -1,0 +1,97 @@
+"""The process of one resource: `scheduler.resource` between the topics it reads and the one it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from rayline.bus import KafkaSettings, Publisher
+from rayline.errors import BusError
+from rayline.events import encode_event
+from rayline.topics import EVENTS, VIEW
+from scheduler.listener import Direct, Heard, Listener
+from scheduler.node_feed import NodeFeed
+from scheduler.node_history import EVENT_ID
+from scheduler.resource import Resource
+
+_log = logging.getLogger(__name__)
+_EVENTS_SECONDS: Final = 1.0
+
+
+class ResourceService:
+    """Owns one resource's reader and writer. Does not own what it knows: a restart learns it again in a moment.
+
+    Life: `run` → reads what stands there → rounds and news until `stop` is set.
+    """
+
+    def __init__(self, *, settings: KafkaSettings, resource: Resource, below: Sequence[str] = ()) -> None:
+        """`below`: groups whose resources are heard instead of the nodes themselves."""
+        self.resource = resource
+        self._settings = settings
+        self._wake = asyncio.Event()
+        listener = Listener(groups=(resource.group, *below), direct=Direct.NEVER if below else Direct.ALWAYS)
+        self._feed = NodeFeed(
+            settings=settings, listener=listener, take=self._take, direct=not below, client_id=f"rayline-resource-{resource.name}"
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Raises BusError when Kafka refuses to be read; what cannot be written now is written in a later round."""
+        client_id = f"rayline-resource-{self.resource.name}"
+        async with (
+            self._feed,
+            Publisher(settings=self._settings, client_id=client_id) as publisher,
+            asyncio.TaskGroup() as tasks,
+        ):
+            workers = [
+                tasks.create_task(self._feed.run(), name="nodes"),
+                tasks.create_task(self._publish(publisher), name="rounds"),
+            ]
+            await stop.wait()
+            for worker in workers:
+                worker.cancel()
+
+    def _take(self, heard: Heard) -> None:
+        before = self.resource.due()
+        self.resource.take(heard)
+        if self.resource.due() < before:
+            self._wake.set()
+
+    async def _publish(self, publisher: Publisher) -> None:
+        resource = self.resource
+        await self._feed.caught_up.wait()
+        resource.started(time.monotonic())
+        _log.info("resource %s/%s knows %d node(s)", resource.group, resource.name, resource.statistics().nodes)
+        events_at = 0.0
+        while True:
+            self._wake.clear()
+            now = time.monotonic()
+            try:
+                for record in resource.records(now):
+                    await publisher.publish(VIEW, key=record.key.encode(), value=record.value)
+                if now >= events_at:
+                    events_at = now + _EVENTS_SECONDS
+                    for node_event in resource.events(now):
+                        event, identity = node_event.event, node_event.identity.encode()
+                        await publisher.publish(EVENTS, key=event.key, value=encode_event(event), headers=[(EVENT_ID, identity)])
+            except BusError as error:
+                _log.warning("resource %s/%s could not publish: %s", resource.group, resource.name, error)
+            try:
+                async with asyncio.timeout(max(0.0, min(resource.due(), events_at) - time.monotonic())):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+
+async def run(*, name: str, group: str, clusters: Sequence[str], below: Sequence[str], interval_seconds: float) -> None:
+    """Run one resource until SIGTERM or SIGINT; Kafka's settings come from the environment."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    resource = Resource(name=name, group=group, clusters=clusters, interval_seconds=interval_seconds)
+    await ResourceService(settings=KafkaSettings.from_env(os.environ), resource=resource, below=below).run(stop)
