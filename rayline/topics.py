@@ -9,6 +9,7 @@ REPORTS: Final = "rayline.reports"
 VIEW: Final = "rayline.view"
 CONFIG: Final = "rayline.config"
 CONFIG_APPLIED: Final = "rayline.config.applied"
+CONFIG_HISTORY: Final = "rayline.config.history"
 APPS: Final = "rayline.apps"
 CLUSTERS: Final = "rayline.clusters"
 EVENTS: Final = "rayline.events"
@@ -76,7 +77,9 @@ def platform_topics() -> tuple[TopicSpec, ...]:
         TopicSpec(REPORTS, 2, _appended(_HOUR_MS)),
         TopicSpec(VIEW, 1, _compacted()),
         TopicSpec(CONFIG, 1, _compacted()),
-        TopicSpec(CONFIG_APPLIED, 1, _compacted()),
+        # Answers of processes that are long gone leave with time.
+        TopicSpec(CONFIG_APPLIED, 1, _compacted() | {"cleanup.policy": "compact,delete", "retention.ms": str(30 * _DAY_MS)}),
+        TopicSpec(CONFIG_HISTORY, 1, _appended(365 * _DAY_MS)),
         TopicSpec(APPS, 1, _compacted()),
         TopicSpec(CLUSTERS, 1, _compacted()),
         TopicSpec(EVENTS, 1, _appended(7 * _DAY_MS)),

@@ -142,6 +142,19 @@ class CompactedLog:
         self._note_progress()
         return records
 
+    async def check(self, timeout_seconds: float) -> None:
+        """Ask the broker for the topic's end: a reader to which nothing comes does not notice by itself that nothing can.
+
+        Raises:
+            BusError: no answer in time, or none that helps.
+        """
+        assigned = list(self._consumer.assignment())
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._consumer.end_offsets(assigned)
+        except (TimeoutError, kafka_errors.KafkaError) as error:
+            raise BusError(f"the topic {self._topic} cannot be read: {error!r}") from error
+
     async def _fetch(self, timeout_ms: int) -> list[LogRecord]:
         try:
             fetched = await self._consumer.getmany(timeout_ms=timeout_ms)

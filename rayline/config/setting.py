@@ -1,0 +1,163 @@
+"""What a tunable is: a described value with type, bounds, default, the scopes it may be set for, the processes that read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+MAX_ENTRIES: Final = 64
+MAX_NAME_CHARS: Final = 128
+
+
+class Kind(StrEnum):
+    """The type of a value: SHARES is an object of names and numbers."""
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    FLAG = "flag"
+    CHOICE = "choice"
+    SHARES = "shares"
+
+
+class Scope(StrEnum):
+    """For whom a record of the config topic counts; a later one is more specific and wins."""
+
+    GLOBAL = "global"
+    APP = "app"
+    CLUSTER = "cluster"
+    NODE = "node"
+
+
+class Role(StrEnum):
+    """The kinds of processes that watch the config topic."""
+
+    LANE = "lane"
+    AGENT = "agent"
+    GATEWAY = "gateway"
+    RESOURCE = "resource"
+    KEEPER = "keeper"
+
+
+class About(StrEnum):
+    """What a value is a fact of: the process that reads it, or a node that this process deals with."""
+
+    PROCESS = "process"
+    NODE = "node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One tunable, declared once in `rayline.config.declared`.
+
+    `minimum` and `maximum` are inclusive (for SHARES: of each number). `effect` says from when on a change counts. `constant`
+    names where the code keeps the default, as `module:NAME` or, for a field of a dataclass, `module:Class.field`.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    effect: str
+    scopes: tuple[Scope, ...]
+    roles: tuple[Role, ...]
+    default: Any
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    about: About = About.PROCESS
+    constant: str | None = None
+
+    def check(self, value: Any) -> Any:
+        """The value as it is used (a whole number given for NUMBER becomes a float).
+
+        Raises:
+            ValueError: another type, or out of bounds; the message says what would be right.
+        """
+        match self.kind:
+            case Kind.FLAG:
+                if not isinstance(value, bool):
+                    raise self._wrong(value)
+                return value
+            case Kind.CHOICE:
+                if not isinstance(value, str) or value not in self.choices:
+                    raise self._wrong(value)
+                return value
+            case Kind.INTEGER:
+                if isinstance(value, float) and value.is_integer():
+                    value = int(value)
+                if isinstance(value, bool) or not isinstance(value, int) or not self._within(value):
+                    raise self._wrong(value)
+                return value
+            case Kind.NUMBER:
+                if not self._is_number(value):
+                    raise self._wrong(value)
+                return float(value)
+            case Kind.SHARES:
+                return self._check_shares(value)
+
+    def right(self) -> str:
+        """What a value must be, in words."""
+        match self.kind:
+            case Kind.FLAG:
+                return "true or false"
+            case Kind.CHOICE:
+                return f"one of {', '.join(self.choices)}"
+            case Kind.INTEGER:
+                what = "a whole number"
+            case Kind.NUMBER:
+                what = "a number"
+            case Kind.SHARES:
+                what = f"an object of at most {MAX_ENTRIES} names, each with a number"
+        return f"{what} from {self.minimum:g} to {self.maximum:g}" + (f" ({self.unit})" if self.unit else "")
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of the value."""
+        described = {"title": self.name, "description": f"{self.description} {self.effect}", "default": self.default}
+        if self.unit:
+            described["x-unit"] = self.unit
+        number = {"minimum": self.minimum, "maximum": self.maximum}
+        match self.kind:
+            case Kind.FLAG:
+                return {**described, "type": "boolean"}
+            case Kind.CHOICE:
+                return {**described, "enum": list(self.choices)}
+            case Kind.INTEGER | Kind.NUMBER:
+                return {**described, "type": self.kind.value, **number}
+            case Kind.SHARES:
+                return {
+                    **described,
+                    "type": "object",
+                    "maxProperties": MAX_ENTRIES,
+                    "propertyNames": {"minLength": 1, "maxLength": MAX_NAME_CHARS},
+                    "additionalProperties": {"type": "number", **number},
+                }
+
+    def _check_shares(self, value: Any) -> Mapping[str, float]:
+        if not isinstance(value, dict) or len(value) > MAX_ENTRIES:
+            raise self._wrong(value)
+        for name, share in value.items():
+            if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS or not self._is_number(share):
+                raise self._wrong(value)
+        return {name: float(share) for name, share in value.items()}
+
+    def _is_number(self, value: Any) -> bool:
+        return not isinstance(value, bool) and isinstance(value, int | float) and self._within(value)
+
+    def _within(self, value: float) -> bool:
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
+
+    def _wrong(self, value: Any) -> ValueError:
+        return ValueError(f"{self.name} is {shown(value)}; right would be {self.right()}")
+
+
+def shown(value: Any, chars: int = 80) -> str:
+    """A value from outside, short enough for one line, whatever it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 512:
+        return "a number of hundreds of digits"
+    text = repr(value)
+    return text if len(text) <= chars else f"{text[: chars - 1]}…"

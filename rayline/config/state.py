@@ -1,0 +1,247 @@
+"""What one process makes of the config topic: record in, changes and answers out. Pure: no clock, no Kafka.
+
+A record that is refused, by its form or by the process that should apply it, leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rayline.config.answer import Answer, Verdict, shown_key
+from rayline.config.process import ProcessIdentity
+from rayline.config.record import ABSENT, Change, ConfigKey, RefusedRecord, parse_key, read_change, setting_of
+from rayline.config.resolution import Effective, node_values, resolve
+from rayline.config.setting import About, Scope, Setting
+
+MAX_KEYS: Final = 10_000
+MAX_REASON_CHARS: Final = 600
+
+Apply = Callable[[str, Any], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The valid record under a key."""
+
+    version: int
+    change: Change
+
+
+class ConfigState:
+    """Owns the valid records that concern one process, and what is in force there.
+
+    Does not own how a value is applied: `apply(name, value)` is given with each call; it returns None, or why the process cannot
+    take the value (a whole-process setting's plain value; `NodeValues` for one that is about nodes).
+
+    Life: `start` applies what holds without any record; `take` for each record in the order of the topic; `begin_replay` and
+    `end_replay` around a second reading of the whole topic; `rebase` when manifest values change.
+    """
+
+    def __init__(
+        self, *, identity: ProcessIdentity, declared: Mapping[str, Setting], base: Mapping[str, Any] | None = None
+    ) -> None:
+        self._identity = identity
+        self._declared = declared
+        self._base = dict(base or {})
+        self._records: dict[ConfigKey, _Kept] = {}
+        self._last_version: OrderedDict[ConfigKey, int] = OrderedDict()
+        self._in_force: dict[str, Any] = {}
+        self._answered: dict[ConfigKey, tuple[Verdict, Any, str]] = {}
+        self._replayed: set[ConfigKey] | None = None
+        self.seen = -1
+
+    def start(self, apply: Apply) -> None:
+        """Apply what holds before any record."""
+        for setting in self._declared.values():
+            if self._identity.role in setting.roles:
+                self._bring_into_force(setting, apply)
+
+    def effective(self) -> dict[str, Effective]:
+        """What is in force for this process, by setting, with its source."""
+        own = (s for s in self._declared.values() if self._identity.role in s.roles)
+        return {setting.name: self._effective(setting) for setting in own}
+
+    def take(self, *, key: bytes | None, value: bytes | None, version: int, apply: Apply) -> list[Answer]:
+        """One record of the topic; `version` is its offset. Returns what this process has to say: on this record where it
+        concerns it, and on other records of the same setting that count now, or no longer do."""
+        self.seen = max(self.seen, version)
+        parsed: ConfigKey | None = None
+        setting: Setting | None = None
+        try:
+            parsed = parse_key(key)
+            previous = self._note_version(parsed, version)
+            setting = setting_of(parsed, self._declared)
+            change = read_change(parsed, setting, value)
+            self._check_previous(change, previous)
+            if not parsed.concerns(self._identity, setting):
+                return []
+            self._accept(change, setting, version, apply)
+        except RefusedRecord as refusal:
+            return self._refuse(shown_key(key), parsed, setting, version, str(refusal))
+        return self._answers(setting, parsed, version)
+
+    def rebase(self, base: Mapping[str, Any], apply: Apply) -> list[Answer]:
+        """Other values underneath the records (another manifest is in force); returns the answers that this changes."""
+        changed = {name for name in {*base, *self._base} if base.get(name, ABSENT) != self._base.get(name, ABSENT)}
+        self._base = dict(base)
+        answers: list[Answer] = []
+        for name in changed:
+            setting = self._declared[name]
+            self._bring_into_force(setting, apply)
+            answers += self._answers(setting, None, self.seen)
+        return answers
+
+    def begin_replay(self) -> None:
+        """The topic is read again from its beginning."""
+        self._replayed = set()
+        self._last_version.clear()
+
+    def end_replay(self, apply: Apply) -> list[Answer]:
+        """The topic is read to its end: forget records that are no longer in it."""
+        gone = set(self._records) - (self._replayed if self._replayed is not None else set(self._records))
+        self._replayed = None
+        answers: list[Answer] = []
+        for key in gone:
+            del self._records[key]
+            self._answered.pop(key, None)
+        for name in {key.setting for key in gone}:
+            setting = self._declared[name]
+            self._bring_into_force(setting, apply)
+            answers += self._answers(setting, None, self.seen)
+        return answers
+
+    def last_version(self, key: ConfigKey) -> int | None:
+        """Offset of the newest record under a key, valid or not."""
+        return self._last_version.get(key)
+
+    def _note_version(self, key: ConfigKey, version: int) -> int | None:
+        previous = self._last_version.pop(key, None)
+        self._last_version[key] = version
+        if len(self._last_version) > MAX_KEYS:
+            self._last_version.popitem(last=False)
+        if self._replayed is not None:
+            self._replayed.add(key)
+        return previous
+
+    def _check_previous(self, change: Change, previous: int | None) -> None:
+        # Once the record before it is compacted away, nothing tells any more; it was settled when it was new.
+        if change.if_previous is not None and previous is not None and previous != change.if_previous:
+            raise RefusedRecord(
+                f"it counts only right after version {change.if_previous}, and version {previous} stands between: "
+                "somebody else changed the key meanwhile"
+            )
+
+    def _accept(self, change: Change, setting: Setting, version: int, apply: Apply) -> None:
+        key = change.key
+        kept = self._records.get(key)
+        if change.value is ABSENT and change.only is None:
+            self._records.pop(key, None)
+            self._answered.pop(key, None)
+        elif kept is None and len(self._records) >= MAX_KEYS:
+            raise RefusedRecord(f"{MAX_KEYS} keys are set already: delete some")
+        else:
+            self._records[key] = _Kept(version, change)
+        reason = self._bring_into_force(setting, apply)
+        if reason is not None:
+            if kept is None:
+                self._records.pop(key, None)
+            else:
+                self._records[key] = kept
+            raise RefusedRecord(reason)
+
+    def _bring_into_force(self, setting: Setting, apply: Apply) -> str | None:
+        """Apply the setting's value where it is new; why not, if not."""
+        value = self._value(setting)
+        if self._in_force.get(setting.name, ABSENT) == value:
+            return None
+        reason = apply(setting.name, value)
+        if reason is None:
+            self._in_force[setting.name] = value
+        return reason
+
+    def _value(self, setting: Setting) -> Any:
+        if setting.about is About.NODE:
+            process = self._identity.process
+            records = {key: kept.change.value_for(process) for key, kept in self._records.items() if key.setting == setting.name}
+            return node_values(setting, records, self._base)
+        return self._effective(setting).value
+
+    def _effective(self, setting: Setting, place: tuple[str, ...] | None = None) -> Effective:
+        """What holds for this process, or for the nodes at a place."""
+        process = self._identity.process
+        keys = (key for key in self._keys(setting, place) if key in self._records)
+        return resolve(setting, {key: self._records[key].change.value_for(process) for key in keys}, self._base)
+
+    def _keys(self, setting: Setting, place: tuple[str, ...] | None = None) -> list[ConfigKey]:
+        """The keys under which a value for this process, or for the nodes at a place, may stand."""
+        who = self._identity
+        if place is None:
+            place = tuple(part for part in (who.cluster, who.node) if part is not None)
+        keys = [ConfigKey(Scope.GLOBAL, (), setting.name)]
+        keys += [ConfigKey(Scope.APP, (who.app,), setting.name)] if who.app is not None else []
+        keys += [ConfigKey(Scope.CLUSTER, place[:1], setting.name)] if place else []
+        keys += [ConfigKey(Scope.NODE, place, setting.name)] if len(place) > 1 else []
+        return keys
+
+    def _refuse(self, shown: str, key: ConfigKey | None, setting: Setting | None, version: int, reason: str) -> list[Answer]:
+        """Say why, where this process is concerned: nobody else could say it of what is addressed to nobody."""
+        who = self._identity
+        if key is not None and not who.registrar:
+            concerned = key.concerns(who, setting) if setting is not None else key.addresses(who)
+            if not concerned:
+                return []
+        mine = setting if setting is not None and who.role in setting.roles else None
+        now = self._at(mine, key) if mine is not None and key is not None else None
+        return [
+            Answer(
+                shown,
+                version,
+                who.process,
+                Verdict.REJECTED,
+                now.value if now is not None else None,
+                now.source if now is not None else None,
+                reason[:MAX_REASON_CHARS],
+            )
+        ]
+
+    def _answers(self, setting: Setting, taken: ConfigKey | None, version: int) -> list[Answer]:
+        """On the record just taken, and on others of the setting whose verdict changed by it."""
+        who = self._identity.process
+        answers: list[Answer] = []
+        if taken is not None and taken not in self._records:
+            now = self._at(setting, taken)
+            answers.append(Answer(str(taken), version, who, Verdict.APPLIED, now.value, now.source, "deleted"))
+        # What is about nodes is decided place by place: one record never changes what is said of another.
+        others = self._keys(setting) if setting.about is About.PROCESS else []
+        for key in dict.fromkeys([*others, *([taken] if taken is not None else [])]):
+            kept = self._records.get(key)
+            if kept is None:
+                continue
+            verdict, now, reason = self._verdict(setting, key, kept)
+            said = (verdict, now.value, now.source)
+            if key != taken and self._answered.get(key) == said:
+                continue
+            self._answered[key] = said
+            answers.append(Answer(str(key), kept.version, who, verdict, now.value, now.source, reason))
+        return answers
+
+    def _verdict(self, setting: Setting, key: ConfigKey, kept: _Kept) -> tuple[Verdict, Effective, str | None]:
+        now, only = self._at(setting, key), kept.change.only
+        if only not in (None, self._identity.process):
+            return Verdict.OVERRIDDEN, now, f"the new value is only for {only}"
+        if now.source == str(key):
+            return Verdict.APPLIED, now, "tried by this process alone" if only is not None else None
+        return Verdict.OVERRIDDEN, now, f"{now.source} is more specific"
+
+    def _at(self, setting: Setting, key: ConfigKey) -> Effective:
+        """What is in force where the key points to: for nodes there, else for this process."""
+        return self._effective(setting, key.node_place if setting.about is About.NODE else None)
+
+
+def concerned(key: ConfigKey, declared: Mapping[str, Setting], processes: Collection[ProcessIdentity]) -> list[ProcessIdentity]:
+    """Those of the processes that will answer a valid record under this key."""
+    setting = setting_of(key, declared)
+    return [process for process in processes if key.concerns(process, setting)]
