@@ -136,6 +136,7 @@ class Lane:
         self._linger: asyncio.TimerHandle | None = None
         self._linger_at = float("inf")
         self._held_back = False
+        self._max_jobs_held = MAX_JOBS_HELD
         self._refresh_at = 0.0
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None] | None = None) -> None:
@@ -175,6 +176,14 @@ class Lane:
         self._admission.update(spec)
         self._batcher.update(spec.batching)
         self._dispatcher.update(spec)
+
+    def set_max_jobs_held(self, jobs: int) -> None:
+        """Stop reading at so many jobs held, from the next poll on."""
+        self._max_jobs_held = jobs
+
+    def set_transaction_interval(self, seconds: float) -> None:
+        """Commit results at most so often."""
+        self._publisher.set_interval(seconds)
 
     def statistics(self) -> LaneStatistics:
         return LaneStatistics(
@@ -420,7 +429,7 @@ class Lane:
         held_bytes, held_jobs = self._bytes_held(), self._jobs_held()
         limit = self._spec.limits.max_in_flight_bytes
         share = RESUME_SHARE if self._held_back else 1.0
-        self._held_back = held_bytes >= limit * share or held_jobs >= MAX_JOBS_HELD * share
+        self._held_back = held_bytes >= limit * share or held_jobs >= self._max_jobs_held * share
         pause, resume = [], []
         for tp, state in self._partitions.items():
             if not state.owned or state.halted:

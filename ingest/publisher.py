@@ -84,6 +84,7 @@ class ResultPublisher:
         self._idle.set()
         self._suspended = True
         self._last_begin = 0.0
+        self._interval_seconds = TRANSACTION_INTERVAL_SECONDS
         self.statistics = PublisherStatistics()
 
     async def start(self) -> None:
@@ -91,6 +92,10 @@ class ResultPublisher:
 
     async def close(self) -> None:
         await self._producer.close()
+
+    def set_interval(self, seconds: float) -> None:
+        """Begin a transaction at most so often, from the next one on."""
+        self._interval_seconds = seconds
 
     def notify(self) -> None:
         """Something ended."""
@@ -139,7 +144,7 @@ class ResultPublisher:
         """
         while True:
             await self._work.wait()
-            pause = self._last_begin + TRANSACTION_INTERVAL_SECONDS - time.monotonic()
+            pause = self._last_begin + self._interval_seconds - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
             async with self._turn:
