@@ -31,9 +31,8 @@ from rayline.telemetry import Tracing
 from rayline.topics import group_id, requests_topic
 from rayline.wire import JobStatus
 from scheduler.dispatcher import Answers, ChannelFactory, Dispatcher, new_batch
-from scheduler.router import Router
+from scheduler.router import Router, phase_of
 from scheduler.view import View
-from scheduler.weights import StaticWeights, WeightPolicy
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +88,6 @@ class Lane:
         instance: str,
         channels: ChannelFactory,
         result_partitions: int,
-        policy: WeightPolicy | None = None,
         session_timeout_ms: int = 6_000,
         on_phase: PhaseHook | None = None,
         tracing: Tracing | None = None,
@@ -106,7 +104,13 @@ class Lane:
         self._halted: tuple[Halted, ...] = ()
         self._admission = Admission(spec=spec, clock=self._clock)
         self._batcher = Batcher(spec.batching)
-        self._router = Router(app=spec.name, policy=policy or StaticWeights())
+        self._router = Router(
+            app=spec.name,
+            policy=spec.scheduling.policy,
+            interval_seconds=spec.scheduling.interval_seconds,
+            cards=spec.scheduling.cards if spec.resources.num_gpus else None,
+            phase=phase_of(instance),
+        )
         self._dispatcher = Dispatcher(
             spec=spec, view=self._view, router=self._router, sink=self, channels=channels, batch_prefix=instance
         )
@@ -162,11 +166,11 @@ class Lane:
             await self._consumer.stop(leave=stop.is_set())
             await self._publisher.close()
 
-    def heard(self, reports: Iterable[NodeReport]) -> None:
-        """Node reports arrived."""
+    def heard(self, reports: Iterable[NodeReport], *, at: float | None = None, ears: float | None = None) -> None:
+        """Node reports, sent at `at` (monotonic seconds; now), `ears` as in `View.apply`. Called with none from time to time."""
         now = time.monotonic()
         # Silence is news too, which no report brings; a plain beat is none.
-        if self._view.apply(reports, now) or now >= self._refresh_at:
+        if self._view.apply(reports, now if at is None else at, ears=ears) or now >= self._refresh_at:
             self._refresh_at = now + REFRESH_SECONDS
             self._dispatcher.refresh()
 
@@ -175,6 +179,8 @@ class Lane:
         self._spec = spec
         self._admission.update(spec)
         self._batcher.update(spec.batching)
+        self._router.set_policy(spec.scheduling.policy)
+        self._router.set_interval(spec.scheduling.interval_seconds)
         self._dispatcher.update(spec)
 
     def set_max_jobs_held(self, jobs: int) -> None:
@@ -184,6 +190,19 @@ class Lane:
     def set_transaction_interval(self, seconds: float) -> None:
         """Commit results at most so often."""
         self._publisher.set_interval(seconds)
+
+    def set_weight_policy(self, name: str) -> None:
+        """Weigh nodes by another policy. Raises ValueError for a name that there is not."""
+        self._router.set_policy(name)
+
+    def set_weight_interval(self, seconds: float) -> None:
+        """Recompute weights so often."""
+        self._router.set_interval(seconds)
+
+    def set_traffic(self, factor_of: Callable[[str], float]) -> None:
+        """Multiply the weight of each node (`cluster/pod`) by this; 0 keeps new batches away."""
+        self._router.set_factors(factor_of)
+        self._dispatcher.refresh()
 
     def statistics(self) -> LaneStatistics:
         return LaneStatistics(

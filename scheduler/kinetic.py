@@ -71,6 +71,15 @@ class KineticTournament:
         self._lines -= 1
         self._changed.add(slot)
 
+    def clear(self) -> None:
+        """Take all lines out; the counters go on."""
+        capacity = self._capacity
+        self._lines = 0
+        self._free = list(range(capacity - 1, -1, -1))
+        self._winner = [_NOBODY] * (2 * capacity)
+        self._expires = [_NEVER] * (2 * capacity)
+        self._changed = set()
+
     def leader(self, time: int) -> int | None:
         """The slot of the highest line at ``time``, or None without lines."""
         if self._changed:

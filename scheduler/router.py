@@ -1,157 +1,237 @@
-"""Which actor gets the next batch: SWRR over nodes, guarded by what this lane has in flight on each.
+"""Which actor gets the next batch: SWRR over nodes, guarded by what is in flight on each.
 
-Two rotations over the same nodes. The first holds nodes with an actor that runs nothing of ours; only when there is none, the
-second offers a place behind a running batch, and only on actors whose batches are short: a place in a queue hides the round
-trip there, and would cost seconds behind a long one.
+A node stands in one of three tiers, and each tier has a rotation of its own; the first tier that has a node gives it:
+
+- ROOM: an actor runs nothing of ours, and by the node's last sample a core is left for one batch more;
+- IDLE: an actor runs nothing of ours, but the cores are taken (by neighbours, by other lanes, or by us);
+- SPARE: a place behind a running batch, only where batches are short: it hides the round trip there, and would cost seconds
+  behind a long one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Final
+import math
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any, Final
 
+import numpy as np
+
+from rayline.app_spec import SchedulingPolicy
 from rayline.reports import ActorEndpoint
+from scheduler.seats import EWMA_SHARE, QUEUE_BEHIND_SECONDS, NodeSeats, Seat, Target
 from scheduler.swrr import SmoothWeightedRoundRobin
-from scheduler.view import View
-from scheduler.weights import WeightPolicy, fill_unknown
+from scheduler.view import NodeView, View
+from scheduler.weights import DEFAULT_INTERVAL_SECONDS, Weigher, WeightPolicy, policy_of
+from scheduler.weights.fleet import Column
 
-QUEUE_BEHIND_SECONDS: Final = 0.2
+__all__ = ["QUEUE_BEHIND_SECONDS", "Pick", "Router", "Target", "Tier", "phase_of"]
+
 BUSY_PAUSE_SECONDS: Final = 0.05
 FIRST_LOSS_PAUSE_SECONDS: Final = 0.5
 LAST_LOSS_PAUSE_SECONDS: Final = 5.0
-_EWMA_SHARE: Final = 0.2
+PICKS_KEPT: Final = 1_000
+UPDATES_KEPT: Final = 4
+CANDIDATES_SHOWN: Final = 20
+GOLDEN_RATIO: Final = 0.6180339887498949
+
+
+class Tier(IntEnum):
+    """How good a place is; a smaller value is better."""
+
+    ROOM = 0
+    IDLE = 1
+    SPARE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where a batch goes: one actor process on one incarnation of a node (`node` is `cluster/name`)."""
+class Pick:
+    """One decision, as it was made. `candidates` counts the nodes of the tier, `update` names the weights in force."""
 
+    batch: str | None
+    at: float
     node: str
-    incarnation: int
-    endpoint: ActorEndpoint
-
-    @property
-    def cluster_name(self) -> str:
-        return self.node.partition("/")[0]
-
-    @property
-    def node_name(self) -> str:
-        return self.node.partition("/")[2]
+    instance: str
+    tier: Tier
+    candidates: int
+    running: int
+    room: float
+    avoided: tuple[str, ...]
+    update: int
 
 
-@dataclass(slots=True)
-class _Seat:
-    """One actor process as this lane sees it. Times are monotonic seconds."""
-
-    target: Target
-    in_flight: int = 0
-    service_seconds: float | None = None
-    paused_until: float = 0.0
-    losses: int = 0
-    reserved: bool = False
-
-    @property
-    def concurrency(self) -> int:
-        return max(1, self.target.endpoint.slots - 1)
-
-    def idle(self, now: float) -> bool:
-        return now >= self.paused_until and self.in_flight < self.concurrency and not self.reserved
-
-    def spare(self, now: float) -> bool:
-        quick = self.service_seconds is not None and self.service_seconds < QUEUE_BEHIND_SECONDS
-        return now >= self.paused_until and quick and self.in_flight < self.target.endpoint.slots and not self.reserved
-
-
-@dataclass(slots=True)
-class _Node:
-    seats: dict[str, _Seat] = field(default_factory=dict)
-    draining: bool = False
+def phase_of(lane: str) -> float:
+    """Where a lane begins, by its name: names that end in consecutive numbers are spread evenly (golden ratio), others hashed."""
+    digits = lane[len(lane.rstrip("0123456789")) :]
+    number = int(digits) if digits else zlib.crc32(lane.encode())
+    return number * GOLDEN_RATIO % 1.0
 
 
 class Router:
     """Owns the rotations, what is in flight for each actor, and the pauses after losses. Does not own the view or channels.
 
-    Life: `refresh` on each change of the view; `pick` → `finished` for each batch.
+    Life: `refresh` on each change of the view and whenever reports came; `pick` → `finished` for each batch; `wake` from time to
+    time. Weights are recomputed every `interval_seconds`, and at once when a node comes, goes, or gives notice.
     """
 
-    def __init__(self, *, app: str, policy: WeightPolicy) -> None:
+    def __init__(
+        self,
+        *,
+        app: str,
+        policy: WeightPolicy | SchedulingPolicy = SchedulingPolicy.HEADROOM,
+        interval_seconds: float = DEFAULT_INTERVAL_SECONDS,
+        cards: Mapping[str, float] | None = None,
+        phase: float = 0.0,
+        seed: int | None = None,
+    ) -> None:
+        """`cards`: coefficients of card kinds where the app works on cards, else None. `phase`, 0 to 1, is where this lane begins
+        in the order of nodes and actors: lanes with other phases begin elsewhere."""
         self._app = app
-        self._policy = policy
-        self._nodes: dict[str, _Node] = {}
-        self._seats: dict[str, _Seat] = {}
-        self._idle: SmoothWeightedRoundRobin[str] = SmoothWeightedRoundRobin()
-        self._spare: SmoothWeightedRoundRobin[str] = SmoothWeightedRoundRobin()
+        self._weigher = Weigher(
+            policy=policy_of(policy) if isinstance(policy, SchedulingPolicy) else policy,
+            interval_seconds=interval_seconds,
+            cards=cards,
+            seed=seed,
+        )
+        self._phase = phase
+        self._nodes: dict[str, NodeSeats] = {}
+        self._seats: dict[str, Seat] = {}
+        self._paused: dict[str, Seat] = {}
+        self._tiers: dict[str, Tier | None] = {}
+        self._rotations: dict[Tier, SmoothWeightedRoundRobin[str]] = {tier: SmoothWeightedRoundRobin() for tier in Tier}
+        self._order = tuple(self._rotations.items())
+        self._weights: dict[str, float] = {}
+        self._factor_of: Callable[[str], float] | None = None
+        self._closed: set[str] = set()  # by an operator
+        self._picks: deque[Pick] = deque(maxlen=PICKS_KEPT)
+        self._history: deque[tuple[int, dict[str, float]]] = deque(maxlen=UPDATES_KEPT)
+
+    @property
+    def policy(self) -> SchedulingPolicy:
+        return self._weigher.policy.name
+
+    @property
+    def interval_seconds(self) -> float:
+        return self._weigher.interval_seconds
+
+    def set_policy(self, policy: SchedulingPolicy | str) -> None:
+        """Weigh by another policy from the next `wake` or `refresh` on. Raises ValueError for a name that there is not."""
+        if SchedulingPolicy(policy) is not self.policy:
+            self._weigher.set_policy(policy_of(policy))
+
+    def set_interval(self, seconds: float) -> None:
+        """Recompute weights so often. Raises ValueError when it is not above 0."""
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"weights every {seconds!r} seconds: give a number above 0")
+        self._weigher.set_interval(seconds)
+
+    def set_factors(self, factor_of: Callable[[str], float]) -> None:
+        """Multiply each node's weight by what an operator gives it, from the next `wake` or `refresh` on; 0 takes it out."""
+        self._factor_of = factor_of
+        self._weigher.hurry()
 
     def refresh(self, view: View, version: str, now: float) -> None:
-        """Take over nodes, actors and weights from the view. What is in flight on a vanished actor stays counted for its end."""
+        """Take over nodes, actors and samples from the view. What is in flight on a vanished actor stays counted for its end."""
         routable = view.routable(self._app, version, now)
-        weights = fill_unknown(self._policy.weigh({key: node for key, (node, _) in routable.items()}))
-        for key in [key for key in self._nodes if key not in routable]:
-            del self._nodes[key]
-            self._idle.remove(key)
-            self._spare.remove(key)
+        changed = False
+        for key, node in list(self._nodes.items()):
+            entry = routable.get(key)
+            if entry is None or entry[0].report.incarnation != node.incarnation:
+                self._forget(key, now)
+                changed = True
+        new = [key for key in routable if key not in self._nodes]
+        start = int(self._phase * len(new))
+        for key in new[start:] + new[:start]:
+            self._nodes[key] = NodeSeats(incarnation=routable[key][0].report.incarnation)
+            self._tiers[key] = None
+            self._weigher.fleet.join(key, now)
+            for _, rotation in self._order:
+                rotation.set_weight(key, None)
+                rotation.block(key)
+            changed = True
+        reseated = False
         for key, (node_view, endpoints) in routable.items():
-            node = self._nodes.setdefault(key, _Node())
-            incarnation = node_view.report.incarnation
-            for instance in [i for i in node.seats if i not in {endpoint.instance for endpoint in endpoints}]:
-                del node.seats[instance]
-            for endpoint in endpoints:
-                if endpoint.instance not in node.seats:
-                    known = self._seats.get(endpoint.instance)
-                    node.seats[endpoint.instance] = known or _Seat(Target(key, incarnation, endpoint))
-            node.draining = node.draining and any(seat.target.incarnation == incarnation for seat in node.seats.values())
-            self._idle.set_weight(key, weights[key])
-            self._spare.set_weight(key, weights[key])
-        left = {instance: seat for instance, seat in self._seats.items() if seat.in_flight}
-        self._seats = left | {instance: seat for node in self._nodes.values() for instance, seat in node.seats.items()}
+            reseated |= self._take_over(key, node_view, endpoints, now)
+        if changed or reseated:
+            left = {instance: seat for instance, seat in self._seats.items() if seat.in_flight}
+            self._seats = left | {instance: seat for node in self._nodes.values() for instance, seat in node.seats.items()}
+        if changed:
+            self._reweigh(now)
         self.wake(now)
 
     def wake(self, now: float) -> None:
-        """Let actors back in whose pause is over."""
-        for key in self._nodes:
-            self._place(key, now)
+        """Let actors back in whose pause is over, and recompute the weights when it is time."""
+        if self._weigher.due(now):
+            self._reweigh(now)
+        for instance in [instance for instance, seat in self._paused.items() if now >= seat.paused_until]:
+            seat = self._paused.pop(instance)
+            node = self._nodes.get(seat.target.node)
+            if node is not None and instance in node.seats:
+                node.settle(seat, now)
+                self._place(seat.target.node, node)
 
-    def pick(self, now: float, avoid: Iterable[str] = (), *, hedge: bool = False, alone: bool = False) -> Target | None:
+    def pick(
+        self, now: float, avoid: Iterable[str] = (), *, hedge: bool = False, alone: bool = False, batch: str | None = None
+    ) -> Target | None:
         """The next actor, or None when none can take a batch now. `avoid` counts unless it leaves no node at all.
 
         For a `hedge` it counts in any case, and only an actor that runs nothing of ours will do. An actor picked `alone` gets
-        nothing else until `finished`.
+        nothing else until `finished`. `batch` names the batch in `explain_pick`.
         """
-        avoided = [key for key in avoid if key in self._nodes]
-        if len(avoided) == len(self._nodes) and not hedge:
-            avoided = []
-        rotations = ((self._idle, _Seat.idle), (self._spare, _Seat.spare))
-        for rotation, free in rotations[:1] if hedge or alone else rotations:
-            for key in avoided:
-                rotation.block(key)
-            chosen = rotation.pick()
-            for key in avoided:
-                self._place(key, now)
-            if chosen is not None:
-                seat = min((s for s in self._nodes[chosen].seats.values() if free(s, now)), key=lambda s: s.in_flight)
-                seat.in_flight += 1
-                seat.reserved = alone
-                self._place(chosen, now)
-                return seat.target
+        avoided = tuple(key for key in avoid if key in self._nodes)
+        if avoided and len(avoided) == len(self._nodes) and not hedge:
+            avoided = ()
+        for tier, rotation in self._order[: Tier.SPARE] if hedge or alone else self._order:
+            chosen = self._pick_elsewhere(rotation, tier, avoided) if avoided else rotation.pick()
+            if chosen is None:
+                continue
+            node = self._nodes[chosen]
+            seat = node.choose()
+            self._picks.append(
+                Pick(
+                    batch,
+                    now,
+                    chosen,
+                    seat.target.endpoint.instance,
+                    tier,
+                    rotation.available,
+                    node.running,
+                    node.room,
+                    avoided,
+                    self._weigher.updates,
+                )
+            )
+            node.begin(now)
+            seat.in_flight += 1
+            seat.reserved = alone
+            node.settle(seat, now)
+            self._place(chosen, node)
+            return seat.target
         return None
 
     def finished(self, target: Target, now: float, *, seconds: float | None, alone: bool = False) -> None:
         """A batch ended on an actor; `seconds` is its service time where it ran to its end. `alone`: as it was picked."""
-        seat = self._seats.get(target.endpoint.instance)
+        instance = target.endpoint.instance
+        seat = self._seats.get(instance)
         if seat is None:
             return
         seat.in_flight -= 1
         seat.reserved = seat.reserved and not alone
         node = self._nodes.get(target.node)
-        if not seat.in_flight and (node is None or target.endpoint.instance not in node.seats):
-            del self._seats[target.endpoint.instance]
+        if node is None or instance not in node.seats:
+            if not seat.in_flight:
+                del self._seats[instance]
             return
+        node.end(now, seconds)
         if seconds is not None:
             seat.losses = 0
             old = seat.service_seconds
-            seat.service_seconds = seconds if old is None else old + _EWMA_SHARE * (seconds - old)
-        self._place(target.node, now)
+            seat.service_seconds = seconds if old is None else old + EWMA_SHARE * (seconds - old)
+        node.settle(seat, now)
+        self._place(target.node, node)
 
     def busy(self, target: Target, now: float) -> None:
         """The actor has no room (others send there too): leave it alone for a moment."""
@@ -165,12 +245,12 @@ class Router:
             seat.losses += 1
             self._pause(target, now + pause, now)
 
-    def draining(self, target: Target, now: float) -> None:
+    def draining(self, target: Target, now: float) -> None:  # noqa: ARG002 - as the other news of an actor
         """The actor says that its node goes: nothing more is sent to this incarnation."""
         node = self._nodes.get(target.node)
         if node is not None and target.endpoint.instance in node.seats:
             node.draining = True
-            self._place(target.node, now)
+            self._place(target.node, node)
 
     def service_seconds(self) -> float | None:
         """The slowest actor's mean service time, or None before the first batch ended."""
@@ -180,18 +260,139 @@ class Router:
         """Actors that batches may go to."""
         return {instance for node in self._nodes.values() for instance in node.seats}
 
-    def _pause(self, target: Target, until: float, now: float) -> None:
-        seat = self._seats.get(target.endpoint.instance)
-        if seat is not None:
-            seat.paused_until = max(seat.paused_until, until)
-            self._place(target.node, now)
-
-    def _place(self, key: str, now: float) -> None:
+    def explain_node(self, key: str) -> dict[str, Any] | None:
+        """Why a node gets what it gets, as plain values; None for a node that batches do not go to."""
         node = self._nodes.get(key)
         if node is None:
+            return None
+        weighed = self._weigher.weighed(key)
+        total = sum(self._weights.values())
+        tier = self._tiers[key]
+        return {
+            "policy": str(self.policy),
+            "weight": weighed.weight,
+            "share": weighed.weight / total if total else None,
+            "factors": dict(weighed.factors),
+            "note": weighed.note,
+            "update": self._weigher.updates,
+            "tier": None if tier is None else tier.name.lower(),
+            "running": node.running,
+            "room": None if math.isinf(node.room) else node.room,
+            "batch_seconds": None if node.log_latency is None else math.exp(node.log_latency),
+            "actors": len(node.seats),
+            "actors_free": node.idle,
+            "draining": node.draining,
+        }
+
+    def explain_pick(self, batch: str) -> list[dict[str, Any]]:
+        """Every pick for a batch that is still remembered, oldest first, with the heaviest nodes that were weighed then."""
+        weights = dict(self._history)
+        found = []
+        for pick in self._picks:
+            if pick.batch == batch:
+                known = weights.get(pick.update, {})
+                heaviest = sorted(known.items(), key=lambda item: (-item[1], item[0]))[:CANDIDATES_SHOWN]
+                room = None if math.isinf(pick.room) else pick.room
+                found.append(
+                    asdict(pick)
+                    | {"tier": pick.tier.name.lower(), "room": room, "weight": known.get(pick.node), "weights": dict(heaviest)}
+                )
+        return found
+
+    def picks(self) -> tuple[Pick, ...]:
+        """The last picks, oldest first."""
+        return tuple(self._picks)
+
+    def weights(self) -> Mapping[str, float]:
+        """The weights in force, by node."""
+        return self._weights
+
+    def _forget(self, key: str, now: float) -> None:
+        node = self._nodes.pop(key)
+        for seat in node.seats.values():
+            seat.idle = seat.spare = False
+        del self._tiers[key]
+        self._weigher.fleet.leave(key, now)
+        for _, rotation in self._order:
+            rotation.remove(key)
+
+    def _take_over(self, key: str, node_view: NodeView, endpoints: tuple[ActorEndpoint, ...], now: float) -> bool:
+        """Bring one node up to what the view says of it; True when its actors are others now."""
+        node, report = self._nodes[key], node_view.report
+        reseated = node.endpoints != endpoints
+        if reseated:
+            start = int(self._phase * len(endpoints))
+            seats = {}
+            for endpoint in endpoints[start:] + endpoints[:start]:
+                instance = endpoint.instance
+                seat = self._seats.get(instance) or Seat(Target(key, report.incarnation, endpoint))
+                seats[instance] = self._seats[instance] = seat
+            node.reseat(seats, endpoints, now)
+            node.draining = node.draining and any(seat.target.incarnation == node.incarnation for seat in seats.values())
+            self._place(key, node)
+        if report.load is None:
+            self._weigher.fleet.observe(key, report, node_view.heard)
+        elif report.load is not node.load:
+            node.sample(report.load, report.cpus, now)
+            self._weigher.fleet.observe(key, report, node_view.heard)
+            self._place(key, node)
+        return reseated
+
+    def _reweigh(self, now: float) -> None:
+        fleet = self._weigher.fleet
+        nodes = self._nodes
+        fleet.column(Column.LOG_LATENCY)[:] = np.fromiter(
+            (nodes[key].log_latency_now(now) for key in fleet.keys), np.float64, len(fleet)
+        )
+        keys, weights = self._weigher.update(now)
+        if self._factor_of is not None:
+            factors = np.fromiter(map(self._factor_of, keys), np.float64, len(keys))
+            self._closed = {key for key, factor in zip(keys, factors, strict=True) if factor <= 0}
+            weights = weights * np.where(factors > 0, factors, 1.0)
+            for key, node in nodes.items():
+                self._place(key, node)
+        for _, rotation in self._order:
+            rotation.set_weights(keys, weights)
+        self._weights = dict(zip(keys, weights.tolist(), strict=True))
+        self._history.append((self._weigher.updates, self._weights))
+
+    def _pick_elsewhere(self, rotation: SmoothWeightedRoundRobin[str], tier: Tier, avoided: tuple[str, ...]) -> str | None:
+        """Pick with some nodes out of the rotation for this once."""
+        here = [key for key in avoided if self._tiers[key] is tier]
+        for key in here:
+            rotation.block(key)
+        chosen = rotation.pick()
+        for key in here:
+            rotation.unblock(key)
+        return chosen
+
+    def _pause(self, target: Target, until: float, now: float) -> None:
+        instance = target.endpoint.instance
+        seat = self._seats.get(instance)
+        if seat is None:
             return
-        for rotation, free in ((self._idle, _Seat.idle), (self._spare, _Seat.spare)):
-            if not node.draining and any(free(seat, now) for seat in node.seats.values()):
-                rotation.unblock(key)
-            else:
-                rotation.block(key)
+        seat.paused_until = max(seat.paused_until, until)
+        node = self._nodes.get(target.node)
+        if node is not None and instance in node.seats:
+            self._paused[instance] = seat
+            node.settle(seat, now)
+            self._place(target.node, node)
+
+    def _place(self, key: str, node: NodeSeats) -> None:
+        """Put a node into the tier where it belongs now."""
+        tier = None if key in self._closed else self._tier(node)
+        old = self._tiers[key]
+        if tier is old:
+            return
+        self._tiers[key] = tier
+        if old is not None:
+            self._rotations[old].block(key)
+        if tier is not None:
+            self._rotations[tier].unblock(key)
+
+    def _tier(self, node: NodeSeats) -> Tier | None:
+        if node.draining:
+            return None
+        if node.idle:
+            return Tier.ROOM if node.has_room or not self._weigher.policy.guards_room else Tier.IDLE
+        return Tier.SPARE if node.spare else None

@@ -18,9 +18,12 @@ What the sources leave open is decided thus:
 
 import heapq
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.kinetic import KineticTournament
 
@@ -29,7 +32,11 @@ NodeKey = TypeVar("NodeKey", bound=Hashable)
 _UNITS = 1 << 20
 WEIGHT_RESOLUTION = 1 / _UNITS
 _MAX_WEIGHT = float(1 << 64)
+_MAX_BULK_WEIGHT = float(1 << 42)  # its units still fit into 64 bits
 _STALE_ALLOWANCE = 16
+# A heap's entry is one integer, debt above order: compared faster than a tuple, and nothing for the garbage collector.
+_ORDER_BITS = 40
+_ORDER_MASK = (1 << _ORDER_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class _Group:
     """Available nodes of one weight. The heap may hold entries of nodes that have moved on; its top never is one."""
 
     weight: int
-    heap: list[tuple[int, int]]  # (debt, order)
+    heap: list[int]  # debt and order
     slot: int
     size: int = 0
 
@@ -95,6 +102,11 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
     def __len__(self) -> int:
         return len(self._nodes)
 
+    @property
+    def available(self) -> int:
+        """Nodes with a known weight that are not blocked."""
+        return self._available
+
     def set_weight(self, key: NodeKey, weight: float | None) -> None:
         """Add a node or change its weight; None means not known: it is not chosen until it is.
 
@@ -103,17 +115,33 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
         units = _to_units(weight)
         node = self._nodes.get(key)
         if node is None:
-            start = self._route_weight_sum // len(self._nodes) if self._nodes else 0
-            node = _Node(key=key, order=self._next_order, debt=-start)
-            self._next_order += 1
-            self._nodes[key] = node
-            self._by_order[node.order] = node
-            self._route_weight_sum += start
+            node = self._join(key)
         if units == node.weight:
             return
         self._leave_rotation(node)
         node.weight = units
         self._enter_rotation(node)
+
+    def set_weights(self, keys: Sequence[NodeKey], weights: Sequence[float] | NDArray[np.float64]) -> None:
+        """`set_weight` for many nodes at once: the same outcome at a fraction of the cost. Raises as that does."""
+        nodes, turn = self._nodes, self._turn
+        moved = False
+        for key, units in zip(keys, _to_many_units(weights), strict=True):
+            node = nodes.get(key)
+            if node is None:
+                node = self._join(key)
+            if units != node.weight:
+                if node.group is not None and node.weight is not None:
+                    node.debt += (units - node.weight) * turn
+                    node.weight = units
+                    moved = True
+                else:
+                    node.weight = units
+                    if not node.blocked:
+                        node.debt += units * turn
+                        moved = True
+        if moved:
+            self._regroup()
 
     def remove(self, key: NodeKey) -> None:
         """Forget a node. Raises KeyError when it is not there."""
@@ -143,10 +171,10 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
         if slot is None:
             raise AssertionError("available nodes and an empty tournament")
         group = self._group_of_slot[slot]
-        debt, order = group.heap[0]
-        node = self._by_order[order]
-        node.debt = debt + self._total
-        heapq.heapreplace(group.heap, (node.debt, order))
+        entry = group.heap[0]
+        node = self._by_order[entry & _ORDER_MASK]
+        node.debt += self._total
+        heapq.heapreplace(group.heap, entry + (self._total << _ORDER_BITS))
         self._settle(group)
         return node.key
 
@@ -170,6 +198,40 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
             matches=self._tournament.statistics().matches,
         )
 
+    def _join(self, key: NodeKey) -> _Node[NodeKey]:
+        start = self._route_weight_sum // len(self._nodes) if self._nodes else 0
+        node = _Node(key=key, order=self._next_order, debt=-start)
+        self._next_order += 1
+        self._nodes[key] = node
+        self._by_order[node.order] = node
+        self._route_weight_sum += start
+        return node
+
+    def _regroup(self) -> None:
+        """Sort all available nodes into groups anew; debts and weights stand as they are."""
+        groups: dict[int, _Group] = {}
+        total = available = 0
+        for node in self._nodes.values():
+            weight = node.weight
+            if weight is None or node.blocked:
+                continue
+            group = groups.get(weight)
+            if group is None:
+                group = groups[weight] = _Group(weight=weight, heap=[], slot=-1)
+            group.heap.append(node.debt << _ORDER_BITS | node.order)
+            node.group = group
+            total += weight
+            available += 1
+        self._tournament.clear()
+        self._group_of_slot = {}
+        for weight, group in groups.items():
+            heapq.heapify(group.heap)
+            group.size = len(group.heap)
+            entry = group.heap[0]
+            group.slot = self._tournament.add(slope=weight, debt=entry >> _ORDER_BITS, rank=entry & _ORDER_MASK)
+            self._group_of_slot[group.slot] = group
+        self._groups, self._total, self._available = groups, total, available
+
     def _enter_rotation(self, node: _Node[NodeKey]) -> None:
         if node.group is not None or node.blocked or node.weight is None:
             return
@@ -181,7 +243,7 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
             self._groups[node.weight] = group
             self._group_of_slot[slot] = group
         node.group = group
-        entry = (node.debt, node.order)
+        entry = node.debt << _ORDER_BITS | node.order
         heapq.heappush(group.heap, entry)
         group.size += 1
         self._total += node.weight
@@ -193,7 +255,7 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
         group = node.group
         if group is None:
             return
-        was_top = group.heap[0] == (node.debt, node.order)
+        was_top = group.heap[0] == node.debt << _ORDER_BITS | node.order
         node.group = None
         node.debt -= group.weight * self._turn
         group.size -= 1
@@ -209,18 +271,26 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
             group.heap = [entry for entry in set(group.heap) if self._is_current(group, entry)]
             heapq.heapify(group.heap)
 
-    def _is_current(self, group: _Group, entry: tuple[int, int]) -> bool:
-        debt, order = entry
-        node = self._by_order.get(order)
-        return node is not None and node.group is group and node.debt == debt
+    def _is_current(self, group: _Group, entry: int) -> bool:
+        node = self._by_order.get(entry & _ORDER_MASK)
+        return node is not None and node.group is group and node.debt == entry >> _ORDER_BITS
 
     def _settle(self, group: _Group) -> None:
         """Drop entries of nodes that have moved on from the top, then enter the top as the group's line."""
         heap = group.heap
-        while not self._is_current(group, heap[0]):
+        entry = heap[0]
+        while not self._is_current(group, entry):
             heapq.heappop(heap)
-        debt, order = heap[0]
-        self._tournament.change(group.slot, debt=debt, rank=order)
+            entry = heap[0]
+        self._tournament.change(group.slot, debt=entry >> _ORDER_BITS, rank=entry & _ORDER_MASK)
+
+
+def _to_many_units(weights: Sequence[float] | NDArray[np.float64]) -> list[int]:
+    values = np.asarray(weights, dtype=np.float64)
+    if len(values) and not (values.min() > 0 and values.max() <= _MAX_BULK_WEIGHT):
+        return [units for units in map(_to_units, values.tolist()) if units is not None]
+    units: list[int] = np.maximum(1, np.rint(values * _UNITS)).astype(np.int64).tolist()
+    return units
 
 
 def _to_units(weight: float | None) -> int | None:

@@ -179,8 +179,9 @@ class Equivalence(RuleBasedStateMachine):
 
     @rule(weights=st.lists(st.integers(1, 9), min_size=12, max_size=12))
     def set_all_weights(self, weights: list[int]) -> None:
+        self.swrr.set_weights([f"n{i}" for i in range(12)], weights)
         for i, weight in enumerate(weights):
-            self.set_weight(f"n{i}", weight)
+            self.plain.set_weight(f"n{i}", weight)
 
     @precondition(lambda self: self.plain.weights)
     @rule(data=st.data(), act=st.sampled_from(["remove", "block", "unblock"]))

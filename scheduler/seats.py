@@ -1,0 +1,152 @@
+"""One node's actors as this lane sees them: what is in flight on each, which are free, and how fast batches end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+from rayline.reports import ActorEndpoint, NodeLoad
+
+QUEUE_BEHIND_SECONDS: Final = 0.2
+EWMA_SHARE: Final = 0.2
+# What a lane saw of a node's speed counts for so long without a new batch.
+EVIDENCE_SECONDS: Final = 60.0
+# A batch of ours needs about one core; a node takes one more while at least so much of a core is left for it.
+CORES_FOR_ONE_MORE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a batch goes: one actor process on one incarnation of a node (`node` is `cluster/name`)."""
+
+    node: str
+    incarnation: int
+    endpoint: ActorEndpoint
+
+    @property
+    def cluster_name(self) -> str:
+        return self.node.partition("/")[0]
+
+    @property
+    def node_name(self) -> str:
+        return self.node.partition("/")[2]
+
+
+@dataclass(slots=True)
+class Seat:
+    """One actor process. Times are monotonic seconds. `idle` and `spare` are what the node counted it as."""
+
+    target: Target
+    in_flight: int = 0
+    service_seconds: float | None = None
+    paused_until: float = 0.0
+    losses: int = 0
+    reserved: bool = False  # the batch there wants to be alone
+    idle: bool = False
+    spare: bool = False
+
+    @property
+    def concurrency(self) -> int:
+        return max(1, self.target.endpoint.slots - 1)
+
+
+@dataclass(slots=True)
+class NodeSeats:
+    """Owns the count of free seats, the room that is left, and the evidence of the node's speed. Does not own pauses' lengths."""
+
+    incarnation: int
+    endpoints: tuple[ActorEndpoint, ...] = ()
+    seats: dict[str, Seat] = field(default_factory=dict)
+    draining: bool = False
+    running: int = 0  # batches in flight on seats that are in the view
+    idle: int = 0  # seats that run nothing beyond what they can at once
+    spare: int = 0  # seats with a place behind a running batch
+    room: float = math.inf  # batches that fit on the cores that are left to us
+    load: NodeLoad | None = None  # the last sample
+    sampled_at: float = -math.inf
+    log_latency: float | None = None
+    ended_at: float = -math.inf  # when the last batch ended, or the first one began
+    _batch_seconds: float = 0.0  # the time integral of `running`
+    _counted_to: float = -math.inf
+
+    def reseat(self, seats: dict[str, Seat], endpoints: tuple[ActorEndpoint, ...], now: float) -> None:
+        """Other actors are here now; some may be the same."""
+        self._count(now)
+        for seat in self.seats.values():
+            seat.idle = seat.spare = False
+        self.idle = self.spare = 0
+        self.seats, self.endpoints = seats, endpoints
+        self.running = sum(seat.in_flight for seat in seats.values())
+        for seat in seats.values():
+            self.settle(seat, now)
+
+    def settle(self, seat: Seat, now: float) -> None:
+        """Count a seat anew after anything about it has changed."""
+        here = seat.target.endpoint.instance in self.seats and now >= seat.paused_until and not seat.reserved
+        idle = here and seat.in_flight < seat.concurrency
+        quick = seat.service_seconds is not None and seat.service_seconds < QUEUE_BEHIND_SECONDS
+        spare = here and quick and seat.in_flight < seat.target.endpoint.slots
+        self.idle += idle - seat.idle
+        self.spare += spare - seat.spare
+        seat.idle, seat.spare = idle, spare
+
+    def choose(self) -> Seat:
+        """The seat with the least in flight among the free ones, the first in order among equals."""
+        best: Seat | None = None
+        for seat in self.seats.values():
+            if (seat.idle or (seat.spare and not self.idle)) and (best is None or seat.in_flight < best.in_flight):
+                best = seat
+                if not seat.in_flight:
+                    break
+        if best is None:
+            raise AssertionError("a node without a free seat was picked")
+        return best
+
+    def begin(self, now: float) -> None:
+        self._count(now)
+        if not self.running:
+            self.ended_at = now
+        self.running += 1
+
+    def end(self, now: float, seconds: float | None) -> None:
+        self._count(now)
+        self.running -= 1
+        self.ended_at = now
+        if seconds is not None:
+            seen = math.log(max(seconds, 1e-6))
+            old = self.log_latency
+            self.log_latency = seen if old is None else old + EWMA_SHARE * (seen - old)
+
+    def log_latency_now(self, now: float) -> float:
+        """Evidence of how long a batch takes, NaN where there is none: what ended, and what has been running for longer."""
+        quiet = now - self.ended_at
+        if self.running and quiet > 0:
+            return math.log(quiet) if self.log_latency is None else max(self.log_latency, math.log(quiet))
+        return math.nan if self.log_latency is None or quiet > EVIDENCE_SECONDS else self.log_latency
+
+    def sample(self, load: NodeLoad, cpus: float | None, now: float) -> None:
+        """A new sample of the node: what is left of its cores, and what we got of them since the last one.
+
+        Neighbours and other lanes come out of the machine's utilisation, our own share out of our batches.
+        """
+        self._count(now)
+        since = now - self.sampled_at
+        ours = self._batch_seconds / since if 0 < since < math.inf else float(self.running)
+        self.load, self.sampled_at, self._batch_seconds = load, now, 0.0
+        cores = load.cores if cpus is None else min(cpus, load.cores or cpus)
+        if cores is None or load.host_cpu is None:
+            self.room = math.inf
+            return
+        left = cores * (1.0 - load.host_cpu)
+        self.room = left + (ours if load.own_cpu is None else min(ours, load.own_cpu))
+
+    @property
+    def has_room(self) -> bool:
+        return self.running + CORES_FOR_ONE_MORE <= self.room
+
+    def _count(self, now: float) -> None:
+        if now > self._counted_to:
+            if self.running:
+                self._batch_seconds += self.running * (now - self._counted_to)
+            self._counted_to = now
