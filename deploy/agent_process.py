@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
-from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, POD_GRACE_VARIABLE, RAY_TOKEN_PATH_VARIABLE, required
+from deploy.process_environment import (
+    CHANNEL_TOKEN_VARIABLE,
+    INTERRUPTION_FILE_VARIABLE,
+    INTERRUPTION_HEADER_VARIABLE,
+    INTERRUPTION_URL_VARIABLE,
+    POD_GRACE_VARIABLE,
+    PRESTOP_PORT_VARIABLE,
+    RAY_TOKEN_PATH_VARIABLE,
+    required,
+)
 from rayline.bus import KafkaSettings, Publisher
-from workers.agent import PodOptions, run_agent
+from rayline.errors import ConfigError
+from workers.agent import Agent, PodOptions
+from workers.notices import InterruptionEndpoint, InterruptionFile, NoticeSource, OperatorOrders
+
+DEFAULT_GRACE_SECONDS: Final = 5.0
+_REQUEST_TIMEOUT_MS: Final = 5_000
 
 
 async def run(*, cluster: str, pod: str, cpus: float, address: str) -> int:
@@ -19,7 +34,37 @@ async def run(*, cluster: str, pod: str, cpus: float, address: str) -> int:
         token_path=Path(required(RAY_TOKEN_PATH_VARIABLE)),
         token=required(CHANNEL_TOKEN_VARIABLE),
         num_cpus=cpus,
-        grace_seconds=float(os.environ.get(POD_GRACE_VARIABLE, "30")),
+        grace_seconds=_number(POD_GRACE_VARIABLE, DEFAULT_GRACE_SECONDS),
+        prestop_port=int(_number(PRESTOP_PORT_VARIABLE, 0)),
     )
-    async with Publisher(settings=KafkaSettings.from_env(os.environ), client_id=f"rayline-agent-{pod}") as publisher:
-        return await run_agent(options=options, publisher=publisher)
+    settings = KafkaSettings.from_env(os.environ)
+    # A beat that waits longer says nothing any more.
+    publisher = Publisher(settings=settings, client_id=f"rayline-agent-{pod}", request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    async with publisher:
+        orders = OperatorOrders(settings=settings, node=f"{cluster}/{pod}")
+        await orders.start()
+        agent = Agent(options=options, publisher=publisher, sources=[orders, *_interruptions()])
+        orders.on_cordon = agent.set_cordoned
+        return await agent.run()
+
+
+def _interruptions() -> list[NoticeSource]:
+    """Where the machine's owner announces that it will be taken away, as far as the environment names it."""
+    sources: list[NoticeSource] = []
+    if path := os.environ.get(INTERRUPTION_FILE_VARIABLE):
+        sources.append(InterruptionFile(Path(path)))
+    if url := os.environ.get(INTERRUPTION_URL_VARIABLE):
+        name, colon, value = os.environ.get(INTERRUPTION_HEADER_VARIABLE, "").partition(":")
+        sources.append(InterruptionEndpoint(url, headers={name.strip(): value.strip()} if colon else None))
+    return sources
+
+
+def _number(variable: str, default: float) -> float:
+    text = os.environ.get(variable, f"{default:g}")
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise ConfigError(f"{variable} is {text!r}: give a number") from error
+    if not 0 <= number < 86_400:
+        raise ConfigError(f"{variable} is {text}: give a number from 0 to 86400")
+    return number

@@ -25,9 +25,9 @@ async def run(*, cluster: str, address: str) -> None:
         Publisher(settings=settings, client_id=f"rayline-gateway-{cluster}") as publisher,
     ):
 
-        async def publish(reports: list[NodeReport]) -> None:
+        async def publish(reports: list[NodeReport], partition: int) -> None:
             if reports:
-                await publisher.publish(REPORTS, key=cluster.encode(), value=encode_reports(reports))
+                await publisher.publish(REPORTS, key=cluster.encode(), value=encode_reports(reports), partition=partition)
 
         gateway = asyncio.create_task(
             run_gateway(

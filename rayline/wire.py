@@ -80,14 +80,41 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainOrder:
+    """Body of the action `drain`: take no more batches, and hand back in `hand_back_ms` what is not finished by then.
+
+    `app`, `version` and `token` are those of a `Hello`.
+    """
+
+    app: str
+    version: str
+    hand_back_ms: float
+    token: str = field(repr=False)
+
+    def pack(self) -> bytes:
+        return _pack(asdict(self))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> DrainOrder:
+        values = _unpack(data, cls.__dataclass_fields__)
+        with _of_the_protocol():
+            _check_number(values["hand_back_ms"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
 class BatchHead:
     """With a request: `budget_ms` is how long the function may run before the actor gives up on it (never past the deadline);
-    `trace` maps a position in the batch to its sampled W3C traceparent."""
+    `trace` maps a position in the batch to its sampled W3C traceparent.
+
+    `alone`: a batch under which a worker died. It runs while no other one does in that process, is answered BUSY where another
+    such is, and its begin is announced by an answer without jobs: what dies before was not its doing."""
 
     batch: str
     content_type: ContentType
     budget_ms: float
     trace: Mapping[int, str] = field(default_factory=dict)
+    alone: bool = False
 
     def pack(self) -> bytes:
         return _pack(
@@ -96,6 +123,7 @@ class BatchHead:
                 "content_type": self.content_type.value,
                 "budget_ms": self.budget_ms,
                 "trace": dict(self.trace),
+                "alone": self.alone,
             }
         )
 
@@ -105,6 +133,8 @@ class BatchHead:
         with _of_the_protocol():
             values["content_type"] = ContentType(values["content_type"])
             _check_number(values["budget_ms"])
+            if not isinstance(values["alone"], bool):
+                raise TypeError(f"alone is {values['alone']!r}")
         return cls(**values)
 
 

@@ -24,9 +24,14 @@ from rayline.telemetry import open_tracing
 from workers.answers import MAX_TRACEBACK_CHARS, TracebackLog, bounded
 from workers.executor import Executor, load_app
 from workers.feature_server import FeatureServer
+from workers.job_gauge import JobGauge
 from workers.watchdog import Watchdog
 
 POD_DIR_VARIABLE = "RAYLINE_POD_DIR"
+# In the pod's directory once its agent took a notice: an actor that gets ready later must not take a batch.
+NOTICE_MARK = "noticed"
+# An actor that nobody needs any more is removed by the gateway after 30 s.
+HAND_BACK_SECONDS = 25.0
 _PR_SET_PDEATHSIG = 1
 # Batches that may wait at the gate for each call that may run; more are answered BUSY.
 WAITING_PER_CALL = 8
@@ -82,7 +87,7 @@ class FeatureActor:
     def drain(self) -> None:
         """Take no more batches; returns at once, `statistics` tells when nothing runs any more."""
         if self._server is not None:
-            self._server.drain()
+            self._server.drain(HAND_BACK_SECONDS)
 
     def statistics(self) -> dict[str, Any]:
         """Counts since the start, and what is here now; empty when the app is not loaded."""
@@ -100,7 +105,8 @@ class FeatureActor:
             max_waiting=max_waiting,
             tracing=open_tracing("worker", os.environ),
         )
-        Watchdog(server=self._server, spec=self._spec).start()
+        gauge = None if self._pod_dir is None else JobGauge(self._pod_dir / f"actor-{os.getpid()}")
+        Watchdog(server=self._server, spec=self._spec, gauge=gauge).start()
         if self._pod_dir is not None:
             entry = {
                 "pid": os.getpid(),
@@ -112,6 +118,9 @@ class FeatureActor:
             path = self._pod_dir / f"actor-{os.getpid()}.json"
             path.with_suffix(".new").write_text(json.dumps(entry))
             path.with_suffix(".new").replace(path)
+            # After the entry is there: the agent makes its mark before it reads the entries, so that one of us sees the other.
+            if (self._pod_dir / NOTICE_MARK).exists():
+                self._server.drain(0.0)
 
     def _mark_loading(self) -> bool:
         """Leave a mark while loading; True when an earlier process of this attempt died before it took its mark away."""

@@ -1,4 +1,4 @@
-"""A pod's node agent: its first process. Runs Ray as a child, and turns the eviction notice (SIGTERM) into a drain."""
+"""A pod's node agent: its first process. Runs Ray as a child, reports the node each second, and turns a notice into a drain."""
 
 from __future__ import annotations
 
@@ -8,38 +8,43 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final
 
-from rayline.errors import BusError
-from rayline.reports import NodeReport, NodeState, encode_reports
-from rayline.topics import REPORTS
-from workers.actor import POD_DIR_VARIABLE
+from rayline.reports import NodeLoad, NodeState
+from workers.actor import NOTICE_MARK, POD_DIR_VARIABLE
 from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_environment, ray_folder, remove_ray_folder
-from workers.pod_actors import PodActor, drain_actor, read_pod_actors
+from workers.heartbeat import INTERVAL_SECONDS, Heartbeat
+from workers.notices import Notice, NoticeSource, PreStopServer, SignalSource
+from workers.pod_actors import HAND_BACK_SECONDS, PodActor, drain_actor, read_pod_actors, read_pod_work
 from workers.ports import PortBlock, claim_ports
+from workers.reporting import Publisher, Reporter
+from workers.sampling import Sampler, find_cards
 from workers.sessions import lead_session, signal_session, wait_session_end
 
 POD_LABEL: Final = "rayline-pod"
 INCARNATION_LABEL: Final = "rayline-incarnation"
 ZONE_LABEL: Final = "rayline-zone"
-PUBLISH_SECONDS: Final = 2.0
+# Of the grace period, for what follows the hand-back: answers leave, GONE is told, Ray ends.
+LEAVE_SECONDS: Final = HAND_BACK_SECONDS + 0.3
+MIN_HAND_BACK_SECONDS: Final = 0.1
 RAY_STOP_SECONDS: Final = 2.0
+GONE_SECONDS: Final = 2.0
+# A sample that takes longer (a sick disk) is left out of its beat.
+SAMPLE_SECONDS: Final = 0.5
+TELL_SECONDS: Final = 30.0
 
 _log = logging.getLogger(__name__)
-
-
-class Publisher(Protocol):
-    """What the agent needs of `rayline.bus.Publisher`."""
-
-    async def publish(self, topic: str, *, key: bytes | None, value: bytes | None) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class PodOptions:
     """One pod. `address` is the head's `host:port`; `token_path` holds the cluster's Ray token, `token` admits to its actors;
-    `grace_seconds` is the time from notice to SIGKILL. `identity` tells two pods of one name on one machine apart."""
+    `grace_seconds` is the time from notice to SIGKILL. `identity` tells two pods of one name on one machine apart.
+    `prestop_port` 0 takes any free port (it stands in the pod's folder)."""
 
     cluster: str
     pod: str
@@ -51,54 +56,177 @@ class PodOptions:
     grace_seconds: float = 30.0
     identity: str = ""
     resources: str | None = None
+    heartbeat_seconds: float = INTERVAL_SECONDS
+    prestop_port: int = 0
 
 
 class Agent:
-    """Owns the pod: its session, ports, folder and `ray start`. Does not own the actors (the gateway places them), nor the bus.
+    """Owns the pod: its session, ports, folder, `ray start`, heartbeat and notice. Does not own the actors (the gateway places
+    them), nor the bus.
 
-    Life cycle: `run` leads the session, reports STARTING, runs Ray until the notice or Ray's end, drains, reports GONE, and
-    leaves nothing of the pod behind.
+    Life cycle: `run` leads the session, reports STARTING, runs Ray and beats (READY as soon as an actor serves) until the first
+    notice or Ray's end, drains, reports GONE, and leaves nothing of the pod behind.
     """
 
-    def __init__(self, *, options: PodOptions, publisher: Publisher) -> None:
+    def __init__(self, *, options: PodOptions, publisher: Publisher, sources: Sequence[NoticeSource] = ()) -> None:
+        """`sources` are ways to give notice besides signals and the PreStop call."""
         self._options = options
-        self._publisher = publisher
         self._folder = ray_folder(f"{options.identity or options.token_path.resolve()}/{options.cluster}/{options.pod}")
         self._incarnation = time.time_ns() // 1_000_000
-        self._seq = 0
-        self._noticed = False
+        self._reporter = Reporter(
+            cluster=options.cluster,
+            node=options.pod,
+            incarnation=self._incarnation,
+            cpus=options.num_cpus,
+            zone=options.zone,
+            publisher=publisher,
+        )
+        self._heartbeat = Heartbeat(beat=self._beat, interval_seconds=options.heartbeat_seconds)
+        self._sources: tuple[NoticeSource, ...] = (
+            SignalSource(),
+            PreStopServer(folder=self._folder, port=options.prestop_port),
+            *sources,
+        )
+        self._sampler: Sampler | None = None
+        self._sampling: asyncio.Future[NodeLoad] | None = None
+        self._notice: Notice | None = None
+        self._hand_back_at = float("inf")
         self._wake = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def set_interval(self, seconds: float) -> None:
+        """A beat each `seconds` from now on; raises ConfigError outside of 0.1 to 60."""
+        self._heartbeat.set_interval(seconds)
+
+    def set_cordoned(self, cordoned: bool) -> None:
+        """Whether new work shall keep away; told at once."""
+        self._background(self._reporter.cordon(cordoned, until=time.monotonic() + TELL_SECONDS), "cordon")
 
     async def run(self) -> int:
         """The exit code: 0 after a notice, 1 when Ray ended by itself."""
         lead_session()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._take_notice)
         make_ray_folder(self._folder)
         own_ray_folder(self._folder, os.getpid())
-        ports = claim_ports(str(self._folder))
+        self._sampler = Sampler(session=os.getsid(0), disk=str(self._folder), cards=find_cards())
+        sources = [
+            self._background(source.run(self.give_notice, self._drained), type(source).__name__) for source in self._sources
+        ]
+        # In a thread, so that the sources listen before there is anything to drain.
+        ports = await asyncio.to_thread(claim_ports, str(self._folder))
         ray = self._start_ray(ports)
         try:
-            await self._report(NodeState.STARTING, None)
-            loop.add_reader(ended := os.pidfd_open(ray.pid), self._wake.set)
-            await self._wake.wait()
-            loop.remove_reader(ended)
-            os.close(ended)
-            if not self._noticed:
-                await self._report(NodeState.GONE, f"ray ended with exit code {ray.wait()}")
-                return 1
-            await self._drain()
-            await self._report(NodeState.GONE, "evicted")
-            return 0
+            self._tell(NodeState.STARTING, None)
+            beating = self._background(self._heartbeat.run(), "heartbeat")
+            await self._notice_or_end(ray)
+            code = await self._leave(ray)
+            await _cancel(beating, *sources)
+            return code
         finally:
+            await _cancel(*self._tasks)
             await asyncio.to_thread(self._stop_ray, ray)
             ports.release()
             remove_ray_folder(self._folder)
 
-    def _take_notice(self) -> None:
-        self._noticed = True
+    def give_notice(self, notice: Notice) -> None:
+        """The pod will be taken away: drain and end. A later notice can only make the grace period shorter."""
+        grace_seconds = self._options.grace_seconds
+        if notice.grace_seconds is not None:
+            grace_seconds = min(grace_seconds, notice.grace_seconds)
+        hand_back_at = time.monotonic() + max(MIN_HAND_BACK_SECONDS, grace_seconds - LEAVE_SECONDS)
+        if self._notice is not None and hand_back_at >= self._hand_back_at:
+            return
+        self._hand_back_at = hand_back_at
+        if self._notice is not None:
+            _log.info("notice: only %.1f s are left: %s", grace_seconds, notice.reason)
+            self._background(self._drain_actors(), "drain sooner")
+            return
+        self._notice = notice
         self._wake.set()
+
+    async def _notice_or_end(self, ray: subprocess.Popen[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        ended = os.pidfd_open(ray.pid)
+        loop.add_reader(ended, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            loop.remove_reader(ended)
+            os.close(ended)
+
+    async def _leave(self, ray: subprocess.Popen[bytes]) -> int:
+        if self._notice is None:
+            reason = f"ray ended with exit code {ray.wait()}"
+            _log.error("pod %s: %s", self._reporter.key, reason)
+            await self._reporter.tell(NodeState.GONE, reason, until=time.monotonic() + GONE_SECONDS)
+            return 1
+        await self._drain(self._notice)
+        self._drained.set()
+        await self._reporter.tell(NodeState.GONE, f"evicted: {self._notice.reason}", until=time.monotonic() + GONE_SECONDS)
+        return 0
+
+    async def _drain(self, notice: Notice) -> None:
+        """The notice goes out to the lanes (through the bus) and to the actors at the same time; either alone would do."""
+        (self._folder / NOTICE_MARK).touch()
+        telling = self._tell(NodeState.DRAINING, notice.reason)
+        await self._drain_actors()
+        if not telling.done():
+            # GONE says more than DRAINING: the rest of the grace period is better spent on it.
+            telling.cancel()
+
+    async def _drain_actors(self) -> None:
+        actors = read_pod_actors(self._folder)
+        left = self._hand_back_at - time.monotonic()
+        _log.info("notice: pod %s drains %d actors within %.1f s", self._reporter.key, len(actors), left)
+        loop = asyncio.get_running_loop()
+        # A thread for each: nobody's notice may wait for another actor's batch.
+        threads = ThreadPoolExecutor(max_workers=max(1, len(actors)), thread_name_prefix="rayline-drain")
+        await asyncio.gather(*(loop.run_in_executor(threads, self._drain_one, actor) for actor in actors))
+        threads.shutdown(wait=False)
+
+    def _drain_one(self, actor: PodActor) -> None:
+        drain_actor(
+            actor,
+            token=self._options.token,
+            hand_back_seconds=self._hand_back_at - time.monotonic(),
+            on_notice=lambda: _log.info("actor %d takes no more batches", actor.pid),
+        )
+
+    def _tell(self, state: NodeState, reason: str | None) -> asyncio.Task[object]:
+        until = time.monotonic() + TELL_SECONDS if self._notice is None else self._hand_back_at
+        return self._background(self._reporter.tell(state, reason, until=until), f"tell {state.name}")
+
+    async def _beat(self) -> None:
+        work = read_pod_work(str(self._folder))
+        if work.actors and self._reporter.state is NodeState.STARTING:
+            self._tell(NodeState.READY, None)
+        load = await self._sample()
+        if load is not None:
+            load = replace(load, jobs_in_flight=work.jobs, clock_skew_ms=self._reporter.clock_skew_ms())
+        await self._reporter.beat(load)
+
+    async def _sample(self) -> NodeLoad | None:
+        """In a thread, because a sick disk may hold it up; None while the sample before is still held up."""
+        assert self._sampler is not None
+        if self._sampling is None or self._sampling.done():
+            self._sampling = asyncio.ensure_future(asyncio.to_thread(self._sampler.sample, time.monotonic()))
+        try:
+            async with asyncio.timeout(SAMPLE_SECONDS):
+                return await asyncio.shield(self._sampling)
+        except TimeoutError:
+            return None
+
+    def _background(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._background_ended)
+        return task
+
+    def _background_ended(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The pod goes on: it has other ways to take a notice, and a lost heartbeat takes it out of rotation.
+            _log.error("pod %s: %s ended", self._reporter.key, task.get_name(), exc_info=error)
 
     def _start_ray(self, ports: PortBlock) -> subprocess.Popen[bytes]:
         options = self._options
@@ -117,45 +245,6 @@ class Agent:
         environment = {**os.environ, **ray_environment(options.token_path), POD_DIR_VARIABLE: str(self._folder)}
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/", env=environment)
 
-    async def _drain(self) -> None:
-        """The notice goes out to the lanes (through the bus) and to the actors at the same time; either alone would do."""
-        options = self._options
-        until = time.monotonic() + max(0.5, options.grace_seconds - RAY_STOP_SECONDS - 1)
-        actors = read_pod_actors(self._folder)
-        _log.info("notice: pod %s/%s drains %d actors", options.cluster, options.pod, len(actors))
-        await asyncio.gather(
-            self._report(NodeState.DRAINING, "notice"),
-            *(asyncio.to_thread(self._drain_one, actor, until - time.monotonic()) for actor in actors),
-        )
-
-    def _drain_one(self, actor: PodActor, timeout_seconds: float) -> None:
-        drain_actor(
-            actor,
-            token=self._options.token,
-            timeout_seconds=timeout_seconds,
-            on_notice=lambda: _log.info("actor %d takes no more batches", actor.pid),
-        )
-
-    async def _report(self, state: NodeState, reason: str | None) -> None:
-        options = self._options
-        self._seq += 1
-        report = NodeReport(
-            cluster=options.cluster,
-            node=options.pod,
-            incarnation=self._incarnation,
-            seq=self._seq,
-            state=state,
-            cpus=options.num_cpus,
-            zone=options.zone,
-            reason=reason,
-        )
-        try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                await self._publisher.publish(REPORTS, key=report.key.encode(), value=encode_reports([report]))
-        except (TimeoutError, BusError) as error:
-            # The gateway, and the lanes' broken streams, tell the same a little later.
-            _log.error("pod %s: report %s was not published: %r", report.key, state.name, error)
-
     def _stop_ray(self, ray: subprocess.Popen[bytes]) -> None:
         me, session = os.getpid(), os.getsid(0)
         if ray.poll() is None:
@@ -165,6 +254,13 @@ class Agent:
         ray.wait()
 
 
-async def run_agent(*, options: PodOptions, publisher: Publisher) -> int:
+async def _cancel(*tasks: asyncio.Task[object]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+async def run_agent(*, options: PodOptions, publisher: Publisher, sources: Sequence[NoticeSource] = ()) -> int:
     """Be the first process of a pod until it ends; returns the exit code. Must run in a process of its own."""
-    return await Agent(options=options, publisher=publisher).run()
+    return await Agent(options=options, publisher=publisher, sources=sources).run()

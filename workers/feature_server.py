@@ -15,7 +15,7 @@ from pyarrow import flight
 from rayline.app_spec import AppSpec
 from rayline.errors import WireError
 from rayline.telemetry import Tracing
-from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, Hello, Verdict
+from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, DrainOrder, Hello, Verdict
 from workers.executor import Executor, Run
 from workers.gate import CallGate
 
@@ -25,13 +25,18 @@ IDLE_POLL_SECONDS = 0.02
 
 
 class Exchange:
-    """One batch on one stream. Whoever finishes it first (its own thread or the watchdog) has the last word."""
+    """One batch on one stream. Whoever finishes it first (its own thread, the watchdog, the end of a drain) has the last word.
 
-    __slots__ = ("_context", "_flushed", "_lock", "_model_version", "_writer", "finished", "run")
+    `answered` is set once the last answer is with gRPC; `finished` before it is written.
+    """
 
-    def __init__(self, *, run: Run, writer: Any, context: Any, model_version: str | None, now: float) -> None:
+    __slots__ = ("_context", "_flushed", "_jobs", "_lock", "_model_version", "_writer", "answered", "finished", "run")
+
+    def __init__(self, *, run: Run, jobs: int, writer: Any, context: Any, model_version: str | None, now: float) -> None:
         self.run = run
         self.finished = False
+        self.answered = False
+        self._jobs = jobs
         self._writer = writer
         self._context = context
         self._model_version = model_version
@@ -47,6 +52,17 @@ class Exchange:
                 self._flushed = now
                 self._write(AnswerHead(self.run.head.batch, False, Verdict.DONE, self._execute_ms(now), self._model_version))
 
+    def announce(self) -> None:
+        """An answer without jobs: the batch begins."""
+        with self._lock:
+            if not self.finished:
+                self._write(AnswerHead(self.run.head.batch, False, Verdict.DONE, 0.0, self._model_version))
+
+    def stop_if_left(self) -> None:
+        """Nobody waits for this batch any more: it ends at the next job boundary, and its place is free."""
+        if not self.run.draining and self.left_by_peer():
+            self.run.draining = True
+
     def finish(self, verdict: Verdict, reason: str | None = None) -> bool:
         """Send the last answer with all jobs that finished; False when it was sent before."""
         with self._lock:
@@ -55,7 +71,13 @@ class Exchange:
             self.finished = True
             head = AnswerHead(self.run.head.batch, True, verdict, self._execute_ms(time.monotonic()), self._model_version, reason)
             self._write(head)
+            self.answered = True
             return True
+
+    def unfinished_jobs(self) -> int:
+        """How many jobs of the batch have no answer yet."""
+        answers = self.run.answers
+        return 0 if self.finished else max(0, self._jobs - answers.taken - len(answers))
 
     def left_by_peer(self) -> bool:
         return bool(self._context.is_cancelled())
@@ -101,16 +123,31 @@ class FeatureServer(flight.FlightServerBase):
             "batches": self._batches,
             "jobs": self._jobs,
             "here": len(self._exchanges),
+            "jobs_here": self.jobs_here(),
             "waiting": self._gate.waiting,
             "draining": self._draining,
         }
 
-    def drain(self) -> None:
-        """Take no more batches; running ones hand back their unfinished jobs at the next job boundary."""
+    def jobs_here(self) -> int:
+        """How many jobs without an answer are here now."""
+        return sum(exchange.unfinished_jobs() for exchange in self.exchanges)
+
+    def drain(self, hand_back_seconds: float) -> None:
+        """Take no more batches; running ones hand back their unfinished jobs at the next job boundary, and in
+        `hand_back_seconds` wherever they are."""
         self._draining = True
         self._gate.drain()
         for exchange in self.exchanges:
             exchange.run.draining = True
+        timer = threading.Timer(hand_back_seconds, self._hand_back)
+        timer.daemon = True
+        timer.start()
+
+    def _hand_back(self) -> None:
+        """Answer for calls that still run; what they return is dropped. A thread for each: a frozen lane may block one."""
+        for exchange in self.exchanges:
+            words = (Verdict.DRAINING, "the node is leaving, and the call did not return in the time that was left")
+            threading.Thread(target=exchange.finish, args=words, name="rayline-hand-back", daemon=True).start()
 
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """One stream. Its first message must name this app, this version and the token."""
@@ -127,19 +164,24 @@ class FeatureServer(flight.FlightServerBase):
                 return
 
     def do_action(self, context: Any, action: Any) -> Iterator[bytes]:
-        """`drain`: answers once when the notice is taken and once more when nothing runs here. `statistics`: a msgpack map."""
-        self._admit(action.body.to_pybytes() if action.body is not None else b"", versioned=False)
+        """`drain` (a `DrainOrder`): answers when the notice is taken, and once more when every batch is answered.
+        `statistics` (a `Hello`): a msgpack map."""
+        body = action.body.to_pybytes() if action.body is not None else b""
+        self._admit(body, versioned=False)
         if action.type == "statistics":
             yield msgpack.packb(self.statistics())
         elif action.type == "drain":
-            self.drain()
+            self.drain(_drain_order(body).hand_back_ms / 1000)
             yield b"draining"
             never = threading.Event()
-            while self._exchanges and not context.is_cancelled():
+            while self._owes_answers() and not context.is_cancelled():
                 never.wait(IDLE_POLL_SECONDS)
             yield b"idle"
         else:
             raise flight.FlightServerError(f"rayline: no action {action.type!r}; there are drain and statistics")
+
+    def _owes_answers(self) -> bool:
+        return any(not exchange.answered and not exchange.left_by_peer() for exchange in self.exchanges)
 
     def _admit(self, command: bytes, *, versioned: bool) -> None:
         try:
@@ -159,7 +201,11 @@ class FeatureServer(flight.FlightServerBase):
         head, payloads = self._parse(chunk)
         now = time.monotonic()
         run = Run(head=head, now=now)
-        exchange = Exchange(run=run, writer=writer, context=context, model_version=self._executor.model_version, now=now)
+        exchange = Exchange(
+            run=run, jobs=len(payloads), writer=writer, context=context, model_version=self._executor.model_version, now=now
+        )
+        if head.alone:
+            run.announce = exchange.announce
         self._exchanges.add(exchange)
         try:
             # Looked at after the batch is in the set, so that a notice in between finds it in one of the two places.
@@ -199,3 +245,10 @@ class FeatureServer(flight.FlightServerBase):
         if data.num_rows > MAX_JOBS_PER_BATCH or data.column(0).null_count:
             raise flight.FlightServerError(f"rayline: {data.num_rows} jobs, or a null payload; at most {MAX_JOBS_PER_BATCH} jobs")
         return head, data.column(0).to_pylist()
+
+
+def _drain_order(body: bytes) -> DrainOrder:
+    try:
+        return DrainOrder.unpack(body)
+    except WireError as error:
+        raise flight.FlightServerError(f"rayline: {error}") from error

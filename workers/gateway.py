@@ -8,13 +8,14 @@ import os
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from rayline.app_spec import AppSpec, Limits
 from rayline.errors import BusError
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
+from rayline.topics import BEATS_PARTITION, CHANGES_PARTITION
 from runtime_env.preflight import preflight
 from workers.cluster import ray_environment
 from workers.pool import (
@@ -39,8 +40,11 @@ STALE_SECONDS: Final = 4.0
 DRAIN_SECONDS: Final = 30.0
 GONE_REPORT_SECONDS: Final = 60.0
 MAX_REASON_CHARS: Final = 2_000
+# A broker that is slow or away must not hold up the care for actors.
+PUBLISH_SECONDS: Final = 2.0
 
-ReportSink = Callable[[list[NodeReport]], Awaitable[None]]
+# Takes reports and the partition of `rayline.reports` that they belong to.
+ReportSink = Callable[[list[NodeReport], int], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 
@@ -125,15 +129,19 @@ class Gateway:
         _log.info("gateway of %s: %d actors adopted", self._cluster, len(self._members))
 
     async def _step_until_stopped(self) -> None:
-        published: tuple[NodeReport, ...] = ()
+        published: frozenset[NodeReport] = frozenset()
         published_at = 0.0
         while not self._stopped:
             self._wake.clear()
             started = time.monotonic()
             seen = await asyncio.to_thread(self._step, started)
-            if seen != published or started - published_at >= STEP_SECONDS * 0.9:
-                published, published_at = seen, started
-                await self._publish(seen)
+            news = [report for report in seen if report not in published]
+            # News that did not get through are news again at the next step.
+            if news and await self._publish(news, CHANGES_PARTITION):
+                published = frozenset(seen)
+            if started - published_at >= STEP_SECONDS * 0.9:
+                published_at = started
+                await self._publish(seen, BEATS_PARTITION)
             pause = HURRY_SECONDS if self._in_hurry() else STEP_SECONDS
             try:
                 async with asyncio.timeout(max(0.01, started + pause - time.monotonic())):
@@ -141,12 +149,15 @@ class Gateway:
             except TimeoutError:
                 continue
 
-    async def _publish(self, seen: Sequence[NodeReport]) -> None:
+    async def _publish(self, reports: Sequence[NodeReport], partition: int) -> bool:
         self._seq = max(self._seq + 1, time.time_ns() // 1_000_000)
         try:
-            await self._sink([NodeReport(**{**_fields(report), "seq": self._seq}) for report in seen])
-        except BusError as error:
-            _log.error("gateway of %s: report %d was not published: %s", self._cluster, self._seq, error)
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self._sink([replace(report, seq=self._seq) for report in reports], partition)
+            return True
+        except (TimeoutError, BusError) as error:
+            _log.error("gateway of %s: report %d was not published: %r", self._cluster, self._seq, error)
+            return False
 
     def _in_hurry(self) -> bool:
         moving = (ActorPhase.STARTING, ActorPhase.DRAINING)
@@ -330,10 +341,6 @@ class Gateway:
     def _check_errors(self) -> set[str]:
         errors = (check.exception() for check in self._checks.values() if check.done() and not check.cancelled())
         return {str(error) for error in errors if error is not None}
-
-
-def _fields(report: NodeReport) -> dict[str, Any]:
-    return {name: getattr(report, name) for name in NodeReport.__dataclass_fields__}
 
 
 async def run_gateway(

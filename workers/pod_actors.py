@@ -1,17 +1,22 @@
-"""The actors of one pod, as they wrote themselves down in the pod's directory; how its agent tells them to drain."""
+"""The actors of one pod, as they wrote themselves down in its directory: what they work on, and how its agent drains them."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pyarrow import ArrowException, flight
 
-from rayline.wire import Hello
+from rayline.wire import DrainOrder
+from workers.job_gauge import GAUGE_SUFFIX, read_gauge
 
+# From the moment in which an actor hands its jobs back until all of its answers are with gRPC.
+HAND_BACK_SECONDS: Final = 0.7
 _log = logging.getLogger(__name__)
 
 
@@ -42,18 +47,42 @@ def read_pod_actors(pod_dir: Path) -> list[PodActor]:
             actors.append(actor)
         else:
             path.unlink(missing_ok=True)
+            path.with_suffix(GAUGE_SUFFIX).unlink(missing_ok=True)
     return actors
 
 
-def drain_actor(actor: PodActor, *, token: str, timeout_seconds: float, on_notice: Callable[[], None]) -> bool:
-    """Tell one actor to drain and block until nothing runs there; False when it did not get there in time or broke off.
+@dataclass(frozen=True, slots=True)
+class PodWork:
+    """How many actors serve in a pod, and how many jobs are with them; `jobs` is None where one does not tell."""
 
-    `on_notice` is called once the actor takes no more batches.
+    actors: int
+    jobs: int | None
+
+
+def read_pod_work(pod_dir: str) -> PodWork:
+    """What the gauges of living actors say now; cheap enough for each beat."""
+    actors, jobs, known = 0, 0, True
+    for name in os.listdir(pod_dir):  # noqa: PTH208 - a tenth of iterdir's cost, once a second in each pod
+        pid = name.removeprefix("actor-").removesuffix(GAUGE_SUFFIX)
+        if not (name.endswith(GAUGE_SUFFIX) and pid.isdecimal() and os.path.exists(f"/proc/{pid}")):  # noqa: PTH110 - likewise
+            continue
+        count = read_gauge(f"{pod_dir}/{name}")
+        actors += 1
+        known &= count is not None
+        jobs += count or 0
+    return PodWork(actors, jobs if known else None)
+
+
+def drain_actor(actor: PodActor, *, token: str, hand_back_seconds: float, on_notice: Callable[[], None]) -> bool:
+    """Tell one actor to drain and block until it owes no answer; False when it did not get there or broke off.
+
+    `on_notice` is called once the actor takes no more batches. What runs there still after `hand_back_seconds` is handed back.
     """
-    action = flight.Action("drain", Hello(actor.app, actor.version, token).pack())
+    hand_back_seconds = max(0.0, hand_back_seconds)
+    action = flight.Action("drain", DrainOrder(actor.app, actor.version, hand_back_seconds * 1000, token).pack())
     try:
         with flight.FlightClient(f"grpc://{actor.host}:{actor.port}") as client:
-            results = client.do_action(action, flight.FlightCallOptions(timeout=max(0.1, timeout_seconds)))
+            results = client.do_action(action, flight.FlightCallOptions(timeout=hand_back_seconds + HAND_BACK_SECONDS))
             next(results)
             on_notice()
             return next(results).body.to_pybytes() == b"idle"

@@ -12,6 +12,7 @@ from pathlib import Path
 from rayline.app_spec import AppSpec
 from rayline.wire import Verdict
 from workers.feature_server import FeatureServer
+from workers.job_gauge import JobGauge
 
 EXIT_CODE = 70
 TICK_SECONDS = 0.1
@@ -27,11 +28,12 @@ class Watchdog:
 
     A batch past its budget is answered TIMEOUT at once; the process ends only when a single call has run longer than
     `limits.execute_seconds`, because a short budget is not the function's fault. Answers are written by a thread of their own: a
-    frozen lane may block it, and must not stop the watch.
+    frozen lane may block it, and must not stop the watch. The first thread keeps `gauge` up to date as well.
     """
 
-    def __init__(self, *, server: FeatureServer, spec: AppSpec) -> None:
+    def __init__(self, *, server: FeatureServer, spec: AppSpec, gauge: JobGauge | None = None) -> None:
         self._server = server
+        self._gauge = gauge
         self._spec = spec
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._closed = threading.Event()
@@ -66,6 +68,8 @@ class Watchdog:
                         f"a call of {self._spec.entrypoint} ran longer than limits.execute_seconds = {limit:g}", Verdict.DRAINING
                     )
             self._check_memory()
+            if self._gauge is not None:
+                self._gauge.show(self._server.jobs_here())
 
     def _answer_early(self) -> None:
         limit = self._spec.limits.execute_seconds
@@ -78,6 +82,7 @@ class Watchdog:
                 elif now > run.deadline + TICK_SECONDS:
                     exchange.finish(Verdict.TIMEOUT, f"the batch's budget of {run.head.budget_ms:.0f} ms is used up")
                 else:
+                    exchange.stop_if_left()
                     exchange.flush(now)
 
     def _check_memory(self) -> None:

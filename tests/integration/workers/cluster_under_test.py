@@ -114,9 +114,13 @@ class Pod:
                 start_new_session=True,
             )
 
-    def states(self) -> list[str]:
+    def reports(self, *, changes: bool) -> list[dict[str, Any]]:
+        """What its agent told so far: what was to be known at once, or else the beats."""
         lines = self.reports_path.read_text().splitlines() if self.reports_path.exists() else []
-        return [("STARTING", "READY", "DRAINING", "GONE")[json.loads(line)["state"]] for line in lines]
+        return [report for report in map(json.loads, lines) if report["change"] is changes]
+
+    def states(self) -> list[str]:
+        return [("STARTING", "READY", "DRAINING", "GONE")[report["state"]] for report in self.reports(changes=True)]
 
     def members(self) -> list[int]:
         return session_members(self.process.pid)

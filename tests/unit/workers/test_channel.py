@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -13,15 +13,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from rayline.app_spec import AppSpec, Limits
+from rayline.app_spec import Limits
 from rayline.jobs import ContentType
 from rayline.reports import ActorEndpoint
 from rayline.wire import ANSWER_SCHEMA, AnswerHead, BatchHead, Verdict, encode_request
 from workers.channel import FlightChannel
-from workers.executor import Executor
 from workers.feature_server import FeatureServer
-from workers.loading import LoadedApp, is_async
-from workers.watchdog import Watchdog
 
 HEAD = BatchHead("b", ContentType.MSGPACK, 20_000)
 
@@ -43,25 +40,6 @@ async def exchange(channel: FlightChannel, *payloads: Any, timeout_seconds: floa
 
     request = encode_request([msgpack.packb(payload) for payload in payloads])
     return await channel.exchange(request, HEAD, timeout_seconds=timeout_seconds, on_chunk=note), values
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., FeatureServer]]:
-    """Start the actor's server in this process, around any function."""
-    ending: list[Callable[[], None]] = []
-
-    def start(function: Callable[[Any], Any], **fields: Any) -> FeatureServer:
-        spec = AppSpec(name="app", version="v1", root="/", entrypoint="m:f", **fields)
-        executor = Executor(app=LoadedApp(function, is_async(function), "m1"), spec=spec)
-        server = FeatureServer(spec=spec, executor=executor, host="127.0.0.1", token="t", max_waiting=4)
-        watchdog = Watchdog(server=server, spec=spec)
-        watchdog.start()
-        ending.extend([server.shutdown, watchdog.close, executor.close])
-        return server
-
-    yield start
-    for end in ending:
-        end()
 
 
 async def test_a_batch_goes_out_and_comes_back(serve: Callable[..., FeatureServer]) -> None:
@@ -114,7 +92,7 @@ async def test_calls_never_exceed_the_apps_concurrency(serve: Callable[..., Feat
 async def test_a_notice_answers_new_batches_draining(serve: Callable[..., FeatureServer]) -> None:
     server = serve(lambda payload: payload)
     channel = channel_to(server.port)
-    server.drain()
+    server.drain(10)
     head, values = await exchange(channel, 1)
     assert (head.verdict, values) == (Verdict.DRAINING, {})
     channel.close()

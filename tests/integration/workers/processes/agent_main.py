@@ -4,10 +4,13 @@ import asyncio
 import json
 import logging
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
+from rayline.bus import Delivery
 from rayline.reports import decode_reports
+from rayline.topics import CHANGES_PARTITION
 from workers.agent import PodOptions, run_agent
 
 
@@ -15,14 +18,19 @@ class FilePublisher:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def publish(self, topic: str, *, key: bytes | None, value: bytes | None) -> int:
+    async def send(
+        self, topic: str, *, key: bytes | None, value: bytes | None, partition: int | None = None
+    ) -> asyncio.Future[Delivery]:
         assert topic == "rayline.reports"
         assert key is not None
         assert value is not None
         with self._path.open("a") as file:
             for report in decode_reports(value):
-                file.write(json.dumps({"key": key.decode(), **asdict(report)}) + "\n")
-        return 0
+                change = partition == CHANGES_PARTITION
+                file.write(json.dumps({"key": key.decode(), "change": change, **asdict(report)}) + "\n")
+        delivered: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        delivered.set_result(Delivery(partition or 0, 0, int(time.time() * 1000)))
+        return delivered
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ async def apps() -> AsyncIterator[list[AppSpec]]:
         yield [AppSpec.from_dict(item) for item in json.loads(line)]
 
 
-async def sink(reports: list[NodeReport]) -> None:
+async def sink(reports: list[NodeReport], _partition: int) -> None:
     sys.stdout.write(json.dumps([asdict(report) for report in reports]) + "\n")
     sys.stdout.flush()
 
