@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from rayline.jobs import ContentType, Job
-
-NodeIncarnation = tuple[str, int]
 
 _numbers = itertools.count(1)
 
@@ -18,14 +17,47 @@ def next_batch_id(prefix: str) -> str:
     return f"{prefix}-{next(_numbers)}"
 
 
+class Cause(StrEnum):
+    """Why jobs of a batch are unfinished. REFUSED: no actor took them (it was full, or nobody listened)."""
+
+    REFUSED = "refused"
+    EVICTED = "evicted"
+    KILLED = "killed"
+    HUNG = "hung"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A worker that died under a batch: the incarnation of its node (`cluster/name`), and when (monotonic seconds).
+
+    `alone`: a single job was all that ran in that process.
+    """
+
+    node: str
+    incarnation: int
+    at: float
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Where an earlier owner of its partition last ran a suspect batch, with what end is not known. `instance` is the actor's."""
+
+    node: str
+    incarnation: int
+    instance: str
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """Jobs of one app and one content type.
 
-    `attempts` counts dispatches. `evictions`, `timeouts` and `errors` count what ended earlier ones; `blamed` names the node
-    incarnations whose worker died while one job was alone in the batch. A batch made of the rest of another one inherits
-    them. `avoid` holds the nodes (`cluster/node`) it should not go to again. `first_expiry` and `last_expiry` are the
-    monotonic seconds at which the first and the last of its jobs expire.
+    `attempts` counts how often an actor took it. `evictions`, `timeouts` and `errors` count what ended earlier attempts;
+    `deaths` are the workers that died under it, `suspects` how many jobs it had at the first of these. A batch made of the rest
+    of another one inherits them. `again` is why its next dispatch is one more for its jobs (None: it is their first). `avoid`
+    holds the nodes (`cluster/node`) it should not go to again. `first_expiry` and `last_expiry` are the monotonic seconds at
+    which the first and the last of its jobs expire.
     """
 
     batch_id: str
@@ -36,7 +68,10 @@ class Batch:
     evictions: int = 0
     timeouts: int = 0
     errors: int = 0
-    blamed: tuple[NodeIncarnation, ...] = ()
+    deaths: tuple[Death, ...] = ()
+    suspects: int = 0
+    trial: Trial | None = None
+    again: Cause | None = None
     avoid: frozenset[str] = field(default_factory=frozenset)
     first_expiry: float = field(init=False)
     last_expiry: float = field(init=False)
@@ -46,10 +81,15 @@ class Batch:
         self.first_expiry = min(expiries)
         self.last_expiry = max(expiries)
 
-    def part(self, jobs: Sequence[Job], *, batch_id: str, avoid: frozenset[str] | None = None) -> Batch:
-        """A batch of some of these jobs, with the same history."""
+    @property
+    def suspect(self) -> bool:
+        """A worker died under it, or may have: it must run beside nothing else."""
+        return bool(self.deaths) or self.trial is not None
+
+    def part(self, jobs: Sequence[Job], *, batch_id: str | None = None, avoid: frozenset[str] | None = None) -> Batch:
+        """A batch of some of these jobs, with the same history; without `batch_id` it stays the same batch."""
         return Batch(
-            batch_id=batch_id,
+            batch_id=self.batch_id if batch_id is None else batch_id,
             content_type=self.content_type,
             jobs=list(jobs),
             size_bytes=sum(len(job.payload) for job in jobs),
@@ -57,6 +97,9 @@ class Batch:
             evictions=self.evictions,
             timeouts=self.timeouts,
             errors=self.errors,
-            blamed=self.blamed,
+            deaths=self.deaths,
+            suspects=self.suspects,
+            trial=self.trial,
+            again=self.again,
             avoid=self.avoid if avoid is None else avoid,
         )

@@ -57,7 +57,7 @@ class RetryBudget:
         return True
 
     def hand_back(self, jobs: int, now: float, *, paid: bool) -> None:
-        """A dispatch did not become load. `paid`: it was spent for; otherwise it was a first dispatch, whose deposit is undone."""
+        """A dispatch was no load. `paid`: it was spent for; otherwise it was a first dispatch, whose deposit is undone."""
         self._pass_time(now)
         self._deposits = max(0.0, self._deposits + (jobs if paid else -EXTRA_SHARE * jobs))
 

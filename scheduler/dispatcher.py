@@ -9,9 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
@@ -23,12 +21,20 @@ from rayline.jobs import Job
 from rayline.reports import ActorEndpoint, NodeState
 from rayline.results import Outcome
 from rayline.telemetry import traceparent_of
-from rayline.wire import AnswerHead, BatchHead, JobStatus, Verdict, encode_request
-from scheduler.batch import Batch, NodeIncarnation, next_batch_id
-from scheduler.retry import Cause, GiveUp, decide
+from rayline.wire import AnswerHead, BatchHead, Verdict, encode_request
+from scheduler.batch import Batch, Cause, Death, next_batch_id
+from scheduler.budget import RetryBudget
+from scheduler.flights import Answers, CalledOff, Flight, Journey
+from scheduler.hedging import ServiceTimes, other_domains
+from scheduler.retry import Again, Decision, Fate, GiveUp, Wait, decide
 from scheduler.router import Router, Target
-from scheduler.view import View
+from scheduler.statistics import Counters, DispatchStatistics
+from scheduler.trials import Trials
+from scheduler.view import Standing, View
+from scheduler.waiting import Waiting
 from workers.channel import Channel
+
+__all__ = ["Answers", "ChannelFactory", "Dispatcher", "Journey", "Sink", "SuspectMemory", "new_batch"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,40 +45,12 @@ UNSEEN_SECONDS: Final = 2.0
 MAX_TRACED_JOBS: Final = 500
 _CAUSES: Final = {
     Verdict.DRAINING: Cause.EVICTED,
-    Verdict.UNREACHED: Cause.EVICTED,
-    Verdict.BUSY: Cause.BUSY,
+    Verdict.UNREACHED: Cause.REFUSED,
+    Verdict.BUSY: Cause.REFUSED,
     Verdict.TIMEOUT: Cause.HUNG,
     Verdict.LOST: Cause.KILLED,
     Verdict.DONE: Cause.KILLED,
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Journey:
-    """Where a batch was; its jobs share one, told apart by identity. Times are monotonic seconds; `size` counts its jobs."""
-
-    cluster: str
-    node: str
-    app_version: str
-    model_version: str | None
-    batch_id: str
-    size: int
-    attempts: int
-    dispatched: float
-    answered: float
-    execute_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """Jobs of one batch that an actor answered; all lists have the same length. `values` is None where there is no feature."""
-
-    journey: Journey
-    jobs: list[Job]
-    statuses: list[int]
-    values: list[bytes | None]
-    error_types: list[str | None]
-    error_messages: list[str | None]
 
 
 class Sink(Protocol):
@@ -85,26 +63,22 @@ class Sink(Protocol):
         """These jobs ended without an answer of their own."""
 
 
+class SuspectMemory(Protocol):
+    """Outlives this process, so that a poison job does not begin anew with each owner of its partition."""
+
+    async def remember(self, batch: Batch, target: Target) -> None:
+        """This batch, under which workers died, is about to run there."""
+
+
 class ChannelFactory(Protocol):
     """Opens a channel to an actor; closing is the dispatcher's."""
 
     def __call__(self, endpoint: ActorEndpoint) -> Channel: ...
 
 
-@dataclass(slots=True, eq=False)
-class _Flight:
-    batch: Batch
-    target: Target
-    dispatched: float
-    unfinished: dict[int, Job]
-    errors: list[Job]
-    task: asyncio.Task[None] | None = None
-    unseen_since: float | None = None
-    abandoned: Verdict | None = None
-
-
 class Dispatcher:
-    """Owns the queue of ready batches, what is in flight, and the channels. Does not own the view, Kafka, or results.
+    """Owns the batches that wait, what is in flight, the budget of retries and hedges, and the channels. Does not own the view,
+    Kafka, or results.
 
     Life: `submit` and `refresh` at any time; `run` until cancelled; `close`. Batches that fail go before new ones.
     """
@@ -118,6 +92,7 @@ class Dispatcher:
         sink: Sink,
         channels: ChannelFactory,
         batch_prefix: str,
+        memory: SuspectMemory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
@@ -126,32 +101,44 @@ class Dispatcher:
         self._sink = sink
         self._open_channel = channels
         self._prefix = batch_prefix
+        self._memory = memory
+        self._trials = Trials(view=view, prefix=batch_prefix)
         self._clock = clock
-        self._ready: deque[Batch] = deque()
-        self._flights: set[_Flight] = set()
+        self._waiting = Waiting()
+        self._flights: set[Flight] = set()
+        self._budget = RetryBudget(now=clock())
+        self._times = ServiceTimes()
+        self._counters = Counters()
         self._channels: dict[str, Channel] = {}
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._next_sweep = 0.0
         self._failure: BaseException | None = None
-        self.redispatched = 0
 
     @property
     def queued(self) -> int:
         """Batches that wait for an actor."""
-        return len(self._ready)
+        return len(self._waiting)
 
     @property
     def in_flight(self) -> int:
         return len(self._flights)
+
+    @property
+    def redispatched(self) -> int:
+        """Jobs that were dispatched once more."""
+        return sum(self._counters.again.values()) + self._counters.hedged
+
+    def statistics(self) -> DispatchStatistics:
+        return self._counters.snapshot()
 
     async def wait_quiet(self) -> None:
         """Until nothing waits and nothing is in flight."""
         await self._quiet.wait()
 
     def submit(self, batches: Iterable[Batch]) -> None:
-        self._ready.extend(batches)
+        self._waiting.submit(batches)
         self._quiet.clear()
         self._wake.set()
 
@@ -160,13 +147,9 @@ class Dispatcher:
 
         What runs runs on; its answer is dropped.
         """
-        kept = [(batch, [job for job in batch.jobs if (job.topic, job.partition) in partitions]) for batch in self._ready]
-        self._ready = deque(
-            batch if len(jobs) == len(batch.jobs) else batch.part(jobs, batch_id=batch.batch_id) for batch, jobs in kept if jobs
-        )
+        self._waiting.retain(partitions)
         for flight in self._flights:
-            for index in [i for i, job in flight.unfinished.items() if (job.topic, job.partition) not in partitions]:
-                del flight.unfinished[index]
+            flight.forget([job for job in flight.unfinished.values() if (job.topic, job.partition) not in partitions])
             flight.errors[:] = [job for job in flight.errors if (job.topic, job.partition) in partitions]
         self._wake.set()
 
@@ -176,11 +159,12 @@ class Dispatcher:
         self.refresh()
 
     def refresh(self) -> None:
-        """The view changed: route by it, and fetch back what is in flight on nodes that are gone or silent."""
+        """The view changed: route by it, and fetch back what is in flight on nodes that are gone."""
         now = self._clock()
         self._router.refresh(self._view, self._spec.version, now)
-        for flight in list(self._flights):
+        for flight in self._flights:
             self._look_after(flight, now)
+        self._hedge(now)
         current = self._router.instances() | {flight.target.endpoint.instance for flight in self._flights}
         for instance in [instance for instance in self._channels if instance not in current]:
             self._close_channel(instance)
@@ -196,9 +180,10 @@ class Dispatcher:
                 if now >= self._next_sweep:
                     self._next_sweep = now + SWEEP_SECONDS
                     self._sweep(now)
-                self._dispatch_ready(now)
+                self._dispatch_again(now)
+                self._dispatch_fresh(now)
                 self._wake.clear()
-                busy = bool(self._ready or self._flights)
+                busy = bool(self._waiting or self._flights)
                 if not busy:
                     self._quiet.set()
                 with contextlib.suppress(TimeoutError):
@@ -217,60 +202,287 @@ class Dispatcher:
         for instance in list(self._channels):
             self._close_channel(instance)
 
-    def _dispatch_ready(self, now: float) -> None:
-        """Send what can be sent. A batch that must avoid the only free node lets the others pass, and keeps its place."""
-        passed: list[Batch] = []
-        while self._ready:
-            batch = self._ready.popleft()
-            if batch.first_expiry <= now:
-                live = self._expire(batch, batch.jobs, now)
-                if not live:
-                    continue
-                batch = batch.part(live, batch_id=batch.batch_id)
-            target = self._router.pick(now, batch.avoid)
-            if target is not None:
-                self._launch(batch, target, now)
-                continue
-            passed.append(batch)
-            if not batch.avoid or len(passed) >= MAX_PASSED:
-                break
-        self._ready.extendleft(reversed(passed))
+    # Sending.
 
-    def _launch(self, batch: Batch, target: Target, now: float) -> None:
-        flight = _Flight(batch, target, now, dict(enumerate(batch.jobs)), [])
+    def _dispatch_fresh(self, now: float) -> None:
+        fresh = self._waiting.fresh
+        while fresh:
+            batch = fresh[0]
+            if batch.first_expiry <= now:
+                fresh.popleft()
+                live = self._expire(batch, batch.jobs, now)
+                if live:
+                    fresh.appendleft(batch.part(live))
+                continue
+            target = self._router.pick(now)
+            if target is None:
+                return
+            fresh.popleft()
+            self._budget.deposit(len(batch.jobs), now)
+            self._counters.first += len(batch.jobs)
+            self._launch(Flight(batch, target, now, dict(enumerate(batch.jobs)), []))
+
+    def _dispatch_again(self, now: float) -> None:
+        """In their order, as far as the budget goes. One that cannot go where it may lets others pass, and keeps its place."""
+        again = self._waiting.again
+        passed: list[Batch] = []
+        while again and len(passed) < MAX_PASSED:
+            batch = again.popleft()
+            paid = batch.again is not None
+            live = self._expire(batch, batch.jobs, now, needed=self._times.expected_seconds(len(batch.jobs)) if paid else 0.0)
+            if not live:
+                continue
+            if len(live) != len(batch.jobs):
+                batch = batch.part(live)
+            if paid and not self._budget.affords(len(live), now):
+                self._counters.short_of_budget += 1
+                passed.append(batch)
+                break
+            target = self._router.pick(now, batch.avoid, alone=batch.suspect)
+            if target is None:
+                passed.append(batch)
+                continue
+            if batch.again is not None:
+                self._budget.spend(len(live), now)
+                self._counters.again[batch.again] = self._counters.again.get(batch.again, 0) + len(live)
+            else:
+                self._budget.deposit(len(live), now)
+                self._counters.first += len(live)
+            self._launch(Flight(batch, target, now, dict(enumerate(live)), [], paid=paid))
+        self._waiting.put_back(passed)
+
+    def _launch(self, flight: Flight) -> None:
+        batch = flight.batch
+        batch.attempts += 1
+        flight.late_at = flight.dispatched + self._times.late_after_seconds(len(batch.jobs))
         self._flights.add(flight)
         flight.task = asyncio.create_task(self._fly(flight), name=f"batch {batch.batch_id}")
         flight.task.add_done_callback(lambda task: self._flown(flight, task))
 
-    def _flown(self, flight: _Flight, task: asyncio.Task[None]) -> None:
-        """The task of a flight ended without landing it: called off before its first step, or by an error nobody foresaw."""
+    async def _fly(self, flight: Flight) -> None:
+        batch, target = flight.batch, flight.target
+        if batch.suspect and self._memory is not None:
+            await self._memory.remember(batch, target)
+        remaining = max(batch.last_expiry - self._clock(), 0.001)
+        head = BatchHead(
+            batch=batch.batch_id,
+            content_type=batch.content_type,
+            budget_ms=max(1.0, remaining * 1000),
+            trace=_traceparents(batch),
+            alone=batch.suspect,
+        )
+        request = encode_request([job.payload for job in batch.jobs])
+        try:
+            final = await self._channel(target.endpoint).exchange(
+                request,
+                head,
+                timeout_seconds=remaining,
+                on_chunk=lambda answer, answer_head: self._take(flight, answer, answer_head),
+            )
+            verdict, reason = final.verdict, final.reason
+        except WorkerError as error:
+            verdict, reason = Verdict.LOST, str(error)
+        self._land(flight, verdict, reason)
+
+    def _flown(self, flight: Flight, task: asyncio.Task[None]) -> None:
+        """The task of a flight ended without landing it: called off, or by an error nobody foresaw."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
             self._wake.set()
         elif flight in self._flights:
-            self._land(flight, flight.abandoned or Verdict.UNREACHED, "its node left or fell silent")
+            self._land_called_off(flight)
+
+    # Answers.
+
+    def _take(self, flight: Flight, answer: pa.RecordBatch, head: AnswerHead) -> None:
+        raised = len(flight.errors)
+        retry_errors = flight.batch.errors < self._spec.retries.errors
+        answers = flight.take(answer, head, retry_errors=retry_errors, now=self._clock())
+        if flight.rival is not None:
+            self._tell_rival(flight, [*(answers.jobs if answers is not None else ()), *flight.errors[raised:]])
+        if answers is not None:
+            self._sink.answered(answers)
+
+    def _tell_rival(self, flight: Flight, jobs: list[Job]) -> None:
+        """The first answer counts: a rival with nothing left to do is called off."""
+        rival = flight.rival
+        assert rival is not None
+        if flight.hedge:
+            self._counters.hedge_wins += len(jobs)
+        rival.forget(jobs)
+        if not rival.unfinished:
+            rival.call_off(CalledOff.BEATEN)
+
+    def _land(self, flight: Flight, verdict: Verdict, reason: str | None) -> None:
+        """The batch is back from its actor: settle the actor's account and what is unfinished."""
+        now = self._clock()
+        target = flight.target
+        done = verdict is Verdict.DONE and not flight.unfinished
+        seconds = now - flight.dispatched if done else None
+        self._leave(flight, now, seconds)
+        if seconds is not None:
+            self._times.observe(len(flight.batch.jobs), seconds)
+        if verdict is Verdict.BUSY:
+            self._router.busy(target, now)
+        elif verdict is Verdict.DRAINING:
+            self._router.draining(target, now)
+        elif not done:
+            self._lose(flight, f"{verdict} ({reason})", now)
+        cause = _CAUSES[verdict]
+        if cause is Cause.REFUSED:
+            self._counters.refused += len(flight.batch.jobs)
+            self._budget.hand_back(len(flight.batch.jobs), now, paid=flight.paid)
+        self._settle(flight, cause, now)
+
+    def _land_called_off(self, flight: Flight) -> None:
+        now = self._clock()
+        self._leave(flight, now, None)
+        if flight.called_off is CalledOff.BEATEN:
+            if not flight.hedge:
+                # It was overtaken: whatever ails its actor, the next batch is better off elsewhere for a moment.
+                self._router.lost(flight.target, now)
+            self._settle(flight, Cause.EVICTED, now)
+            return
+        unseen = flight.called_off is CalledOff.ACTOR_UNSEEN
+        self._lose(flight, "its actor is not seen any more" if unseen else "its node left", now)
+        self._settle(flight, Cause.KILLED if unseen else Cause.EVICTED, now)
+
+    def _leave(self, flight: Flight, now: float, seconds: float | None) -> None:
+        self._flights.discard(flight)
+        self._router.finished(flight.target, now, seconds=seconds, alone=flight.batch.suspect)
+        self._wake.set()
+
+    def _lose(self, flight: Flight, why: str, now: float) -> None:
+        self._router.lost(flight.target, now)
+        _log.warning("batch %s on %s: %s", flight.batch.batch_id, flight.target.node, why)
+
+    # What did not finish.
+
+    def _settle(self, flight: Flight, cause: Cause, now: float) -> None:
+        batch, target = flight.batch, flight.target
+        unfinished = list(flight.unfinished.values())
+        death: Death | None = None
+        if cause is Cause.KILLED and unfinished:
+            alone = batch.suspect and len(unfinished) == 1
+            death = Death(target.node, target.incarnation, now, alone)
+            innocent = batch.suspect and not flight.begun
+            if innocent or self._trials.fate(death, now) is Fate.LEFT:
+                cause, death = Cause.EVICTED, None
+        if flight.rival is not None:
+            unfinished = self._part_rivals(flight, flight.rival, unfinished, cause)
+        rules = self._trials.rules(self._spec, now)
+        for jobs, why in ((unfinished, cause), (flight.errors, Cause.ERROR)):
+            live = self._expire(batch, jobs, now)
+            if live:
+                self._follow(decide(batch, live, why, rules, node=target.node, death=death))
+
+    def _part_rivals(self, flight: Flight, rival: Flight, unfinished: list[Job], cause: Cause) -> list[Job]:
+        """One of two flights has ended; returns the jobs that are not the other's now.
+
+        A batch that killed its worker is not left to kill the other one, too: what is unfinished is fetched back and split.
+        """
+        flight.rival = rival.rival = None
+        if cause is Cause.KILLED:
+            rival.forget(unfinished)
+            if not rival.unfinished:
+                rival.call_off(CalledOff.BEATEN)
+            return unfinished
+        if cause is Cause.REFUSED:
+            rival.batch.attempts -= 1
+        rival.batch.avoid |= {flight.target.node}
+        running = set(rival.unfinished.values())
+        return [job for job in unfinished if job not in running]
+
+    def _follow(self, decisions: Iterable[Decision]) -> None:
+        again: list[Batch] = []
+        for decision in decisions:
+            match decision:
+                case Again(batch):
+                    again.append(batch)
+                case Wait(batch):
+                    self._waiting.hold(batch)
+                case GiveUp(batch, outcome, error_type, error_message):
+                    if outcome is Outcome.QUARANTINED:
+                        self._counters.quarantined += len(batch.jobs)
+                    self._sink.ended(batch.jobs, outcome, error_type, error_message, batch.attempts)
+        self._waiting.put_back(again)
+
+    # Watching.
 
     def _sweep(self, now: float) -> None:
-        """End what expired, in the queue and in flight, and let paused actors back in."""
+        """End what expired, in the queue and in flight; let paused actors back in; hedge what is late."""
         self._router.wake(now)
+        for batch, jobs in self._waiting.take_expired(now):
+            self._end_expired(batch, jobs)
         for flight in self._flights:
             if flight.batch.first_expiry <= now:
-                expired = [index for index, job in flight.unfinished.items() if job.expires <= now]
-                jobs = [flight.unfinished.pop(index) for index in expired]
-                self._end_expired(flight.batch, jobs)
-        if any(batch.first_expiry <= now for batch in self._ready):
-            waiting, self._ready = self._ready, deque()
-            for batch in waiting:
-                live = self._expire(batch, batch.jobs, now)
-                if live:
-                    self._ready.append(batch if len(live) == len(batch.jobs) else batch.part(live, batch_id=batch.batch_id))
+                expired = [job for job in flight.unfinished.values() if job.expires <= now]
+                flight.forget(expired)
+                if flight.rival is not None:
+                    flight.rival.forget(expired)
+                self._end_expired(flight.batch, expired)
+        if self._waiting.held:
+            rules = self._trials.rules(self._spec, now)
+            for batch in self._waiting.take_held():
+                self._follow(self._trials.reopen(batch, rules, now))
+        self._hedge(now)
 
-    def _expire(self, batch: Batch, jobs: Iterable[Job], now: float) -> list[Job]:
-        """End the expired ones; returns the others."""
+    def _look_after(self, flight: Flight, now: float) -> None:
+        """Fetch a batch back from an actor of which nothing more will come, or which is unseen while others are well."""
+        target, known = flight.target, self._view.get(flight.target.node)
+        gone = known is None or known.report.incarnation != target.incarnation or known.report.state is NodeState.GONE
+        seen = known is not None and any(actor.instance == target.endpoint.instance for actor in known.report.actors or ())
+        if seen or gone:
+            flight.unseen_since = None
+        elif flight.unseen_since is None:
+            flight.unseen_since = now
+        if gone or self._view.standing(target.node, now) is Standing.LOST:
+            flight.call_off(CalledOff.NODE_LEFT)
+        elif flight.unseen_since is not None and now - flight.unseen_since > UNSEEN_SECONDS:
+            flight.call_off(CalledOff.ACTOR_UNSEEN)
+
+    def _hedge(self, now: float) -> None:
+        """Give what a silent node holds to another one beside it, and what is late where nothing else wants the place."""
+        for flight in list(self._flights):
+            if flight.called_off is not None or not flight.unfinished:
+                continue
+            silent = self._view.suspect(flight.target.node, now)
+            if flight.rival is not None:
+                if silent and self._view.suspect(flight.rival.target.node, now):
+                    flight.call_off(CalledOff.NODE_LEFT)
+            elif silent or (now > flight.late_at and self._waiting.nothing_ready and not flight.batch.suspect):
+                self._launch_hedge(flight, now)
+
+    def _launch_hedge(self, flight: Flight, now: float) -> None:
+        needed = self._times.expected_seconds(len(flight.unfinished))
+        jobs = [job for job in flight.unfinished.values() if job.expires - now > needed]
+        if not jobs:
+            return
+        if not self._budget.affords(len(jobs), now):
+            self._counters.short_of_budget += 1
+            return
+        batch = flight.batch
+        for avoid in other_domains(self._view.nodes(), flight.target.node):
+            target = self._router.pick(now, avoid | batch.avoid, hedge=True, alone=batch.suspect)
+            if target is not None:
+                break
+        else:
+            return
+        self._budget.spend(len(jobs), now)
+        self._counters.hedged += len(jobs)
+        part = batch.part(jobs, batch_id=next_batch_id(self._prefix), avoid=batch.avoid | {flight.target.node})
+        hedge = Flight(part, target, now, dict(enumerate(jobs)), [], paid=True, hedge=True, rival=flight)
+        flight.rival = hedge
+        self._launch(hedge)
+        batch.attempts = part.attempts
+        _log.info("batch %s on %s is late: hedged as %s on %s", batch.batch_id, flight.target.node, part.batch_id, target.node)
+
+    def _expire(self, batch: Batch, jobs: Iterable[Job], now: float, *, needed: float = 0.0) -> list[Job]:
+        """End those whose deadline passes within the seconds that are needed; returns the others."""
         live: list[Job] = []
         expired: list[Job] = []
         for job in jobs:
-            (expired if job.expires <= now else live).append(job)
+            (expired if job.expires <= now + needed else live).append(job)
         self._end_expired(batch, expired)
         return live
 
@@ -280,137 +492,6 @@ class Dispatcher:
             self._sink.ended(
                 jobs, Outcome.DEADLINE_EXCEEDED, "rayline.DeadlineExceeded", f"the job's deadline passed {where}", batch.attempts
             )
-
-    async def _fly(self, flight: _Flight) -> None:
-        batch, target = flight.batch, flight.target
-        batch.attempts += 1
-        remaining = batch.last_expiry - flight.dispatched
-        head = BatchHead(
-            batch=batch.batch_id,
-            content_type=batch.content_type,
-            budget_ms=max(1.0, remaining * 1000),
-            trace=_traceparents(batch),
-        )
-        request = encode_request([job.payload for job in batch.jobs])
-        reason: str | None = None
-        try:
-            final = await self._channel(target.endpoint).exchange(
-                request,
-                head,
-                timeout_seconds=remaining,
-                on_chunk=lambda answer, answer_head: self._take(flight, answer, answer_head),
-            )
-            verdict, reason = final.verdict, final.reason
-        except asyncio.CancelledError:
-            if flight not in self._flights:
-                raise
-            verdict, reason = flight.abandoned or Verdict.UNREACHED, "its node left or fell silent"
-        except WorkerError as error:
-            verdict, reason = Verdict.LOST, str(error)
-        self._land(flight, verdict, reason)
-
-    def _take(self, flight: _Flight, answer: pa.RecordBatch, head: AnswerHead) -> None:
-        """Take over the jobs of one answer that still wait for theirs."""
-        indexes: list[int] = answer.column(0).to_pylist()
-        statuses: list[int] = answer.column(1).to_pylist()
-        values: list[bytes | None] = answer.column(2).to_pylist()
-        if answer.column(3).null_count == len(indexes):
-            types: list[str | None] = [None] * len(indexes)
-            messages: list[str | None] = types
-        else:
-            types = answer.column(3).to_pylist()
-            messages = answer.column(4).to_pylist()
-        unfinished = flight.unfinished
-        retry_errors = flight.batch.errors < self._spec.retries.errors
-        kept: list[int] = []
-        jobs: list[Job] = []
-        for position, index in enumerate(indexes):
-            job = unfinished.pop(index, None)
-            if job is None:
-                continue
-            if retry_errors and statuses[position] == JobStatus.ERROR:
-                flight.errors.append(job)
-                continue
-            kept.append(position)
-            jobs.append(job)
-        if not jobs:
-            return
-        if len(jobs) != len(indexes):
-            statuses = [statuses[position] for position in kept]
-            values = [values[position] for position in kept]
-            types = [types[position] for position in kept]
-            messages = [messages[position] for position in kept]
-        target, batch = flight.target, flight.batch
-        journey = Journey(
-            cluster=target.cluster_name,
-            node=target.node_name,
-            app_version=target.endpoint.version,
-            model_version=head.model_version,
-            batch_id=batch.batch_id,
-            size=len(batch.jobs),
-            attempts=batch.attempts,
-            dispatched=flight.dispatched,
-            answered=self._clock(),
-            execute_ms=head.execute_ms,
-        )
-        self._sink.answered(Answers(journey, jobs, statuses, values, types, messages))
-
-    def _land(self, flight: _Flight, verdict: Verdict, reason: str | None) -> None:
-        """The batch is back from its actor: settle the actor's account and what is unfinished."""
-        now = self._clock()
-        self._flights.discard(flight)
-        target = flight.target
-        done = verdict is Verdict.DONE and not flight.unfinished
-        self._router.finished(target, now, seconds=now - flight.dispatched if done else None)
-        if verdict is Verdict.BUSY:
-            self._router.busy(target, now)
-        elif verdict is Verdict.DRAINING:
-            self._router.draining(target, now)
-        elif not done:
-            self._router.lost(target, now)
-            self._close_channel(target.endpoint.instance)
-            _log.warning("batch %s: %s on %s (%s)", flight.batch.batch_id, verdict, target.node, reason)
-        node = (target.node, target.incarnation)
-        cause = _CAUSES[verdict]
-        if cause is Cause.KILLED and self._evicted(node):
-            cause = Cause.EVICTED
-        self._again(flight.batch, list(flight.unfinished.values()), cause, node)
-        self._again(flight.batch, flight.errors, Cause.ERROR, node)
-        self._wake.set()
-
-    def _again(self, batch: Batch, jobs: list[Job], cause: Cause, node: NodeIncarnation) -> None:
-        live = self._expire(batch, jobs, self._clock())
-        if not live:
-            return
-        decision = decide(batch, live, cause, node=node, retries=self._spec.retries, prefix=self._prefix, evicted=self._evicted)
-        if isinstance(decision, GiveUp):
-            self._sink.ended(live, decision.outcome, decision.error_type, decision.error_message, batch.attempts)
-            return
-        self.redispatched += len(live)
-        self._ready.extendleft(reversed(decision.batches))
-
-    def _evicted(self, node: NodeIncarnation) -> bool:
-        known = self._view.get(node[0])
-        if known is None:
-            return True
-        return known.report.incarnation != node[1] or known.report.state is not NodeState.READY
-
-    def _look_after(self, flight: _Flight, now: float) -> None:
-        """Fetch a batch back from an actor of which nothing more will come, or which is unseen while others are well."""
-        target, known = flight.target, self._view.get(flight.target.node)
-        if flight.task is None or flight.abandoned is not None:
-            return
-        gone = known is None or known.report.incarnation != target.incarnation or known.report.state is NodeState.GONE
-        silent = known is not None and known.suspect(now) and any(not node.suspect(now) for node in self._view.nodes())
-        seen = known is not None and any(actor.instance == target.endpoint.instance for actor in known.report.actors or ())
-        if seen or gone:
-            flight.unseen_since = None
-        elif flight.unseen_since is None:
-            flight.unseen_since = now
-        unseen = flight.unseen_since is not None and now - flight.unseen_since > UNSEEN_SECONDS
-        if gone or silent or unseen:
-            flight.abandoned = Verdict.LOST if unseen else Verdict.UNREACHED
-            flight.task.cancel()
 
     def _channel(self, endpoint: ActorEndpoint) -> Channel:
         channel = self._channels.get(endpoint.instance)

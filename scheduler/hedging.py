@@ -72,7 +72,7 @@ class ServiceTimes:
         return 0.0 if larger is None else self._windows[larger].p50 / 2 ** (larger - size_class)
 
     def late_after_seconds(self, jobs: int) -> float:
-        """When a batch of so many jobs is late; infinite until enough batches of its size class, or larger ones, were measured."""
+        """When a batch of so many jobs is late; infinite until enough batches of its size class or a larger one were measured."""
         size_class = jobs.bit_length()
         for known in sorted(self._windows):
             window = self._windows[known]

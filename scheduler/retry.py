@@ -1,106 +1,144 @@
 """What follows when a batch did not finish: pure decisions, no clock, no I/O.
 
-An eviction (the node drains, left, or never got the batch) is not an error of the job and draws on its own budget. A worker
-that died under a batch, or a call that hung, is the fault of one of its jobs until shown otherwise: the batch is halved until
-that job stands alone. Expired jobs are not decided here: their deadline is (see `scheduler.dispatcher`).
+An eviction (the node drains, left, or fell silent) is not an error of the job and draws on its own budget. A worker that died
+under a batch is the fault of one of its unfinished jobs until shown otherwise: the batch is halved, and each half runs with no
+other batch beside it in the same process, until the job at fault stands alone. So the deaths that one job can cause are
+bounded by log2 of the first batch + `retries.kills`. Nobody is condemned before the nodes under which its workers died have
+shown that they outlived them. A call that hung names its job where jobs run one by one; otherwise the batch is halved too.
+
+Expired jobs are not decided here: their deadline is (see `scheduler.dispatcher`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, auto
 
 from rayline.app_spec import Retries
 from rayline.jobs import Job
 from rayline.results import Outcome
-from scheduler.batch import Batch, NodeIncarnation, next_batch_id
+from scheduler.batch import Batch, Cause, Death, next_batch_id
 
 
-class Cause(StrEnum):
-    """Why jobs of a batch are unfinished."""
+class Fate(Enum):
+    """What became of the node incarnation on which a worker died."""
 
-    EVICTED = "evicted"
-    BUSY = "busy"
-    KILLED = "killed"
-    HUNG = "hung"
-    ERROR = "error"
+    LEFT = auto()
+    OUTLIVED = auto()
+    UNKNOWN = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Dispatch these batches."""
+    """Dispatch this batch."""
 
-    batches: tuple[Batch, ...]
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """This batch is as good as condemned: `judge` it again once more is known of the nodes its workers died on."""
+
+    batch: Batch
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Each of the jobs ends with this outcome."""
+    """Each job of this batch ends with this outcome."""
 
+    batch: Batch
     outcome: Outcome
     error_type: str
     error_message: str
 
 
-def decide(
-    batch: Batch,
-    unfinished: Sequence[Job],
-    cause: Cause,
-    *,
-    node: NodeIncarnation,
-    retries: Retries,
-    prefix: str,
-    evicted: Callable[[NodeIncarnation], bool],
-) -> Again | GiveUp:
-    """Decide over the unfinished jobs of a batch that was on `node`.
+Decision = Again | Wait | GiveUp
 
-    `prefix` names new batches. `evicted` tells of a node incarnation whether it is known by now to have left: a worker that
-    died there died with its node, and no job is to blame.
-    """
-    rest = batch.part(unfinished, batch_id=next_batch_id(prefix), avoid=batch.avoid | {node[0]})
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decisions depend on besides the batch: the app's budgets, whether its jobs run one by one (`sequential`), the prefix
+    of new batch ids, and what is known by now of a death's node."""
+
+    retries: Retries
+    sequential: bool
+    prefix: str
+    fate: Callable[[Death], Fate]
+
+
+def decide(
+    batch: Batch, unfinished: Sequence[Job], cause: Cause, rules: Rules, *, node: str, death: Death | None = None
+) -> list[Decision]:
+    """Decide over the unfinished jobs of a batch that was on `node`; `death` is given where its worker died (KILLED)."""
+    rest = batch.part(unfinished, batch_id=next_batch_id(rules.prefix), avoid=batch.avoid | {node})
+    rest.trial = None
+    if cause is not Cause.REFUSED:
+        rest.again = cause
     match cause:
-        case Cause.BUSY:
-            return Again((rest,))
+        case Cause.REFUSED:
+            rest.attempts -= 1
+            return [Again(rest)]
         case Cause.EVICTED:
-            rest.evictions += 1
-            if rest.evictions > retries.evictions:
-                return GiveUp(
-                    Outcome.ERROR,
-                    "rayline.EvictionsExceeded",
-                    f"its node was evicted {rest.evictions} times (retries.evictions allows {retries.evictions})",
-                )
-            return Again((rest,))
+            return [_after_eviction(rest, rules.retries)]
         case Cause.ERROR:
             rest.errors += 1
-            return Again((rest,))
+            return [Again(rest)]
         case Cause.KILLED:
-            if len(unfinished) > 1:
-                return Again(_halves(rest, prefix))
-            rest.blamed = tuple(blamed for blamed in (*rest.blamed, node) if not evicted(blamed))
-            if len(rest.blamed) >= retries.kills:
-                return GiveUp(
-                    Outcome.QUARANTINED,
-                    "rayline.WorkerDied",
-                    f"{len(rest.blamed)} worker(s) died while this job ran alone (retries.kills = {retries.kills})",
-                )
-            return Again((rest,))
+            assert death is not None
+            rest.suspects = batch.suspects or len(unfinished)
+            rest.deaths = (*batch.deaths, death)
+            return [judge(rest, rules)] if len(unfinished) == 1 else _halves(rest, rules.prefix)
         case Cause.HUNG:
-            if len(unfinished) > 1:
-                return Again(_halves(rest, prefix))
-            rest.timeouts += 1
-            if rest.timeouts > retries.timeouts:
-                return GiveUp(
-                    Outcome.ERROR,
-                    "rayline.ExecutionTimeout",
-                    f"the function did not return within its limit, {rest.timeouts} time(s) (limits.execute_seconds)",
-                )
-            return Again((rest,))
+            return _after_hang(rest, rules)
 
 
-def _halves(batch: Batch, prefix: str) -> tuple[Batch, Batch]:
-    middle = len(batch.jobs) // 2
-    return (
-        batch.part(batch.jobs[:middle], batch_id=next_batch_id(prefix)),
-        batch.part(batch.jobs[middle:], batch_id=next_batch_id(prefix)),
+def judge(batch: Batch, rules: Rules) -> Decision:
+    """Decide over a batch of one job under which workers died."""
+    batch.deaths = tuple(death for death in batch.deaths if rules.fate(death) is not Fate.LEFT)
+    alone = [death for death in batch.deaths if death.alone]
+    kills = rules.retries.kills
+    if len(alone) < kills and not (alone and len(batch.deaths) >= most_deaths(batch.suspects, kills)):
+        return Again(batch)
+    if any(rules.fate(death) is Fate.UNKNOWN for death in alone):
+        return Wait(batch)
+    return GiveUp(
+        batch,
+        Outcome.QUARANTINED,
+        "rayline.WorkerDied",
+        f"{len(batch.deaths)} worker(s) died under this job, {len(alone)} of them while it ran alone (retries.kills = {kills})",
     )
+
+
+def most_deaths(suspects: int, kills: int) -> int:
+    """How many workers one job may kill that was among so many suspects at first."""
+    return (suspects - 1).bit_length() + kills
+
+
+def _after_eviction(rest: Batch, retries: Retries) -> Decision:
+    rest.evictions += 1
+    if rest.evictions <= retries.evictions:
+        return Again(rest)
+    return GiveUp(
+        rest,
+        Outcome.ERROR,
+        "rayline.EvictionsExceeded",
+        f"its node was evicted {rest.evictions} times (retries.evictions allows {retries.evictions})",
+    )
+
+
+def _after_hang(rest: Batch, rules: Rules) -> list[Decision]:
+    if len(rest.jobs) > 1 and not rules.sequential:
+        return _halves(rest, rules.prefix)
+    hung = rest.part(rest.jobs[:1], batch_id=next_batch_id(rules.prefix))
+    hung.timeouts += 1
+    others: list[Decision] = [Again(rest.part(rest.jobs[1:]))] if len(rest.jobs) > 1 else []
+    if hung.timeouts <= rules.retries.timeouts:
+        return [*others, Again(hung)]
+    message = f"the function did not return within its limit, {hung.timeouts} time(s) (limits.execute_seconds)"
+    return [*others, GiveUp(hung, Outcome.ERROR, "rayline.ExecutionTimeout", message)]
+
+
+def _halves(batch: Batch, prefix: str) -> list[Decision]:
+    middle = len(batch.jobs) // 2
+    return [Again(batch.part(jobs, batch_id=next_batch_id(prefix))) for jobs in (batch.jobs[:middle], batch.jobs[middle:])]

@@ -29,9 +29,9 @@ MAX_CONTRACT_MESSAGE_CHARS = 1_000
 class Gate(Protocol):
     """Bounds the calls that run at once: None when the caller may go on, otherwise the verdict for the whole batch."""
 
-    def enter(self, timeout_seconds: float) -> Verdict | None: ...
+    def enter(self, timeout_seconds: float, *, alone: bool = False) -> Verdict | None: ...
 
-    def leave(self) -> None: ...
+    def leave(self, *, alone: bool = False) -> None: ...
 
 
 class Executor:
@@ -63,12 +63,15 @@ class Executor:
         decoded = self._decode(run, payloads)
         if not decoded:
             return Verdict.DONE
+        alone = run.head.alone
         if gate is not None:
-            refusal = gate.enter(max(0.0, run.deadline - time.monotonic()))
+            refusal = gate.enter(max(0.0, run.deadline - time.monotonic()), alone=alone)
             if refusal is not None:
                 return refusal
         run.entered = time.monotonic()
         try:
+            if run.announce is not None:
+                run.announce()
             if self._spec.call is Call.JOB and self._spec.batch_format is BatchFormat.ROWS:
                 return self._run_jobs(run, decoded) if self._loop is None else self._run_jobs_async(self._loop, run, decoded)
             return self._run_batches(run, decoded)
@@ -76,7 +79,7 @@ class Executor:
             run.call_started = None
             run.execute_seconds = time.monotonic() - run.entered
             if gate is not None:
-                gate.leave()
+                gate.leave(alone=alone)
 
     def _decode(self, run: Run, payloads: Sequence[bytes]) -> list[tuple[int, Any]]:
         content_type = run.head.content_type

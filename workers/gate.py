@@ -16,33 +16,47 @@ class _Waiter:
         self.admitted = False
         self.turned_away: Verdict | None = None
 
+    def turn_away(self, verdict: Verdict) -> None:
+        self.turned_away = verdict
+        self.woken.set()
+
 
 class CallGate:
     """First come, first served. Owns the permits and the queue of waiting batches; does not own what runs inside.
+
+    Who must be alone gets all permits: it waits for those inside, and from its arrival to its end all others are answered BUSY.
 
     Life cycle: open until `drain`; from then on every batch that has not entered is answered DRAINING.
     """
 
     def __init__(self, *, permits: int, max_waiting: int) -> None:
         self._lock = threading.Lock()
+        self._permits = permits
         self._free = permits
         self._max_waiting = max_waiting
         self._waiters: deque[_Waiter] = deque()
+        self._alone = False
         self._draining = False
 
     @property
     def waiting(self) -> int:
         return len(self._waiters)
 
-    def enter(self, timeout_seconds: float) -> Verdict | None:
+    def enter(self, timeout_seconds: float, *, alone: bool = False) -> Verdict | None:
         """None: entered, `leave` must follow. BUSY: too many wait, or no turn came in time. DRAINING: no more calls begin."""
         with self._lock:
             if self._draining:
                 return Verdict.DRAINING
-            if self._free > 0:
-                self._free -= 1
+            if self._alone:
+                return Verdict.BUSY
+            if alone:
+                self._alone = True
+                self._turn_all_away(Verdict.BUSY)
+            wanted = self._permits if alone else 1
+            if self._free >= wanted:
+                self._free -= wanted
                 return None
-            if len(self._waiters) >= self._max_waiting:
+            if len(self._waiters) >= self._max_waiting and not alone:
                 return Verdict.BUSY
             waiter = _Waiter()
             self._waiters.append(waiter)
@@ -50,24 +64,30 @@ class CallGate:
         with self._lock:
             if waiter.admitted:
                 return None
+            if alone:
+                self._alone = False
             if waiter.turned_away is None:
                 self._waiters.remove(waiter)
                 return Verdict.BUSY
             return waiter.turned_away
 
-    def leave(self) -> None:
+    def leave(self, *, alone: bool = False) -> None:
+        """As it entered."""
         with self._lock:
-            if not self._waiters:
-                self._free += 1
-                return
-            waiter = self._waiters.popleft()
-            waiter.admitted = True
-            waiter.woken.set()
+            self._free += self._permits if alone else 1
+            self._alone = self._alone and not alone
+            wanted = self._permits if self._alone else 1
+            if self._waiters and self._free >= wanted:
+                self._free -= wanted
+                waiter = self._waiters.popleft()
+                waiter.admitted = True
+                waiter.woken.set()
 
     def drain(self) -> None:
         with self._lock:
             self._draining = True
-            for waiter in self._waiters:
-                waiter.turned_away = Verdict.DRAINING
-                waiter.woken.set()
-            self._waiters.clear()
+            self._turn_all_away(Verdict.DRAINING)
+
+    def _turn_all_away(self, verdict: Verdict) -> None:
+        while self._waiters:
+            self._waiters.popleft().turn_away(verdict)

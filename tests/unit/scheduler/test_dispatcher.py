@@ -147,6 +147,8 @@ class FakeChannel:
         world.sent.append((exchange.node, exchange.offsets))
         world.in_flight[self._instance] += 1
         assert world.in_flight[self._instance] <= SLOTS
+        if head.alone:
+            exchange.answer(())
         try:
             async with asyncio.timeout(timeout_seconds):
                 verdict = await world.behave(exchange)
@@ -260,6 +262,7 @@ def test_the_job_that_kills_its_worker_is_quarantined_and_its_neighbours_succeed
     assert world.outcomes.pop(poison) is Outcome.QUARANTINED
     assert set(world.outcomes.values()) == {Outcome.OK}
     assert sum(offsets == [poison] for _, offsets in world.sent) == SPEC.retries.kills
+    assert sum(poison in offsets for _, offsets in world.sent) == 6 + SPEC.retries.kills
 
 
 def test_a_worker_that_dies_with_its_evicted_node_blames_no_job() -> None:

@@ -62,3 +62,35 @@ def test_a_notice_turns_away_who_waits_and_who_comes() -> None:
     assert entered == [Verdict.DRAINING]
     gate.leave()
     assert gate.enter(0) is Verdict.DRAINING
+
+
+def test_who_must_be_alone_turns_the_waiting_away_waits_for_those_inside_and_keeps_others_out() -> None:
+    gate = CallGate(permits=2, max_waiting=3)
+    assert gate.enter(0) is None
+    assert gate.enter(0) is None
+    entered: list[object] = []
+    waiting = enter_in_thread(gate, entered, "waiting")
+    verdicts: list[object] = []
+    alone = threading.Thread(target=lambda: verdicts.append(gate.enter(30, alone=True)))
+    alone.start()
+    waiting.join(30)
+    assert entered == [Verdict.BUSY]
+    gate.leave()
+    assert gate.enter(30) is Verdict.BUSY
+    assert gate.enter(30, alone=True) is Verdict.BUSY
+    assert verdicts == []
+    gate.leave()
+    alone.join(30)
+    assert verdicts == [None]
+    assert gate.enter(30) is Verdict.BUSY
+    gate.leave(alone=True)
+    assert gate.enter(0) is None
+    assert gate.enter(0) is None
+
+
+def test_who_must_be_alone_and_gets_no_turn_leaves_the_gate_as_it_was() -> None:
+    gate = CallGate(permits=1, max_waiting=0)
+    assert gate.enter(0) is None
+    assert gate.enter(0.01, alone=True) is Verdict.BUSY
+    gate.leave()
+    assert gate.enter(0) is None

@@ -1,0 +1,137 @@
+"""A batch in flight, and what an answer takes out of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum, auto
+from math import inf
+
+import pyarrow as pa
+
+from rayline.jobs import Job
+from rayline.wire import AnswerHead, JobStatus
+from scheduler.batch import Batch
+from scheduler.router import Target
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Journey:
+    """Where a batch was; its jobs share one, told apart by identity. Times are monotonic seconds; `size` counts its jobs."""
+
+    cluster: str
+    node: str
+    app_version: str
+    model_version: str | None
+    batch_id: str
+    size: int
+    attempts: int
+    dispatched: float
+    answered: float
+    execute_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Jobs of one batch that an actor answered; all lists have the same length. `values` is None where there is no feature."""
+
+    journey: Journey
+    jobs: list[Job]
+    statuses: list[int]
+    values: list[bytes | None]
+    error_types: list[str | None]
+    error_messages: list[str | None]
+
+
+class CalledOff(Enum):
+    """Why a flight is ended from this side: its node left, its actor is seen no more, or its rival answered first."""
+
+    NODE_LEFT = auto()
+    ACTOR_UNSEEN = auto()
+    BEATEN = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One batch at one actor. Times are monotonic seconds.
+
+    `unfinished` maps positions in the batch to the jobs that still wait for their answer, `errors` holds those that raised and
+    run again. `rival` is the flight that runs some of the same jobs at the same time: the older one of two is hedged by the one
+    that has `hedge` set. `begun`: the actor said that nothing else runs beside it. `paid`: it drew on the budget.
+    """
+
+    batch: Batch
+    target: Target
+    dispatched: float
+    unfinished: dict[int, Job]
+    errors: list[Job]
+    late_at: float = inf
+    paid: bool = False
+    hedge: bool = False
+    begun: bool = False
+    rival: Flight | None = None
+    task: asyncio.Task[None] | None = None
+    unseen_since: float | None = None
+    called_off: CalledOff | None = None
+
+    def call_off(self, why: CalledOff) -> None:
+        """End it; it lands as soon as its channel has let go."""
+        if self.called_off is None and self.task is not None:
+            self.called_off = why
+            self.task.cancel()
+
+    def forget(self, jobs: list[Job]) -> None:
+        """These are another flight's, or nobody's, from here on."""
+        gone = set(jobs)
+        for index in [index for index, job in self.unfinished.items() if job in gone]:
+            del self.unfinished[index]
+
+    def take(self, answer: pa.RecordBatch, head: AnswerHead, *, retry_errors: bool, now: float) -> Answers | None:
+        """Take over the jobs of one answer that still wait for theirs, or None; errors that run again are put aside."""
+        indexes: list[int] = answer.column(0).to_pylist()
+        self.begun = self.begun or not head.final
+        if not indexes:
+            return None
+        statuses: list[int] = answer.column(1).to_pylist()
+        values: list[bytes | None] = answer.column(2).to_pylist()
+        if answer.column(3).null_count == len(indexes):
+            types: list[str | None] = [None] * len(indexes)
+            messages: list[str | None] = types
+        else:
+            types = answer.column(3).to_pylist()
+            messages = answer.column(4).to_pylist()
+        unfinished = self.unfinished
+        kept: list[int] = []
+        jobs: list[Job] = []
+        for position, index in enumerate(indexes):
+            job = unfinished.pop(index, None)
+            if job is None:
+                continue
+            if retry_errors and statuses[position] == JobStatus.ERROR:
+                self.errors.append(job)
+                continue
+            kept.append(position)
+            jobs.append(job)
+        if not jobs:
+            return None
+        if len(jobs) != len(indexes):
+            statuses = [statuses[position] for position in kept]
+            values = [values[position] for position in kept]
+            types = [types[position] for position in kept]
+            messages = [messages[position] for position in kept]
+        return Answers(self._journey(head, now), jobs, statuses, values, types, messages)
+
+    def _journey(self, head: AnswerHead, now: float) -> Journey:
+        target, batch = self.target, self.batch
+        return Journey(
+            cluster=target.cluster_name,
+            node=target.node_name,
+            app_version=target.endpoint.version,
+            model_version=head.model_version,
+            batch_id=batch.batch_id,
+            size=len(batch.jobs),
+            attempts=batch.attempts,
+            dispatched=self.dispatched,
+            answered=now,
+            execute_ms=head.execute_ms,
+        )
