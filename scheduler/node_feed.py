@@ -16,7 +16,7 @@ from rayline.topics import BEATS_PARTITION, CHANGES_PARTITION, REPORTS, VIEW
 from scheduler.listener import Heard, Listener
 
 _log = logging.getLogger(__name__)
-_POLL_MS: Final = 100
+_POLL_MS: Final = 500
 # Everybody speaks each second: what is older was said again since.
 MEMORY_SECONDS: Final = 5.0
 
@@ -97,10 +97,16 @@ class NodeFeed:
             if not records:
                 idle_at = read_at
         log.caught_up.set()
+        await log.stop()
 
     def _open(self, topic: str, partition: int | None) -> CompactedLog:
         since_ms = round((time.time() - self._memory_seconds) * 1000)
         partitions = None if partition is None else [partition]
         return CompactedLog(
-            settings=self._settings, topic=topic, since_ms=since_ms, partitions=partitions, client_id=self._client_id
+            settings=self._settings,
+            topic=topic,
+            since_ms=since_ms,
+            partitions=partitions,
+            client_id=self._client_id,
+            fetch_max_wait_ms=_POLL_MS,
         )
