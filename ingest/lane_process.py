@@ -11,19 +11,25 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ingest.lane import Lane
+from ingest.lane import REFRESH_SECONDS, Lane
+from ingest.tuning import LaneTuning, manifest_values
 from rayline.app_spec import AppSpec
 from rayline.bus.log import CompactedLog, LogRecord
 from rayline.bus.settings import KafkaSettings
+from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.errors import FormatError, LaunchError, ProducerFenced
-from rayline.reports import ActorEndpoint, decode_reports
+from rayline.reports import ActorEndpoint
 from rayline.telemetry import open_tracing
-from rayline.topics import APPS, REPORTS
+from rayline.topics import APPS
+from rayline.view_record import DEFAULT_GROUP
+from scheduler.listener import Heard, Listener
+from scheduler.node_feed import NodeFeed
 from workers.channel import Channel, FlightChannel
 
 _log = logging.getLogger(__name__)
 
 TOKEN_VARIABLE: Final = "RAYLINE_CHANNEL_TOKEN"
+GROUP_VARIABLE: Final = "RAYLINE_RESOURCE_GROUP"
 EXIT_FENCED: Final = 3
 _SPEC_SECONDS: Final = 30.0
 
@@ -32,31 +38,29 @@ def run(app: str, instance: str) -> int:
     """Run one lane until SIGTERM or SIGINT; returns the process's exit code.
 
     `instance` is the lane's lasting name (static membership): a restart under the same name takes its partitions back.
-    Kafka's settings and the channel token come from the environment.
+    Kafka's settings, the channel token and the group of resources that it listens to come from the environment.
     """
     # Records live for a moment and hold no cycles: the collector would only walk them again and again.
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
     exit_code = 0
     try:
-        asyncio.run(_serve(app, instance, KafkaSettings.from_env(os.environ), os.environ.get(TOKEN_VARIABLE, "")))
+        token, group = os.environ.get(TOKEN_VARIABLE, ""), os.environ.get(GROUP_VARIABLE, DEFAULT_GROUP)
+        asyncio.run(_serve(app, instance, KafkaSettings.from_env(os.environ), token, group))
     except* ProducerFenced as fenced:
         _log.critical("this lane stops: %s", fenced.exceptions[0])
         exit_code = EXIT_FENCED
     return exit_code
 
 
-async def _serve(app: str, instance: str, settings: KafkaSettings, token: str) -> None:
+async def _serve(app: str, instance: str, settings: KafkaSettings, token: str, group: str) -> None:
     stop = asyncio.Event()
     tracing = open_tracing("lane", os.environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    async with (
-        CompactedLog(settings=settings, topic=APPS) as apps,
-        CompactedLog(settings=settings, topic=REPORTS, from_end=True) as reports,
-    ):
+    async with CompactedLog(settings=settings, topic=APPS) as apps:
         spec = await _first_spec(apps, app)
 
         def open_channel(endpoint: ActorEndpoint) -> Channel:
@@ -70,10 +74,23 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str) -
             result_partitions=spec.partitions,
             tracing=tracing,
         )
-        async with asyncio.TaskGroup() as tasks:
+        watch = ConfigWatch(
+            settings=settings, identity=ProcessIdentity(role=Role.LANE, app=app, name=instance), base=manifest_values(spec)
+        )
+        tuning = LaneTuning(lane=lane, spec=spec, tracing=tracing)
+        tuning.wire(watch)
+        await watch.start()
+
+        def take(heard: Heard) -> None:
+            lane.heard(heard.reports, at=heard.at, ears=heard.ears)
+
+        nodes = NodeFeed(settings=settings, listener=Listener(groups=(group,)), take=take, client_id=f"{instance}-nodes")
+        async with nodes, asyncio.TaskGroup() as tasks:
             watchers = [
-                tasks.create_task(_follow(reports, _reports_to(lane)), name="reports"),
-                tasks.create_task(_follow(apps, _specs_to(lane, app, stop)), name="apps"),
+                tasks.create_task(nodes.run(), name="nodes"),
+                tasks.create_task(_notice_silence(lane), name="silence"),
+                tasks.create_task(_follow(apps, _specs_to(tuning, watch, app, stop)), name="apps"),
+                tasks.create_task(watch.run(), name="config"),
             ]
             await lane.run(stop, on_ready=lambda: _log.info("lane %s is ready", instance))
             for watcher in watchers:
@@ -101,19 +118,13 @@ async def _follow(log: CompactedLog, take: Callable[[LogRecord], Awaitable[None]
         take(record)
 
 
-def _reports_to(lane: Lane) -> Callable[[LogRecord], None]:
-    def take(record: LogRecord) -> None:
-        if record.value is None:
-            return
-        try:
-            lane.heard(decode_reports(record.value))
-        except FormatError as error:
-            _log.error("a record of %s is left out: %s", REPORTS, error)
-
-    return take
+async def _notice_silence(lane: Lane) -> None:
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        lane.heard(())
 
 
-def _specs_to(lane: Lane, app: str, stop: asyncio.Event) -> Callable[[LogRecord], None]:
+def _specs_to(tuning: LaneTuning, watch: ConfigWatch, app: str, stop: asyncio.Event) -> Callable[[LogRecord], None]:
     def take(record: LogRecord) -> None:
         if record.key != app.encode():
             return
@@ -122,7 +133,7 @@ def _specs_to(lane: Lane, app: str, stop: asyncio.Event) -> Callable[[LogRecord]
             _log.warning("app %s was removed", app)
             stop.set()
         else:
-            lane.update(spec)
+            tuning.deploy(spec, watch)
 
     return take
 

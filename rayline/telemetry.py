@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TRACE_FILE_VARIABLE: Final = "RAYLINE_TRACE_FILE"
 OTLP_VARIABLE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_ALL_IDS: Final = 1 << 64
 _TRACEPARENT: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
@@ -36,10 +37,16 @@ class Tracing:
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("rayline")
+        self._traced_ids = _ALL_IDS
+
+    def set_sampling(self, share: float) -> None:
+        """Trace this share (0 to 1) of what producers sampled, from the next span on; the trace id decides, as in OpenTelemetry's
+        `TraceIdRatioBased`, so that every process that is told the same share chooses the same traces."""
+        self._traced_ids = round(share * _ALL_IDS)
 
     def start(self, name: str, traceparent: bytes | str, *, start_ns: int | None = None, **attributes: Any) -> Span | None:
         """A span under a W3C traceparent; None when that is malformed or not sampled. `start_ns` is epoch nanoseconds."""
-        parent = _parent(traceparent)
+        parent = _parent(traceparent, self._traced_ids)
         if parent is None:
             return None
         return self._tracer.start_span(
@@ -84,11 +91,11 @@ def traceparent_of(span: Span) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
-def _parent(traceparent: bytes | str) -> Any:
+def _parent(traceparent: bytes | str, traced_ids: int) -> Any:
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
     match = _TRACEPARENT.fullmatch(traceparent.encode() if isinstance(traceparent, str) else traceparent)
-    if match is None or not int(match[3], 16) & TraceFlags.SAMPLED:
+    if match is None or not int(match[3], 16) & TraceFlags.SAMPLED or int(match[1][16:], 16) >= traced_ids:
         return None
     context = SpanContext(
         trace_id=int(match[1], 16), span_id=int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16))

@@ -200,23 +200,11 @@ _ALL: Final = (
         roles=_LANES,
         about=About.NODE,
         description="A cluster's (or a node's) share of the work in relation to its capacity: the weights of its nodes are "
-        "multiplied by it. 0: no new batch goes there while another place is left.",
+        "multiplied by it. 0: no new batch goes there.",
         effect=_NEXT_DISPATCH,
     ),
     Setting(
-        name="traffic.versions",
-        kind=Kind.SHARES,
-        minimum=0,
-        maximum=1_000_000,
-        default={},
-        scopes=(Scope.APP,),
-        roles=_LANES,
-        description='Shares of an app\'s versions while several of them have actors, e.g. `{"1.0": 90, "1.1": 10}`. '
-        "Empty: all work goes to the deployed version where it has actors.",
-        effect=_NEXT_DISPATCH,
-    ),
-    Setting(
-        name="cordoned",
+        name="cordon",
         kind=Kind.FLAG,
         default=False,
         scopes=(Scope.CLUSTER, Scope.NODE),

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
-
-MAX_ENTRIES: Final = 64
-MAX_NAME_CHARS: Final = 128
+from typing import Any
 
 
 class Kind(StrEnum):
-    """The type of a value: SHARES is an object of names and numbers."""
+    """The type of a value."""
 
     INTEGER = "integer"
     NUMBER = "number"
     FLAG = "flag"
     CHOICE = "choice"
-    SHARES = "shares"
 
 
 class Scope(StrEnum):
@@ -52,7 +47,7 @@ class About(StrEnum):
 class Setting:
     """One tunable, declared once in `rayline.config.declared`.
 
-    `minimum` and `maximum` are inclusive (for SHARES: of each number). `effect` says from when on a change counts. `constant`
+    `minimum` and `maximum` are inclusive. `effect` says from when on a change counts. `constant`
     names where the code keeps the default, as `module:NAME` or, for a field of a dataclass, `module:Class.field`.
     """
 
@@ -95,8 +90,6 @@ class Setting:
                 if not self._is_number(value):
                     raise self._wrong(value)
                 return float(value)
-            case Kind.SHARES:
-                return self._check_shares(value)
 
     def right(self) -> str:
         """What a value must be, in words."""
@@ -109,8 +102,6 @@ class Setting:
                 what = "a whole number"
             case Kind.NUMBER:
                 what = "a number"
-            case Kind.SHARES:
-                what = f"an object of at most {MAX_ENTRIES} names, each with a number"
         return f"{what} from {self.minimum:g} to {self.maximum:g}" + (f" ({self.unit})" if self.unit else "")
 
     def schema(self) -> dict[str, Any]:
@@ -118,30 +109,13 @@ class Setting:
         described = {"title": self.name, "description": f"{self.description} {self.effect}", "default": self.default}
         if self.unit:
             described["x-unit"] = self.unit
-        number = {"minimum": self.minimum, "maximum": self.maximum}
         match self.kind:
             case Kind.FLAG:
                 return {**described, "type": "boolean"}
             case Kind.CHOICE:
                 return {**described, "enum": list(self.choices)}
             case Kind.INTEGER | Kind.NUMBER:
-                return {**described, "type": self.kind.value, **number}
-            case Kind.SHARES:
-                return {
-                    **described,
-                    "type": "object",
-                    "maxProperties": MAX_ENTRIES,
-                    "propertyNames": {"minLength": 1, "maxLength": MAX_NAME_CHARS},
-                    "additionalProperties": {"type": "number", **number},
-                }
-
-    def _check_shares(self, value: Any) -> Mapping[str, float]:
-        if not isinstance(value, dict) or len(value) > MAX_ENTRIES:
-            raise self._wrong(value)
-        for name, share in value.items():
-            if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS or not self._is_number(share):
-                raise self._wrong(value)
-        return {name: float(share) for name, share in value.items()}
+                return {**described, "type": self.kind.value, "minimum": self.minimum, "maximum": self.maximum}
 
     def _is_number(self, value: Any) -> bool:
         return not isinstance(value, bool) and isinstance(value, int | float) and self._within(value)

@@ -38,6 +38,8 @@ _TURN_SECONDS: Final = 0.005
 _LOGGED_A_TURN: Final = 3
 _GOOD_BYE_SECONDS: Final = 1.0
 _LOG_LEVEL: Final = "log.level"
+# In the place of a record's offset.
+_PRESENCE: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class ConfigWatch:
         self._presence_seconds = presence_seconds
         self._check_seconds = check_seconds
         self._reader: CompactedLog | None = None
-        self._pending: OrderedDict[bytes, bytes | None] = OrderedDict()
+        self._pending: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._noted: list[bytes] = []
         self._work = asyncio.Event()
         self._problem: str | None = None
@@ -247,15 +249,15 @@ class ConfigWatch:
 
     def _say(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
-            self._enqueue(answer.record_key, answer.encode())
+            self._enqueue((answer.record_key, answer.version), answer.encode())
 
     def _tell_presence(self) -> None:
         values = {name: (now.value, now.source) for name, now in self._state.effective().items()}
         presence = Presence(self._identity, values, self._state.seen, self._problem, self._presence_seconds)
-        self._enqueue(presence.record_key, presence.encode())
+        self._enqueue((presence.record_key, _PRESENCE), presence.encode())
 
-    def _enqueue(self, key: bytes, value: bytes | None) -> None:
-        """The newest word under a key counts; when far too many wait, the oldest is dropped and counted."""
+    def _enqueue(self, key: tuple[bytes, int], value: bytes) -> None:
+        """The newest word on a record counts; when far too many wait, the oldest is dropped and counted."""
         self._pending.pop(key, None)
         self._pending[key] = value
         if len(self._pending) > MAX_PENDING:
@@ -300,7 +302,7 @@ class ConfigWatch:
         noted, self._noted = self._noted, []
         sent = 0
         try:
-            deliveries = [await publisher.send(CONFIG_APPLIED, key=key, value=value) for key, value in pending.items()]
+            deliveries = [await publisher.send(CONFIG_APPLIED, key=key, value=value) for (key, _), value in pending.items()]
             deliveries += [await publisher.send(CONFIG_HISTORY, key=None, value=value) for value in noted]
             await asyncio.gather(*deliveries)
             sent = len(deliveries)

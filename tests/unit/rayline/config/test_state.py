@@ -116,7 +116,7 @@ def test_a_key_that_says_nothing_is_refused_by_everybody_and_a_scope_that_is_wro
             (answer,) = process.take(key, 1)
             assert answer.verdict is Verdict.REJECTED, key
     verdicts = [[answer.verdict for answer in process.take("node/a/p1/batching.max_jobs", 5)] for process in everybody]
-    assert verdicts == [[], [], [Verdict.REJECTED]]
+    assert verdicts == [[], [Verdict.REJECTED], [Verdict.REJECTED]]
     for process in everybody:
         assert [answer.verdict for answer in process.take("global/batching.max_job", 5)] == [Verdict.REJECTED]
 

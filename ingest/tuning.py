@@ -1,0 +1,130 @@
+"""What live settings do to a lane: values that override the manifest's, and the lane's own rhythms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from ingest.lane import Lane
+from rayline.app_spec import AppSpec
+from rayline.config import ConfigWatch, NodeValues
+from rayline.errors import ConfigError
+from rayline.telemetry import Tracing
+
+_log = logging.getLogger(__name__)
+
+# Settings that stand in for a field of the manifest: section (None: the manifest itself) and field.
+_FIELDS: Final[Mapping[str, tuple[str | None, str]]] = {
+    "batching.max_jobs": ("batching", "max_jobs"),
+    "batching.max_bytes": ("batching", "max_bytes"),
+    "batching.linger_ms": ("batching", "linger_ms"),
+    "in_flight.max_bytes": ("limits", "max_in_flight_bytes"),
+    "limits.max_job_bytes": ("limits", "max_job_bytes"),
+    "sla_seconds": (None, "sla_seconds"),
+    "retries.errors": ("retries", "errors"),
+    "retries.evictions": ("retries", "evictions"),
+    "retries.timeouts": ("retries", "timeouts"),
+    "retries.kills": ("retries", "kills"),
+}
+
+
+def manifest_values(spec: AppSpec) -> dict[str, Any]:
+    """The settings that an app's manifest gives."""
+    return {
+        **{
+            name: getattr(spec if section is None else getattr(spec, section), field)
+            for name, (section, field) in _FIELDS.items()
+        },
+        "weights.policy": spec.scheduling.policy.value,
+        "weights.interval_seconds": spec.scheduling.interval_seconds,
+    }
+
+
+def overridden(spec: AppSpec, values: Mapping[str, Any]) -> AppSpec:
+    """The spec with settings in the place of its own values.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    for name, value in values.items():
+        section, field = _FIELDS[name]
+        spec = replace(
+            spec, **({field: value} if section is None else {section: replace(getattr(spec, section), **{field: value})})
+        )
+    if spec.batching.linger_ms >= spec.sla_seconds * 1000:
+        raise ConfigError(
+            f"batching.linger_ms of {spec.batching.linger_ms:g} would eat the whole SLA of {spec.sla_seconds:g} s: "
+            "lower it, or raise sla_seconds first"
+        )
+    if spec.limits.max_job_bytes > spec.limits.max_in_flight_bytes:
+        raise ConfigError(
+            f"limits.max_job_bytes of {spec.limits.max_job_bytes} is more than in_flight.max_bytes "
+            f"({spec.limits.max_in_flight_bytes}): such a job could never be read; raise that first"
+        )
+    return spec
+
+
+class LaneTuning:
+    """Owns which values stand in for the deployed manifest's. Does not own the lane, nor where values come from.
+
+    Life: `wire` before the watch starts; `deploy` for each new version of the app.
+    """
+
+    def __init__(self, *, lane: Lane, spec: AppSpec, tracing: Tracing | None = None) -> None:
+        self._lane = lane
+        self._spec = spec
+        self._tracing = tracing
+        self._values: dict[str, Any] = {}
+        self._deploying = False
+        self._weights = NodeValues(1.0)
+        self._cordons = NodeValues(False)
+
+    def wire(self, watch: ConfigWatch) -> None:
+        """Register every setting of a lane."""
+        for name in _FIELDS:
+            watch.on(name, partial(self._override, name))
+        watch.on("in_flight.max_jobs", self._lane.set_max_jobs_held)
+        watch.on("transactions.interval_ms", lambda ms: self._lane.set_transaction_interval(ms / 1000))
+        watch.on("trace.sampling", self._sample)
+        watch.on("weights.policy", self._lane.set_weight_policy)
+        watch.on("weights.interval_seconds", self._lane.set_weight_interval)
+        watch.on("traffic.weight", self._set_weights)
+        watch.on("cordon", self._set_cordons)
+
+    def deploy(self, spec: AppSpec, watch: ConfigWatch) -> None:
+        """A new version of the app is in force; settings go on standing in for its values."""
+        self._spec = spec
+        # One after the other, new values could contradict old ones.
+        self._deploying = True
+        watch.rebase(manifest_values(spec))
+        self._deploying = False
+        try:
+            spec = overridden(spec, self._values)
+        except ConfigError as error:
+            _log.error("version %s of app %s runs by its manifest alone: %s", spec.version, spec.name, error)  # noqa: TRY400
+            self._values = {}
+        self._lane.update(spec)
+
+    def _override(self, name: str, value: Any) -> None:
+        values = {**self._values, name: value}
+        if not self._deploying:
+            self._lane.update(overridden(self._spec, values))
+        self._values = values
+
+    def _sample(self, share: float) -> None:
+        if self._tracing is not None:
+            self._tracing.set_sampling(share)
+
+    def _set_weights(self, weights: NodeValues) -> None:
+        self._weights = weights
+        self._lane.set_traffic(self._factor)
+
+    def _set_cordons(self, cordons: NodeValues) -> None:
+        self._cordons = cordons
+        self._lane.set_traffic(self._factor)
+
+    def _factor(self, node: str) -> float:
+        return 0.0 if self._cordons.of(node) else float(self._weights.of(node))
