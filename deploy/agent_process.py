@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -17,12 +19,17 @@ from deploy.process_environment import (
     required,
 )
 from rayline.bus import KafkaSettings, Publisher
-from rayline.errors import ConfigError
+from rayline.config import ConfigWatch, NodeValues, ProcessIdentity, Role
+from rayline.errors import BusError, ConfigError
+from rayline.topics import CONFIG
 from workers.agent import Agent, PodOptions
-from workers.notices import InterruptionEndpoint, InterruptionFile, NoticeSource, OperatorOrders
+from workers.notices import InterruptionEndpoint, InterruptionFile, NoticeSource, OperatorOrder
 
 DEFAULT_GRACE_SECONDS: Final = 5.0
 _REQUEST_TIMEOUT_MS: Final = 5_000
+_FULFIL_SECONDS: Final = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 async def run(*, cluster: str, pod: str, cpus: float, address: str) -> int:
@@ -41,11 +48,40 @@ async def run(*, cluster: str, pod: str, cpus: float, address: str) -> int:
     # A beat that waits longer says nothing any more.
     publisher = Publisher(settings=settings, client_id=f"rayline-agent-{pod}", request_timeout_ms=_REQUEST_TIMEOUT_MS)
     async with publisher:
-        orders = OperatorOrders(settings=settings, node=f"{cluster}/{pod}")
-        await orders.start()
-        agent = Agent(options=options, publisher=publisher, sources=[orders, *_interruptions()])
-        orders.on_cordon = agent.set_cordoned
-        return await agent.run()
+        order = OperatorOrder()
+        agent = Agent(options=options, publisher=publisher, sources=[order, *_interruptions()])
+        watch = _watch_config(settings, cluster=cluster, pod=pod, agent=agent, order=order)
+        await watch.start()
+        order.begin()
+        following = asyncio.create_task(watch.run(), name="config")
+        try:
+            return await agent.run()
+        finally:
+            if order.ordered:
+                await _fulfil(publisher, f"{cluster}/{pod}")
+            following.cancel()
+            await asyncio.wait({following})
+
+
+def _watch_config(settings: KafkaSettings, *, cluster: str, pod: str, agent: Agent, order: OperatorOrder) -> ConfigWatch:
+    def set_cordoned(cordons: NodeValues) -> None:
+        agent.set_cordoned(bool(cordons.of(f"{cluster}/{pod}")))
+
+    identity = ProcessIdentity(role=Role.AGENT, cluster=cluster, node=pod)
+    watch = ConfigWatch(settings=settings, identity=identity)
+    watch.on("heartbeat.interval_seconds", agent.set_interval)
+    watch.on("cordon", set_cordoned)
+    watch.on("drain", order.set)
+    return watch
+
+
+async def _fulfil(publisher: Publisher, node: str) -> None:
+    """The order is carried out: a later pod of the same name must not find it."""
+    try:
+        async with asyncio.timeout(_FULFIL_SECONDS):
+            await publisher.publish(CONFIG, key=f"node/{node}/drain".encode(), value=None)
+    except (TimeoutError, BusError) as error:
+        _log.warning("the order to drain %s stays in %s: %r", node, CONFIG, error)
 
 
 def _interruptions() -> list[NoticeSource]:

@@ -81,6 +81,7 @@ class Agent:
             zone=options.zone,
             publisher=publisher,
         )
+        self._reporter.interval_ms = round(options.heartbeat_seconds * 1000)
         self._heartbeat = Heartbeat(beat=self._beat, interval_seconds=options.heartbeat_seconds)
         self._sources: tuple[NoticeSource, ...] = (
             SignalSource(),
@@ -98,10 +99,14 @@ class Agent:
     def set_interval(self, seconds: float) -> None:
         """A beat each `seconds` from now on; raises ConfigError outside of 0.1 to 60."""
         self._heartbeat.set_interval(seconds)
+        self._reporter.interval_ms = round(seconds * 1000)
+        self._tell_again()
 
     def set_cordoned(self, cordoned: bool) -> None:
         """Whether new work shall keep away; told at once."""
-        self._background(self._reporter.cordon(cordoned, until=time.monotonic() + TELL_SECONDS), "cordon")
+        if cordoned != self._reporter.cordoned:
+            self._reporter.cordoned = cordoned
+            self._tell_again()
 
     async def run(self) -> int:
         """The exit code: 0 after a notice, 1 when Ray ended by itself."""
@@ -195,6 +200,11 @@ class Agent:
     def _tell(self, state: NodeState, reason: str | None) -> asyncio.Task[object]:
         until = time.monotonic() + TELL_SECONDS if self._notice is None else self._hand_back_at
         return self._background(self._reporter.tell(state, reason, until=until), f"tell {state.name}")
+
+    def _tell_again(self) -> None:
+        """Before the node first reported there is nothing to say again."""
+        if self._sampler is not None:
+            self._background(self._reporter.tell_again(until=time.monotonic() + TELL_SECONDS), "tell again")
 
     async def _beat(self) -> None:
         work = read_pod_work(str(self._folder))

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from rayline.bus import Delivery
 from rayline.clock import BrokerClock
 from rayline.errors import BusError
-from rayline.reports import NodeLoad, NodeReport, NodeState, encode_reports
+from rayline.reports import DEFAULT_INTERVAL_MS, NodeLoad, NodeReport, NodeState, encode_reports
 from rayline.topics import BEATS_PARTITION, CHANGES_PARTITION, REPORTS
 
 ATTEMPT_SECONDS: Final = 2.0
@@ -30,7 +30,8 @@ class Publisher(Protocol):
 class Reporter:
     """Owns the sequence of one incarnation's reports, what its last state was, and the broker's clock as its own records show it.
 
-    Does not own the publisher, nor when to report.
+    Does not own the publisher, nor when to report. `cordoned` (an operator keeps new work away) and `interval_ms` (how often
+    beats come: silence is judged by it) stand in every report from when they are set.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Reporter:
         self._seq = 0
         self._state = NodeState.STARTING
         self._reason: str | None = None
-        self._cordoned = False
+        self.cordoned = False
+        self.interval_ms = DEFAULT_INTERVAL_MS
 
     @property
     def key(self) -> str:
@@ -73,10 +75,9 @@ class Reporter:
         self._state, self._reason = state, reason
         return await self._insist(f"{state.name} ({reason})", until)
 
-    async def cordon(self, cordoned: bool, *, until: float) -> bool:
-        """Say at once that an operator keeps new work away, or does so no more."""
-        self._cordoned = cordoned
-        return await self._insist("cordoned" if cordoned else "no longer cordoned", until)
+    async def tell_again(self, *, until: float) -> bool:
+        """Say at once what else changed: `cordoned`, `interval_ms`."""
+        return await self._insist(f"{self._state.name} still (cordoned: {self.cordoned}, beats: {self.interval_ms} ms)", until)
 
     async def _insist(self, what: str, until: float) -> bool:
         while True:
@@ -91,7 +92,8 @@ class Reporter:
             await asyncio.sleep(RETRY_SECONDS)
 
     def _report(self, load: NodeLoad | None) -> NodeReport:
-        self._seq += 1
+        # Comparable with the numbers of other reporters of the node, which count likewise.
+        self._seq = max(self._seq + 1, time.time_ns() // 1_000_000)
         return NodeReport(
             cluster=self._cluster,
             node=self._node,
@@ -103,7 +105,8 @@ class Reporter:
             reason=self._reason,
             beat=True,
             load=load,
-            cordoned=self._cordoned,
+            cordoned=self.cordoned,
+            interval_ms=self.interval_ms,
         )
 
     async def _send(self, partition: int, report: NodeReport) -> None:

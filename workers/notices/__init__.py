@@ -3,7 +3,7 @@
 from workers.notices.base import Notice, NoticeSource
 from workers.notices.interruption_endpoint import InterruptionEndpoint
 from workers.notices.interruption_file import InterruptionFile
-from workers.notices.orders import OperatorOrders
+from workers.notices.order import OperatorOrder
 from workers.notices.prestop import PreStopServer
 from workers.notices.signals import SignalSource
 
@@ -12,7 +12,7 @@ __all__ = [
     "InterruptionFile",
     "Notice",
     "NoticeSource",
-    "OperatorOrders",
+    "OperatorOrder",
     "PreStopServer",
     "SignalSource",
 ]

@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 
 from rayline.errors import ConfigError
-from workers.notices import InterruptionEndpoint, InterruptionFile, Notice, NoticeSource, PreStopServer, SignalSource
+from workers.notices import (
+    InterruptionEndpoint,
+    InterruptionFile,
+    Notice,
+    NoticeSource,
+    OperatorOrder,
+    PreStopServer,
+    SignalSource,
+)
 from workers.notices.interruption_endpoint import read_interruption
 from workers.notices.prestop import PORT_FILE, judge
 
@@ -58,6 +66,19 @@ async def test_a_file_that_appears_is_a_notice(tmp_path: Path) -> None:
     async with watching(InterruptionFile(path, poll_seconds=0.01)) as watched:
         path.touch()
         assert str(path) in (await watched.notice()).reason
+
+
+async def test_an_order_for_an_earlier_pod_of_the_same_name_is_no_notice() -> None:
+    order = OperatorOrder()
+    order.set(True)
+    order.begin()
+    order.set(False)
+    assert not order.ordered
+    async with watching(order) as watched:
+        order.set(True)
+        assert await watched.notice() == Notice("rayline drain")
+        order.set(False)
+    assert order.ordered
 
 
 class Metadata(ThreadingHTTPServer):
