@@ -77,12 +77,15 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model inside the bundle: `path` below the environment's root, `digest` and `size_bytes` of what the user named."""
+    """A model inside the bundle: `path` below the environment's root; `digest` of what the user named, or of its layer.
+
+    `size_bytes` is None for a remote source whose size was not declared.
+    """
 
     name: str
     path: str
     digest: str
-    size_bytes: int
+    size_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Tries in a throw-away process whether an app can be loaded, before anything is deployed or placed."""
+"""Tries in a throw-away process whether an app can be loaded: here before it is deployed, or in the environment of its bundle."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Final
 
 import rayline
 from rayline.app_spec import AppSpec
-from rayline.errors import ManifestError
+from rayline.errors import HealthCheckFailed, ManifestError
+from runtime_env.bundle import Bundle
+from runtime_env.process_environment import process_environment, python_of
 
 TRACEBACK_LINES: Final = 15
 
-# Runs with `-P`, so that nothing but the app's folder is added to the import path; Rayline's checkout is taken off it, because
-# a user's project may have packages named as ours.
+# Rayline's checkout is taken off the import path, because a user's project may have packages named as ours; only the app's folder
+# is added (`-P`).
 _PROGRAM: Final = """
 import importlib, inspect, json, os, sys
-import rayline
 spec = json.loads(sys.argv[1])
 sys.path[:] = [spec["root"], *(path for path in sys.path if path and os.path.realpath(path) not in spec["drop"])]
 os.chdir(spec["root"])
@@ -54,7 +55,7 @@ def preflight(spec: AppSpec) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | dict(spec.env)
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _PROGRAM, json.dumps(wanted, default=str)],
+            [sys.executable, "-P", "-c", f"import rayline\n{_PROGRAM}", json.dumps(wanted, default=str)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -67,3 +68,34 @@ def preflight(spec: AppSpec) -> None:
     if done.returncode != 0:
         tail = done.stderr.decode(errors="replace").strip().splitlines()[-TRACEBACK_LINES:]
         raise ManifestError("\n".join([f"{where} cannot be loaded (exit code {done.returncode}):", *tail]))
+
+
+def check_health(root: Path, bundle: Bundle) -> None:
+    """Import the entrypoint of an unpacked environment with its own interpreter and variables.
+
+    Raises HealthCheckFailed with the end of the user's own traceback; nothing of the app stays loaded.
+    """
+    where = f"app {bundle.app} {bundle.app_version}: entrypoint {bundle.entrypoint} in {root}"
+    for model in bundle.models:
+        if not (root / model.path).exists():
+            raise HealthCheckFailed(f"{where}: model {model.name} is missing: unpack the bundle again")
+    wanted = {"root": str(root / "app"), "entrypoint": bundle.entrypoint, "constructor": dict(bundle.constructor), "drop": []}
+    try:
+        done = subprocess.run(
+            [python_of(root), "-c", _PROGRAM, json.dumps(wanted)],
+            # Without -P (new in Python 3.11) the working folder is the first to be looked in until the program takes it off.
+            cwd=root / "lib",
+            env=process_environment(root, bundle, os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=bundle.startup_seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise HealthCheckFailed(f"{where} was not imported in limits.startup_seconds = {bundle.startup_seconds:g}") from error
+    except OSError as error:
+        raise HealthCheckFailed(f"{where}: its Python does not start: {error}; was the bundle made for this machine?") from error
+    if done.returncode != 0:
+        tail = done.stderr.decode(errors="replace").strip().splitlines()[-TRACEBACK_LINES:]
+        raise HealthCheckFailed("\n".join([f"{where} cannot be loaded (exit code {done.returncode}):", *tail]))

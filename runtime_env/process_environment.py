@@ -1,0 +1,41 @@
+"""The environment variables of an app's processes: its own Python, programs, libraries and models; nothing of its neighbours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from runtime_env.bundle import Bundle
+
+# Variables that would lead Python, or the loader, into another environment.
+_FOREIGN: Final = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_PRELOAD", "PYTHONSTARTUP", "PYTHONUSERBASE")
+_DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+
+
+def model_variable(name: str) -> str:
+    """The variable that holds a model's path."""
+    return f"RAYLINE_MODEL_{name.upper().replace('-', '_')}"
+
+
+def process_environment(root: Path, bundle: Bundle, base: Mapping[str, str]) -> dict[str, str]:
+    """Variables for processes of `bundle`, unpacked at `root`, on top of `base` (usually `os.environ`)."""
+    kept = {name: value for name, value in base.items() if name not in _FOREIGN and not name.startswith("RAYLINE_MODEL_")}
+    libraries = [str(root / "native" / "lib"), *filter(None, [base.get("LD_LIBRARY_PATH")])]
+    native = (root / "native").is_dir()
+    programs = [*([str(root / "native" / "bin")] if native else []), str(root / "bin"), base.get("PATH") or _DEFAULT_PATH]
+    return {
+        **kept,
+        "PATH": os.pathsep.join(programs),
+        **({"LD_LIBRARY_PATH": os.pathsep.join(libraries)} if native else {}),
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **{model_variable(model.name): str(root / model.path) for model in bundle.models},
+        **bundle.variables,
+    }
+
+
+def python_of(root: Path) -> Path:
+    """The interpreter of an unpacked environment."""
+    return root / "bin" / "python3"
