@@ -45,6 +45,7 @@
     │   ├── DiskFull                no room on this machine; nothing was left behind
     │   └── HealthCheckFailed       the app's entrypoint cannot be imported in its own environment
     ├── NoResult                    a job's result did not come within the time that its waiter gave it
+    ├── NodeError                   a node is not known, or did not do what it was ordered to
     ├── ClusterError                a Ray cluster could not be started or reached
     └── LaunchError                 a local process could not be started, or is running already
 
@@ -262,6 +263,10 @@ class HealthCheckFailed(EnvError):
 
 class NoResult(RaylineError):
     """A job's result did not come within the time that its waiter gave it."""
+
+
+class NodeError(RaylineError):
+    """A node is not known, or did not do what it was ordered to."""
 
 
 class ClusterError(RaylineError):
