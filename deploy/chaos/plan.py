@@ -1,122 +1,224 @@
-"""Plans as data: which faults strike what, and when. Pure: one plan and one seed give one schedule, always."""
+"""Plans as data: what runs, the load beside it, which faults strike whom, and the bars. Pure, apart from reading the file."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rayline.errors import ConfigError
 
-Candidate = TypeVar("Candidate")
 PLANS: Final = Path(__file__).parent / "plans"
 
 
 class Kind(StrEnum):
-    """What is done to a process."""
+    """What is done."""
 
     KILL = "kill"
-    """SIGKILL."""
+    """SIGKILL; of a pod or head, everything in it at once."""
     STOP = "stop"
     """SIGTERM; supervision brings it back."""
     FREEZE = "freeze"
-    """SIGSTOP, and SIGCONT after `for_seconds`."""
+    """SIGSTOP, and SIGCONT after `for_seconds`; of a pod or head, everything in it."""
     NOTICE = "notice"
-    """The eviction of a pod: SIGTERM, SIGKILL after `for_seconds`."""
+    """The eviction of a pod: SIGTERM, SIGKILL of what is left after `for_seconds`."""
+    THROTTLE = "throttle"
+    """A pod gets `cpu` cores for `for_seconds`: by its cgroup, else by SIGSTOP and SIGCONT in turns."""
+    HOG = "hog"
+    """A noisy neighbour: busy processes on the pod's cores for `for_seconds`."""
+    PARTITION = "partition"
+    """The pod's packets from and to all others are dropped for `for_seconds`."""
+    LOSS = "loss"
+    """`percent` of them are."""
+    DELAY = "delay"
+    """They are delayed by `delay_ms`, with `jitter_ms`."""
+    DISK_FULL = "disk-full"
+    """The broker's or a pod's folder for new log files has no free byte for `for_seconds`."""
+    POISON = "poison"
+    """A job that kills the process which runs it."""
+    SKEW = "skew"
+    """The producer's clock is wrong by `clock_seconds` for `for_seconds`."""
 
 
 class Target(StrEnum):
-    """Whom it strikes; of several, one is drawn."""
+    """Whom it strikes."""
 
     LANE = "lane"
     BROKER = "broker"
     WORKER = "worker"
-    """The process that runs the app's function."""
+    """A process that runs the app's function."""
     POD = "pod"
     HEAD = "head"
+    GATEWAY = "gateway"
+    RESOURCE = "resource"
+    KEEPER = "keeper"
+    PRODUCER = "producer"
 
 
-class FaultSpec(BaseModel):
-    """One fault of a plan: at a moment drawn from `between` (seconds of the load), on one `target`."""
+class Pick(StrEnum):
+    """Which of several."""
 
+    ANY = "any"
+    OLDEST = "oldest"
+    NEWEST = "newest"
+
+
+_TARGETS: Final[dict[Kind, frozenset[Target]]] = {
+    Kind.NOTICE: frozenset({Target.POD}),
+    Kind.THROTTLE: frozenset({Target.POD}),
+    Kind.HOG: frozenset({Target.POD}),
+    Kind.PARTITION: frozenset({Target.POD}),
+    Kind.LOSS: frozenset({Target.POD}),
+    Kind.DELAY: frozenset({Target.POD}),
+    Kind.DISK_FULL: frozenset({Target.POD}),
+    Kind.POISON: frozenset({Target.PRODUCER}),
+    Kind.SKEW: frozenset({Target.PRODUCER}),
+}
+_PROCESSES: Final = frozenset(Target) - {Target.PRODUCER}
+NETWORK_KINDS: Final = frozenset({Kind.PARTITION, Kind.LOSS, Kind.DELAY})
+_LASTING: Final = NETWORK_KINDS | {Kind.FREEZE, Kind.NOTICE, Kind.THROTTLE, Kind.HOG, Kind.DISK_FULL, Kind.SKEW}
+
+
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FaultSpec(_Strict):
+    """One line of `faults`: what, whom, and when, in seconds of the load."""
 
     kind: Kind
     target: Target
-    between: tuple[float, float] = Field(description="earliest and latest second of the load")
+    between: tuple[float, float] | None = Field(default=None, description="once, at a moment drawn from these seconds")
+    every: float | None = Field(default=None, gt=0, description="again and again, so many seconds apart …")
+    jitter: float = Field(default=0.0, ge=0, description="… each so much later at most …")
+    start: float = Field(default=5.0, ge=0, description="… from this second on …")
+    count: int = Field(default=1, ge=1, description="… so many times.")
     again_within: tuple[float, float] | None = Field(
         default=None, description="a second stroke on the same target, so long after"
     )
+    pick: Pick = Pick.ANY
+    share: float | None = Field(default=None, gt=0, le=1, description="strike this share of all candidates, not one")
+    within: float = Field(default=0.0, ge=0, description="spread a share over so many seconds")
+    needs: int = Field(default=0, ge=0, description="wait until so many pods serve the app")
     for_seconds: float = Field(default=0.0, ge=0)
+    cpu: float = Field(default=0.3, gt=0, description="cores of a throttled pod")
+    percent: int = Field(default=10, ge=1, le=100, description="share of packets that are lost")
+    delay_ms: float = Field(default=100, ge=0)
+    jitter_ms: float = Field(default=50, ge=0)
+    clock_seconds: float = Field(default=30, description="how wrong the producer's clock is")
+    processes: int = Field(default=2, ge=1, description="of a hog")
+    beside: int = Field(default=0, ge=0, description="so many good jobs at once, with the poison in their middle")
 
     @model_validator(mode="after")
     def _possible(self) -> FaultSpec:
-        for span in (self.between, self.again_within or (0.0, 0.0)):
+        for span in (self.between or (0.0, 0.0), self.again_within or (0.0, 0.0)):
             if not 0 <= span[0] <= span[1]:
                 raise ValueError("a span is [earliest, latest], in seconds, none negative")
-        if self.kind is Kind.NOTICE and self.target is not Target.POD:
-            raise ValueError("only a pod gets a notice")
-        if self.kind in (Kind.FREEZE, Kind.NOTICE) and not self.for_seconds:
+        if (self.between is None) == (self.every is None):
+            raise ValueError("a fault strikes `between` two moments, or `every` so many seconds: give one of them")
+        fitting = _TARGETS.get(self.kind, _PROCESSES)
+        if self.target not in fitting:
+            raise ValueError(f"{self.kind} strikes only a {' or '.join(sorted(fitting))}, not a {self.target}")
+        if self.kind in _LASTING and not self.for_seconds:
             raise ValueError(f"{self.kind} needs for_seconds")
         return self
 
 
-class Plan(BaseModel):
-    """A plan file: the load, what runs, and the faults."""
+class RandomFault(_Strict):
+    """One kind of accident of a random plan, drawn by `weight`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Kind
+    target: Target
+    weight: float = Field(default=1.0, gt=0)
+    for_seconds: tuple[float, float] = (0.0, 0.0)
+    share: float | None = Field(default=None, gt=0, le=1)
+    needs: int = 0
+
+
+class RandomPlan(_Strict):
+    """Accidents one after the other, at exponential distances, from `start` to `until` (seconds of the load)."""
+
+    start: float = 5.0
+    until: float
+    mean_seconds: float = Field(gt=0)
+    faults: tuple[RandomFault, ...] = Field(min_length=1)
+
+
+class LoadSpec(_Strict):
+    """Jobs a second: `rate`, or a `share` of what a calibration finds that this platform sustains."""
+
+    share: float = Field(default=0.5, gt=0, le=1)
+    rate: float | None = Field(default=None, gt=0)
+
+
+class Bars(_Strict):
+    """What must hold besides: nothing lost, doubled, wrong or left over. None: no bar."""
+
+    outcomes: tuple[str, ...] = Field(default=("ok", "deadline_exceeded"), description="no other outcome may occur")
+    ok_in_time_share: float | None = Field(default=None, description="at least this share of all jobs `ok` within 10 s")
+    quarantined: int | None = Field(default=None, description="exactly so many")
+    job_p99_ms: float | None = None
+    job_max_ms: float | None = None
+    notice_p99_ms: float | None = Field(default=None, description="notice to the last batch sent there")
+    notice_max_ms: float | None = None
+    redispatch_p99_ms: float | None = Field(default=None, description="kill to the second dispatch")
+    silent_after_ms: float | None = Field(default=None, description="a frozen pod gets nothing new after so long")
+    serving_again_ms: float | None = Field(default=None, description="what was killed has a successor that serves")
+    extra_attempts_share: float | None = None
+    workers_lost: int | None = Field(default=None, description="processes that jobs killed, at most")
+    share_halved_ms: float | None = Field(default=None, description="a throttled pod's share is below half after so long")
+    disturbed_p99_factor: float | None = Field(default=None, description="p99 during a lasting fault against before")
+    view_gap_ms: float | None = Field(default=None, description="longest silence of the view after a control-plane fault")
+
+
+class Plan(_Strict):
+    """A plan file. `tail_seconds` of load follow the last fault; the load lasts longer when faults had to wait (`needs`)."""
 
     name: str
     summary: str
     load_seconds: float = Field(gt=0)
+    tail_seconds: float = Field(default=5.0, ge=0)
+    load: LoadSpec = LoadSpec()
+    clusters: int = Field(default=2, ge=1)
+    pods: int = Field(default=3, ge=1, description="of each cluster")
     lanes: int = Field(default=1, ge=1)
-    faults: tuple[FaultSpec, ...]
+    work_ms: float = Field(default=5.0, ge=0, description="CPU time of one job on the idle machine")
+    whole_again: bool = Field(default=False, description="the load goes on until all pods serve again")
+    faults: tuple[FaultSpec, ...] = ()
+    random: RandomPlan | None = None
+    bars: Bars = Bars()
 
+    @model_validator(mode="after")
+    def _strikes(self) -> Plan:
+        if not self.faults and self.random is None:
+            raise ValueError("a plan has `faults`, or `random`")
+        return self
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One stroke. `draw` in [0, 1) chooses among the candidates; strokes of one fault share it, so that they hit one target."""
-
-    at_seconds: float
-    kind: Kind
-    target: Target
-    draw: float
-    for_seconds: float
+    @property
+    def needs_network(self) -> bool:
+        """Whether it runs in a network namespace of its own."""
+        kinds = {spec.kind for spec in self.faults} | {spec.kind for spec in (self.random.faults if self.random else ())}
+        return bool(kinds & NETWORK_KINDS)
 
 
 def plan_names(folder: Path = PLANS) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def load_plan(name: str, folder: Path = PLANS) -> Plan:
-    """Read a shipped plan by its name, or any by its path; raises ConfigError that says what would be right."""
+def load_plan(name: str, folder: Path = PLANS, *, short: bool = False) -> Plan:
+    """Read a shipped plan by its name, or any by its path; raises ConfigError that says what would be right.
+
+    `short` lays the file's `short:` over the rest, key by key.
+    """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.exists():
         raise ConfigError(f"no plan {name!r}; there are: {', '.join(plan_names(folder))} (or give the path of a YAML file)")
     try:
-        data = yaml.safe_load(path.read_text())
-        return Plan.model_validate({"name": path.stem, **data})
-    except (yaml.YAMLError, TypeError, ValidationError) as error:
+        data: dict[str, Any] = dict(yaml.safe_load(path.read_text()))
+        shorter = data.pop("short", None) or {}
+        return Plan.model_validate({"name": path.stem, **data, **(shorter if short else {})})
+    except (yaml.YAMLError, TypeError, ValueError, ValidationError) as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def draw_schedule(plan: Plan, seed: int) -> list[Fault]:
-    """The plan's strokes in the order of time; the same for the same seed."""
-    dice = random.Random(f"{plan.name}/{seed}")
-    strokes: list[Fault] = []
-    for spec in plan.faults:
-        at, draw = dice.uniform(*spec.between), dice.random()
-        moments = [at] if spec.again_within is None else [at, at + dice.uniform(*spec.again_within)]
-        strokes += [Fault(moment, spec.kind, spec.target, draw, spec.for_seconds) for moment in moments]
-    return sorted(strokes, key=lambda fault: fault.at_seconds)
-
-
-def choose(candidates: Sequence[Candidate], draw: float) -> Candidate | None:
-    """One of the candidates (in their order) by a number in [0, 1); None where there are none."""
-    return candidates[int(draw * len(candidates))] if candidates else None

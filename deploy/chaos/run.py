@@ -1,75 +1,172 @@
-"""One chaos run on a platform that is up: load, faults, and the count of a foreign reader."""
+"""One chaos run on a platform that is up: load, faults, and what is left to judge it by."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from deploy.app_registry import publish_app
-from deploy.chaos.faults import FaultInjector
-from deploy.chaos.load import Clockwork, Load
-from deploy.chaos.plan import Fault
-from deploy.chaos.verdict import Answer, Stroke
+from deploy.chaos.calibration import sustained_per_second
+from deploy.chaos.effects.network import PodNetwork
+from deploy.chaos.evidence.answers import first_answers
+from deploy.chaos.evidence.executions import read_executions
+from deploy.chaos.evidence.wire import Sent, Wire
+from deploy.chaos.faults import FaultInjector, Stroke
+from deploy.chaos.jobs import expected_result, rounds_for
+from deploy.chaos.load import Load, LoadOptions
+from deploy.chaos.measures import Evidence
+from deploy.chaos.plan import Plan, Target
+from deploy.chaos.schedule import Fault
+from deploy.chaos.site import Census, Site
+from deploy.chaos.verdict import Found
 from deploy.checker import Report, check
 from deploy.committed_reader import StartOffsets, end_offsets, read_committed
 from deploy.local.platform import LocalPlatform
-from rayline.jobs import JOB_ID
 from rayline.manifest import load_manifest
-from rayline.results import SOURCE
-from rayline.topics import requests_topic, results_topic
+from rayline.topics import VIEW, requests_topic, results_topic
 
 APP_FOLDER: Final = Path(__file__).parent / "app"
 HEALED_CHECKS: Final = 60
+WHOLE_SECONDS: Final = 120.0
 _CHECK_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What one run gave: the checker's report, each job's first answer, what was done to whom."""
+@dataclass(slots=True)
+class Theatre:
+    """A platform with the app of chaos on it, watched from its first pod on. `record` is where the app writes what it runs."""
 
-    report: Report
-    answers: list[Answer]
-    strokes: list[Stroke]
-    begun_ms: float
+    platform: LocalPlatform
+    app: str
+    record: Path
+    site: Site
+    census: Census
+    network: PodNetwork | None = None
+    endpoints: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def note_endpoints(self) -> None:
+        """Remember which pod listens where: its reports name it only while it serves."""
+        for node in self.platform.nodes.nodes():
+            for actor in node.report.actors or ():
+                self.endpoints[actor.host, actor.port] = node.report.key
+
+    def lanes(self) -> list[int]:
+        return [who.pid for who in self.site.candidates(Target.LANE)]
 
 
-async def deploy_echo(platform: LocalPlatform, *, nodes: int) -> str:
-    """Deploy the app of chaos and wait until so many nodes serve it; its name."""
-    app = load_manifest(APP_FOLDER)
+@asynccontextmanager
+async def watched(platform: LocalPlatform, network: PodNetwork | None) -> AsyncIterator[Census]:
+    """Counts pods while a platform starts and runs; puts each into its own network group where the plan needs it."""
+    census = Census(platform.folder)
+    if network is not None:
+        census.newcomer = lambda pod: network.enter(pod.session, [pod.session])
+    task = asyncio.create_task(census.run(), name="census")
+    try:
+        yield census
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+
+
+async def open_theatre(
+    platform: LocalPlatform, census: Census, *, record: Path, nodes: int, work_ms: float, network: PodNetwork | None = None
+) -> Theatre:
+    """Deploy the app of chaos and wait until so many nodes serve it; `record` is an existing folder, by its absolute path."""
+    manifest = load_manifest(APP_FOLDER)
+    rounds = await asyncio.to_thread(rounds_for, work_ms)
+    app = replace(manifest, env={**manifest.env, "CHAOS_RECORD": str(record), "CHAOS_ROUNDS": str(rounds)})
     await publish_app(platform.settings, app)
     await platform.wait_app_ready(app.name, version=app.version, nodes=nodes)
-    return app.name
+    site = Site(folder=platform.folder, nodes=platform.nodes, app=app.name)
+    return Theatre(platform=platform, app=app.name, record=record, site=site, census=census, network=network)
 
 
 async def strike_under_load(
-    platform: LocalPlatform,
+    theatre: Theatre,
     *,
-    app: str,
+    plan: Plan,
     schedule: list[Fault],
-    rate_per_second: float,
-    load_seconds: float,
+    rate_per_second: float | None = None,
     on_stroke: Callable[[Stroke], None] = lambda _: None,
 ) -> Found:
     """Load and faults side by side, then up to a minute until every job is answered; what was there before does not count.
 
-    Raises RaylineError when jobs cannot be produced.
+    `rate_per_second` None: the plan's, by calibration where it says so. Raises RaylineError when jobs cannot be produced.
     """
-    servers = platform.settings.bootstrap_servers
-    jobs_from = await asyncio.to_thread(end_offsets, servers, requests_topic(app))
-    results_from = await asyncio.to_thread(end_offsets, servers, results_topic(app))
-    load = Load(bootstrap_servers=servers, app=app, rate_per_second=rate_per_second, seconds=load_seconds)
-    clockwork = load.start()
-    injector = FaultInjector(platform=platform, app=app, on_stroke=on_stroke)
-    await injector.run(schedule)
-    await asyncio.to_thread(load.wait)
+    servers = theatre.platform.settings.bootstrap_servers
+    sustained = None
+    rate = rate_per_second or plan.load.rate
+    if rate is None:
+        sustained = await sustained_per_second(servers, theatre.app)
+        rate = sustained * plan.load.share
+    jobs_from = await asyncio.to_thread(end_offsets, servers, requests_topic(theatre.app))
+    results_from = await asyncio.to_thread(end_offsets, servers, results_topic(theatre.app))
+    view_from = await asyncio.to_thread(end_offsets, servers, VIEW)
+    begun_ms = time.time() * 1000
+    load = Load(LoadOptions(servers, theatre.app, rate))
+    wire = Wire(theatre.lanes)
+    injector = FaultInjector(site=theatre.site, load=load, network=theatre.network, on_stroke=on_stroke)
+    watching = [asyncio.create_task(wire.run(), name="wire"), asyncio.create_task(_note_endpoints(theatre), name="endpoints")]
+    try:
+        clockwork = await load.start()
+        await _strike(theatre, plan, injector, schedule)
+        clockwork = await load.stop()
+    finally:
+        load.end()
+        for task in watching:
+            task.cancel()
+        await asyncio.wait(watching)
+    ended_ms = time.time() * 1000
+    alive = sum(process.is_running() for stroke in injector.strokes for process in stroke.family)
+    report = await _count_until_answered(servers, theatre.app, jobs_from, results_from)
+    answers = await asyncio.to_thread(first_answers, servers, theatre.app, results_from, clockwork)
+    executions = [e for e in await asyncio.to_thread(read_executions, theatre.record) if e.began_ms >= begun_ms]
+    return Found(
+        report=report,
+        evidence=Evidence(answers, executions, _by_node(theatre, wire.sent), theatre.census.pods),
+        strokes=injector.strokes,
+        begun_ms=clockwork.begun_ms,
+        ended_ms=ended_ms,
+        rate_per_second=rate,
+        sustained_per_second=sustained,
+        view_ms=await asyncio.to_thread(_append_times, servers, view_from),
+        old_processes_alive=alive,
+    )
 
+
+async def _strike(theatre: Theatre, plan: Plan, injector: FaultInjector, schedule: list[Fault]) -> None:
+    """All faults, then the tail of the load; where the plan wants it, until every pod serves again."""
+    ends = time.monotonic() + plan.load_seconds
+    await injector.run(schedule)
+    ends = max(ends, time.monotonic() + plan.tail_seconds)
+    if plan.whole_again:
+        await theatre.platform.wait_app_ready(theatre.app, nodes=plan.clusters * plan.pods, timeout_seconds=WHOLE_SECONDS)
+        ends = max(ends, time.monotonic() + plan.tail_seconds)
+    await asyncio.sleep(ends - time.monotonic())
+
+
+async def _note_endpoints(theatre: Theatre) -> None:
+    while True:
+        theatre.note_endpoints()
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _by_node(theatre: Theatre, sent: list[Sent]) -> list[tuple[str, Sent]]:
+    """Batches by the pod that listened there; other traffic of lanes (there is none to pods) is left out."""
+    endpoints = theatre.endpoints
+    return [(endpoints[batch.host, batch.port], batch) for batch in sent if (batch.host, batch.port) in endpoints]
+
+
+async def _count_until_answered(servers: str, app: str, jobs_from: StartOffsets, results_from: StartOffsets) -> Report:
     def count() -> Report:
-        return check(
-            servers, app=app, requests_from=jobs_from, results_from=results_from, expected_result=lambda payload: payload
-        )
+        return check(servers, app=app, requests_from=jobs_from, results_from=results_from, expected_result=expected_result)
 
     report = await asyncio.to_thread(count)
     for _ in range(HEALED_CHECKS):
@@ -77,17 +174,8 @@ async def strike_under_load(
             break
         await asyncio.sleep(_CHECK_SECONDS)
         report = await asyncio.to_thread(count)
-    answers = await asyncio.to_thread(first_answers, servers, app, results_from, clockwork)
-    return Found(report=report, answers=answers, strokes=injector.strokes, begun_ms=clockwork.begun_ms)
+    return report
 
 
-def first_answers(bootstrap_servers: str, app: str, results_from: StartOffsets, clockwork: Clockwork) -> list[Answer]:
-    """Read the results back: for each job its partition, when it was due, and when its first result was appended."""
-    first: dict[int, Answer] = {}
-    for record in read_committed(bootstrap_servers, results_topic(app), start=results_from):
-        headers = dict(record.headers)
-        number = int(headers.get(JOB_ID) or b"-1")
-        partition = int((headers.get(SOURCE) or b"/-1/").split(b"/")[-2])
-        if number not in first:
-            first[number] = Answer(partition, clockwork.due_ms(number), float(record.timestamp_ms))
-    return list(first.values())
+def _append_times(servers: str, start: StartOffsets) -> list[float]:
+    return sorted(float(record.timestamp_ms) for record in read_committed(servers, VIEW, start=start))

@@ -1,6 +1,6 @@
-"""What a chaos run found: pure arithmetic over the answers, and the form for machines.
+"""What a chaos run found: the numbers, the bars, and the form for machines.
 
-Two clocks matter, and both are this machine's: a job *arrives* when it was due (not when it could be produced, so that an
+Two clocks matter, and both are this machine's: a job is *due* by the load's schedule (not when it could be produced, so that an
 outage of the broker counts), and is *answered* at the append time of its first result.
 """
 
@@ -9,150 +9,247 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from deploy.chaos import measures
+from deploy.chaos.bars import Bar, judge
+from deploy.chaos.evidence.answers import Answer
+from deploy.chaos.faults import Stroke
+from deploy.chaos.measures import Evidence, LastDispatch, Recovery
+from deploy.chaos.plan import Kind, Plan, Target
 from deploy.checker import LatencyMs, Report
 
-SLOW_MS: Final = 1_000.0
-# An outage may be longer than what is left of a job's SLA; it must never look like an error of the job.
-_ALLOWED_OUTCOMES: Final = frozenset({"ok", "deadline_exceeded"})
+SLA_MS: Final = 10_000.0
+_CONTROL_PLANE: Final = (Target.RESOURCE, Target.KEEPER, Target.GATEWAY)
+_LASTING: Final = (Kind.THROTTLE, Kind.HOG, Kind.FREEZE, Kind.LOSS, Kind.DELAY, Kind.PARTITION, Kind.DISK_FULL)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """First result of one job: the job's partition, when it arrived and when it was answered (epoch milliseconds)."""
+class Found:
+    """What one run gave: the checker's report, the evidence, what was done to whom.
 
-    partition: int
-    arrived_ms: float
-    answered_ms: float
+    `sustained_per_second` is the calibration's (None: the rate was given). `view_ms` are the append times of the view's records.
+    `old_processes_alive` counts what still ran of clusters whose head was killed, when the load ended.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Stroke:
-    """A fault as it happened; `target` is the process that it hit."""
-
-    at_ms: float
-    kind: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """After one fault. `recovery_ms`: until every partition had answered a job that arrived after it. `settled_ms`: until the
-    last job that took over a second, of those that arrived before every partition had recovered, was answered (0: none did)."""
-
-    recovery_ms: float
-    settled_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`lost`, `duplicated` and `outcomes` are the checker's."""
-
-    plan: str
-    seed: int
-    jobs: int
-    outcomes: Mapping[str, int]
-    lost: int
-    duplicated: int
-    wrong: int
-    latency_ms: LatencyMs
+    report: Report
+    evidence: Evidence
     strokes: Sequence[Stroke]
-    recoveries: Sequence[Recovery]
     begun_ms: float
+    ended_ms: float
+    rate_per_second: float
+    sustained_per_second: float | None
+    view_ms: Sequence[float]
+    old_processes_alive: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`lost`, `duplicated`, `wrong` and `outcomes` are the checker's; the rest is computed from the evidence, once."""
+
+    plan: Plan
+    seed: int
+    found: Found
     left_over_processes: int
 
-    @classmethod
-    def of(
-        cls,
-        *,
-        plan: str,
-        seed: int,
-        report: Report,
-        answers: Sequence[Answer],
-        strokes: Sequence[Stroke],
-        begun_ms: float,
-        left_over_processes: int,
-    ) -> Verdict:
-        return cls(
-            plan=plan,
-            seed=seed,
-            jobs=report.jobs,
-            outcomes=report.outcomes,
-            lost=report.lost,
-            duplicated=report.duplicated + report.unknown,
-            wrong=report.wrong_payload + report.mismatched_ids,
-            latency_ms=LatencyMs.of([answer.answered_ms - answer.arrived_ms for answer in answers]),
-            strokes=strokes,
-            recoveries=[recovery_after(stroke.at_ms, answers) for stroke in strokes],
-            begun_ms=begun_ms,
-            left_over_processes=left_over_processes,
-        )
+    @cached_property
+    def jobs(self) -> int:
+        return self.found.report.jobs
 
-    @property
+    @cached_property
+    def outcomes(self) -> Mapping[str, int]:
+        return self.found.report.outcomes
+
+    @cached_property
+    def lost(self) -> int:
+        return self.found.report.lost
+
+    @cached_property
+    def duplicated(self) -> int:
+        return self.found.report.duplicated + self.found.report.unknown
+
+    @cached_property
+    def wrong(self) -> int:
+        return self.found.report.wrong_payload + self.found.report.mismatched_ids
+
+    @cached_property
+    def answers(self) -> Sequence[Answer]:
+        return self.found.evidence.answers
+
+    @cached_property
+    def strokes(self) -> Sequence[Stroke]:
+        return self.found.strokes
+
+    @cached_property
+    def done(self) -> list[Stroke]:
+        """The strokes that happened."""
+        return [stroke for stroke in self.found.strokes if stroke.skipped is None]
+
+    @cached_property
+    def latency_ms(self) -> LatencyMs:
+        return LatencyMs.of([answer.latency_ms for answer in self.answers])
+
+    @cached_property
+    def last_dispatches(self) -> list[LastDispatch]:
+        return measures.last_dispatches(self.done, self.found.evidence)
+
+    @cached_property
+    def notice_ms(self) -> LatencyMs:
+        """Notice to the last batch sent there: the later of the function's record and the kernel's counters."""
+        return LatencyMs.of([last.worst for last in self.last_dispatches])
+
+    @cached_property
+    def redispatch_ms(self) -> LatencyMs:
+        return LatencyMs.of(measures.redispatches(self.done, self.found.evidence))
+
+    @cached_property
+    def recoveries(self) -> list[Recovery]:
+        """One for each stroke, whether it happened or not."""
+        return [measures.recovery_after(stroke.at_ms, self.answers) for stroke in self.found.strokes]
+
+    @cached_property
     def recovery_ms(self) -> float:
         """The longest of all faults."""
         return max((recovery.recovery_ms for recovery in self.recoveries), default=0.0)
 
-    def missed_bars(self) -> list[str]:
-        """What must hold whatever happens, and did not; empty when all is well."""
-        bars = [
-            (self.lost == 0, f"{self.lost} job(s) lost"),
-            (self.duplicated == 0, f"{self.duplicated} result(s) duplicated"),
-            (self.wrong == 0, f"{self.wrong} result(s) that are not their job's"),
-            (set(self.outcomes) <= _ALLOWED_OUTCOMES, f"a fault became the fault of a job: {dict(self.outcomes)}"),
-            (self.left_over_processes == 0, f"{self.left_over_processes} process(es) left behind"),
+    @cached_property
+    def normal_ms(self) -> float | None:
+        """From the last fault until latency is as before the first one for three seconds."""
+        return measures.normal_after(self.done[-1].at_ms, self.answers) if self.done else None
+
+    @cached_property
+    def extra_attempts_share(self) -> float | None:
+        return measures.extra_attempts_share(self.found.evidence.executions)
+
+    @cached_property
+    def ok_in_time_share(self) -> float:
+        good = sum(answer.outcome == "ok" and answer.latency_ms <= SLA_MS for answer in self.answers)
+        return good / self.jobs if self.jobs else 0.0
+
+    @cached_property
+    def workers_lost(self) -> int:
+        return measures.workers_lost(self.found.evidence.executions)
+
+    @cached_property
+    def silent_after_ms(self) -> float | None:
+        """The longest of all freezes."""
+        frozen = [stroke for stroke in self.done if stroke.kind is Kind.FREEZE and stroke.role is Target.POD]
+        return max((measures.silent_after(stroke, self.found.evidence) for stroke in frozen), default=None)
+
+    @cached_property
+    def back_in_rotation_ms(self) -> float | None:
+        """The longest, from the end of a freeze or throttle to the first new batch sent there."""
+        lasting = [stroke for stroke in self.done if stroke.kind in _LASTING and stroke.role is Target.POD]
+        waits = [measures.back_in_rotation(stroke, self.found.evidence) for stroke in lasting]
+        return max((wait for wait in waits if wait is not None), default=None)
+
+    @cached_property
+    def serving_again_ms(self) -> float | None:
+        """The longest of all killed heads (of pods, where no head was killed); None where a successor never served."""
+        struck = [stroke for stroke in self.done if stroke.kind is Kind.KILL and stroke.role is Target.HEAD]
+        struck = struck or [s for s in self.done if s.kind in (Kind.KILL, Kind.NOTICE) and s.role is Target.POD]
+        waits = [measures.serving_again(stroke, self.found.evidence) for stroke in struck]
+        return None if not waits or None in waits else max(wait for wait in waits if wait is not None)
+
+    @cached_property
+    def share_halved_ms(self) -> float | None:
+        """The longest of all throttles; None where a share never fell."""
+        waits = [measures.share_halved_after(stroke, self.found.evidence) for stroke in self.done if stroke.kind is Kind.THROTTLE]
+        return None if not waits or None in waits else max(wait for wait in waits if wait is not None)
+
+    @cached_property
+    def disturbed_p99_factor(self) -> float | None:
+        """p99 of the jobs due during the lasting faults against those due before the first of them; the worst."""
+        lasting = [stroke for stroke in self.done if stroke.kind in _LASTING and stroke.until_ms is not None]
+        if not lasting:
+            return None
+        before = measures.p99_between(self.answers, self.found.begun_ms, lasting[0].at_ms)
+        during = [measures.p99_between(self.answers, stroke.at_ms, stroke.until_ms or stroke.at_ms) for stroke in lasting]
+        known = [p99 for p99 in during if p99 is not None]
+        return max(known) / before if known and before else None
+
+    @cached_property
+    def view_gap_ms(self) -> float | None:
+        """The longest silence of the view in the ten seconds after a fault of the control plane."""
+        gaps = [
+            measures.view_gap(self.found.view_ms, stroke.at_ms, min(stroke.at_ms + 10_000, self.found.ended_ms))
+            for stroke in self.done
+            if stroke.role in _CONTROL_PLANE
         ]
-        return [sentence for kept, sentence in bars if not kept]
+        return None if not gaps or None in gaps else max(gap for gap in gaps if gap is not None)
+
+    @cached_property
+    def old_processes_alive(self) -> int:
+        return self.found.old_processes_alive
+
+    def bars(self) -> list[Bar]:
+        """Every bar of the plan, met or not."""
+        return judge(self.plan.bars, self)
+
+    def missed_bars(self) -> list[Bar]:
+        return [bar for bar in self.bars() if not bar.met]
 
     def to_json(self) -> dict[str, Any]:
-        latency = self.latency_ms
+        lasts = self.last_dispatches
         return {
-            "plan": self.plan,
+            "plan": self.plan.name,
             "seed": self.seed,
             "jobs": self.jobs,
             "outcomes": dict(self.outcomes),
             "lost": self.lost,
             "duplicated": self.duplicated,
-            "latency_ms": {
-                name: _round(value) for name, value in (("p50", latency.p50), ("p99", latency.p99), ("max", latency.max))
-            },
+            "latency_ms": _percentiles(self.latency_ms),
+            "notice_to_last_dispatch_ms": _percentiles(self.notice_ms),
+            "kill_to_redispatch_ms": _percentiles(self.redispatch_ms),
             "recovery_ms": round(self.recovery_ms, 1),
-            "faults": [
-                {
-                    "at_ms": round(stroke.at_ms - self.begun_ms, 1),
-                    "kind": stroke.kind,
-                    "target": stroke.target,
-                    "recovery_ms": round(recovery.recovery_ms, 1),
-                    "settled_ms": round(recovery.settled_ms, 1),
-                }
-                for stroke, recovery in zip(self.strokes, self.recoveries, strict=True)
-            ],
+            "extra_attempts_share": _rounded(self.extra_attempts_share, 4),
+            "faults": [self._fault(stroke, recovery) for stroke, recovery in zip(self.strokes, self.recoveries, strict=True)],
             "left_over_processes": self.left_over_processes,
+            "bars": [bar.to_json() for bar in self.bars()],
+            "wrong": self.wrong,
+            "late": self.found.report.late,
+            "ok_in_time_share": round(self.ok_in_time_share, 6),
+            "load": {
+                "rate_per_second": round(self.found.rate_per_second, 1),
+                "sustained_per_second": _rounded(self.found.sustained_per_second),
+                "seconds": round((self.found.ended_ms - self.found.begun_ms) / 1000, 1),
+                "work_ms": self.plan.work_ms,
+            },
+            "notice_witnesses_ms": {
+                name: _percentiles(LatencyMs.of([getattr(last, name) for last in lasts]))
+                for name in ("executed", "wire", "headers")
+            },
+            "redispatches": len(measures.redispatches(self.done, self.found.evidence)),
+            "normal_again_ms": _rounded(self.normal_ms),
+            "serving_again_ms": _rounded(self.serving_again_ms),
+            "back_in_rotation_ms": _rounded(self.back_in_rotation_ms),
+            "workers_lost_to_jobs": self.workers_lost,
         }
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.to_json(), indent=2) + "\n")
 
-
-def recovery_after(fault_ms: float, answers: Sequence[Answer]) -> Recovery:
-    """How long a fault at `fault_ms` was felt; partitions without a job after it count for nothing."""
-    first_after: dict[int, float] = {}
-    for answer in answers:
-        if answer.arrived_ms >= fault_ms:
-            first_after[answer.partition] = min(answer.answered_ms, first_after.get(answer.partition, answer.answered_ms))
-    recovered_ms = max(first_after.values(), default=fault_ms)
-    slow = [
-        answer.answered_ms
-        for answer in answers
-        if fault_ms <= answer.answered_ms
-        and answer.arrived_ms <= recovered_ms
-        and answer.answered_ms - answer.arrived_ms > SLOW_MS
-    ]
-    return Recovery(recovery_ms=recovered_ms - fault_ms, settled_ms=max(slow, default=fault_ms) - fault_ms)
+    def _fault(self, stroke: Stroke, recovery: Recovery) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "at_ms": round(stroke.at_ms - self.found.begun_ms, 1),
+            "kind": stroke.kind.value,
+            "target": stroke.target,
+        }
+        if stroke.skipped is not None:
+            return {**told, "skipped": stroke.skipped}
+        if stroke.until_ms is not None:
+            told["for_ms"] = round(stroke.until_ms - stroke.at_ms, 1)
+        if stroke.how:
+            told["how"] = stroke.how
+        return {**told, "recovery_ms": round(recovery.recovery_ms, 1), "settled_ms": round(recovery.settled_ms, 1)}
 
 
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
+def _percentiles(latency: LatencyMs) -> dict[str, float | None]:
+    return {"p50": _rounded(latency.p50), "p99": _rounded(latency.p99), "max": _rounded(latency.max)}
+
+
+def _rounded(value: float | None, digits: int = 1) -> float | None:
+    return None if value is None else round(value, digits)

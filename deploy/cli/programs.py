@@ -32,7 +32,7 @@ def chaos(context: typer.Context, json_file: JsonFile = None) -> None:
 
     `rayline chaos -- --help` tells its own options.
     """
-    _run("deploy.chaos", json_file, context.args)
+    _run("deploy.chaos.command", json_file, context.args)
 
 
 def _run(module: str, json_file: Path | None, arguments: list[str], function: str = "run") -> None:

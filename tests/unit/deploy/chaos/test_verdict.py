@@ -1,4 +1,4 @@
-"""Recovery as documented, the bars, and the form for machines."""
+"""The bars, and the form for machines."""
 
 from __future__ import annotations
 
@@ -6,85 +6,95 @@ from dataclasses import replace
 
 import pytest
 
-from deploy.chaos.load import Clockwork, job_payload
-from deploy.chaos.verdict import Answer, Recovery, Stroke, Verdict, recovery_after
-from deploy.checker import LatencyMs, Report
+from deploy.chaos.plan import Bars, Kind, Target
+from tests.unit.deploy.chaos.staged import FAULT_MS, REPORT, answer, evidence, execution, stroke, verdict
 
-REPORT = Report(3, 3, {"ok": 3}, 0, 0, 0, 0, 0, 0, LatencyMs(1, 1, 1, 1), 0, 1)
-FAULT_MS = 10_000.0
-
-
-def test_recovery_waits_for_the_slowest_partition() -> None:
-    answers = [
-        Answer(0, FAULT_MS - 50, FAULT_MS + 10),  # arrived before the fault: proves nothing
-        Answer(0, FAULT_MS + 20, FAULT_MS + 60),
-        Answer(1, FAULT_MS + 30, FAULT_MS + 2500),
-        Answer(1, FAULT_MS + 2600, FAULT_MS + 2650),
-    ]
-    assert recovery_after(FAULT_MS, answers).recovery_ms == 2500
-
-
-def test_settled_is_when_the_last_slow_job_was_answered() -> None:
-    answers = [Answer(0, FAULT_MS - 100, FAULT_MS + 1500), Answer(0, FAULT_MS + 5, FAULT_MS + 1200), Answer(0, 90_000, 95_000)]
-    assert recovery_after(FAULT_MS, answers) == Recovery(recovery_ms=1200, settled_ms=1500)
+PROMISED_KEYS = [
+    "plan",
+    "seed",
+    "jobs",
+    "outcomes",
+    "lost",
+    "duplicated",
+    "latency_ms",
+    "notice_to_last_dispatch_ms",
+    "kill_to_redispatch_ms",
+    "recovery_ms",
+    "extra_attempts_share",
+    "faults",
+    "left_over_processes",
+]
 
 
-def test_without_a_later_job_there_is_nothing_to_recover() -> None:
-    assert recovery_after(FAULT_MS, [Answer(0, 1, 2)]) == Recovery(recovery_ms=0, settled_ms=0)
+def missed(**options: object) -> list[str]:
+    return [bar.name for bar in verdict(**options).missed_bars()]  # type: ignore[arg-type]
 
 
-def verdict(report: Report = REPORT, left: int = 0) -> Verdict:
-    return Verdict.of(
-        plan="lane-kill",
-        seed=3,
-        report=report,
-        answers=[Answer(0, FAULT_MS + 1, FAULT_MS + 301)],
-        strokes=[Stroke(FAULT_MS, "kill", "lane-chaos-echo-0")],
-        begun_ms=8_000.0,
-        left_over_processes=left,
-    )
-
-
-def test_json_has_the_promised_keys_and_times_since_the_beginning() -> None:
+def test_json_has_the_promised_keys_first_and_times_since_the_beginning() -> None:
     written = verdict().to_json()
-    assert list(written) == [
-        "plan",
-        "seed",
-        "jobs",
-        "outcomes",
-        "lost",
-        "duplicated",
-        "latency_ms",
-        "recovery_ms",
-        "faults",
-        "left_over_processes",
-    ]
-    assert written["faults"][0] == {
-        "at_ms": 2000.0,
-        "kind": "kill",
-        "target": "lane-chaos-echo-0",
-        "recovery_ms": 301.0,
-        "settled_ms": 0.0,
-    }
+    assert list(written)[: len(PROMISED_KEYS)] == PROMISED_KEYS
+    assert {"at_ms": 10_000.0, "kind": "notice", "target": "c1-pod-101"}.items() <= written["faults"][0].items()
+    for name in ("latency_ms", "notice_to_last_dispatch_ms", "kill_to_redispatch_ms"):
+        assert list(written[name]) == ["p50", "p99", "max"]
     assert written["latency_ms"] == {"p50": 300.0, "p99": 300.0, "max": 300.0}
+    assert written["kill_to_redispatch_ms"]["p99"] is None
 
 
 @pytest.mark.parametrize("change", [{"lost": 1}, {"duplicated": 1}, {"unknown": 1}, {"wrong_payload": 1}, {"mismatched_ids": 1}])
-def test_each_count_of_the_checker_is_a_bar(change: dict[str, int]) -> None:
-    assert verdict().missed_bars() == []
-    assert len(verdict(replace(REPORT, **change)).missed_bars()) == 1
+def test_each_count_of_the_checker_is_a_bar_of_every_plan(change: dict[str, int]) -> None:
+    assert missed() == []
+    assert len(missed(report=replace(REPORT, **change))) == 1  # type: ignore[arg-type]
 
 
 def test_processes_left_behind_are_a_bar() -> None:
-    assert verdict(left=2).missed_bars() == ["2 process(es) left behind"]
+    assert missed(left=2) == ["processes left over"]
 
 
-def test_jobs_are_due_at_a_steady_rate_and_differ() -> None:
-    clockwork = Clockwork(begun_ms=1000.0, rate_per_second=50.0)
-    assert [clockwork.due_ms(number) for number in (0, 1, 50)] == [1000.0, 1020.0, 2000.0]
-    assert job_payload(1) != job_payload(2)
+def test_an_outcome_that_the_plan_does_not_allow_is_a_missed_bar() -> None:
+    late = replace(REPORT, outcomes={"ok": 2, "deadline_exceeded": 1})
+    assert missed(report=late) == []
+    assert missed(report=late, bars=Bars(outcomes=("ok",))) == ["outcomes"]
 
 
-def test_a_missed_deadline_is_told_but_an_error_is_a_missed_bar() -> None:
-    assert verdict(replace(REPORT, outcomes={"ok": 2, "deadline_exceeded": 1})).missed_bars() == []
-    assert len(verdict(replace(REPORT, outcomes={"ok": 2, "quarantined": 1})).missed_bars()) == 1
+@pytest.mark.parametrize(
+    ("bars", "measured"),
+    [
+        (Bars(job_max_ms=299), 300.0),
+        (Bars(job_p99_ms=299), 300.0),
+        (Bars(notice_p99_ms=39), 40.0),
+        (Bars(notice_max_ms=39), 40.0),
+        (Bars(extra_attempts_share=0.4), 0.5),
+        (Bars(ok_in_time_share=0.999), 1 / 3),
+        (Bars(quarantined=1), 0),
+    ],
+)
+def test_a_bar_is_missed_beyond_its_limit(bars: Bars, measured: float) -> None:
+    seen = evidence([answer(due=1)], [execution(1, 101, 40, 45), execution(1, 102, 50, 55), execution(2, 102, 50, 55)])
+    (bar,) = verdict(seen=seen, bars=bars).missed_bars()
+    assert bar.measured == pytest.approx(measured)
+
+
+def test_what_was_not_observed_is_not_met() -> None:
+    (bar,) = verdict(bars=Bars(redispatch_p99_ms=1000)).missed_bars()
+    assert bar.measured is None
+    assert bar.text() == "not observed"
+
+
+def test_the_view_may_not_be_silent_after_a_fault_of_the_control_plane() -> None:
+    killed = [stroke(Kind.KILL, Target.RESOURCE)]
+    steady = [number * 500.0 for number in range(21)]
+    assert missed(strokes=killed, bars=Bars(view_gap_ms=1000), view=steady) == []
+    assert missed(strokes=killed, bars=Bars(view_gap_ms=1000), view=[*steady[:3], *steady[6:]]) != []
+
+
+def test_a_skipped_fault_is_told_and_fails_nothing() -> None:
+    judged = verdict(strokes=[stroke(Kind.DELAY, skipped="no netem")])
+    assert judged.missed_bars() == []
+    assert judged.to_json()["faults"][0]["skipped"] == "no netem"
+    assert any("no netem" in bar.text() for bar in judged.bars())
+
+
+def test_disturbed_jobs_are_compared_with_those_before() -> None:
+    lasting = stroke(Kind.THROTTLE, until_ms=FAULT_MS + 5_000)
+    seen = evidence([answer(due=-5_000, took=100), answer(due=1_000, took=140)])
+    assert verdict(strokes=[lasting], seen=seen).disturbed_p99_factor == pytest.approx(1.4)

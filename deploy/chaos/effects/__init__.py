@@ -1,0 +1,1 @@
+"""What faults do to this machine, each undone at its end."""

@@ -1,0 +1,57 @@
+"""Each job's first result, as any `read_committed` reader sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploy.chaos.load import Clockwork
+from deploy.committed_reader import StartOffsets, read_committed
+from rayline.jobs import JOB_ID
+from rayline.results import ATTEMPTS, CLUSTER, NODE, OUTCOME, SOURCE, TIMING, parse_timing
+from rayline.topics import results_topic
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """First result of one job: when the job was due and when the result was appended (epoch milliseconds).
+
+    `node` is `cluster/pod`. `dispatched_ms` is when the lane says that it sent the job for the last time: the append time less
+    what the `timing` header tells. Both are None for a job that was never sent, or that got no answer from a node.
+    """
+
+    job: int
+    partition: int
+    due_ms: float
+    answered_ms: float
+    outcome: str = "ok"
+    attempts: int = 1
+    node: str | None = None
+    dispatched_ms: float | None = None
+
+    @property
+    def latency_ms(self) -> float:
+        return self.answered_ms - self.due_ms
+
+
+def first_answers(bootstrap_servers: str, app: str, results_from: StartOffsets, clockwork: Clockwork) -> list[Answer]:
+    """Read the results back, in the order of the jobs' numbers."""
+    first: dict[int, Answer] = {}
+    for record in read_committed(bootstrap_servers, results_topic(app), start=results_from):
+        headers = {name: (raw or b"").decode("utf-8", "replace") for name, raw in record.headers}
+        number = int(headers.get(JOB_ID) or -1_000_000)
+        if number in first:
+            continue
+        timing = parse_timing(headers.get(TIMING, ""))
+        node = f"{headers[CLUSTER]}/{headers[NODE]}" if NODE in headers and CLUSTER in headers else None
+        spent_ms = sum(timing.get(part, 0.0) for part in ("dispatch", "execute", "publish"))
+        first[number] = Answer(
+            job=number,
+            partition=int(headers.get(SOURCE, "/-1/").split("/")[-2]),
+            due_ms=clockwork.due_ms(number),
+            answered_ms=float(record.timestamp_ms),
+            outcome=headers.get(OUTCOME, ""),
+            attempts=int(headers.get(ATTEMPTS, "0")),
+            node=node,
+            dispatched_ms=None if node is None else record.timestamp_ms - spent_ms,
+        )
+    return [first[number] for number in sorted(first)]

@@ -1,0 +1,234 @@
+"""Pure arithmetic over the evidence of a run. All moments are epoch milliseconds of this machine.
+
+A number that nothing was observed for is None (or an empty list), never 0.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from deploy.chaos.evidence.answers import Answer
+from deploy.chaos.evidence.executions import Execution
+from deploy.chaos.evidence.wire import Sent
+from deploy.chaos.faults import Stroke
+from deploy.chaos.plan import Kind, Target
+from deploy.chaos.site import Seen
+
+SLOW_MS: Final = 1_000.0
+SHARE_WINDOW_MS: Final = 2_000.0
+NORMAL_FACTOR: Final = 2.0
+NORMAL_FLOOR_MS: Final = 250.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a run left: answers by job, executions by moment, batches sent by moment (with `cluster/pod` as far as known)."""
+
+    answers: Sequence[Answer]
+    executions: Sequence[Execution]
+    sent: Sequence[tuple[str, Sent]]
+    pods: Mapping[int, Seen]
+
+    def node_of(self, session: int) -> str | None:
+        return self.pods[session].name if session in self.pods else None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """After one fault. `recovery_ms`: until every partition had answered a job that was due after it. `settled_ms`: until the
+    last job that took over a second, of those due before every partition had recovered, was answered (0: none did)."""
+
+    recovery_ms: float
+    settled_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastDispatch:
+    """From a notice to the last batch that went to the pod, by three witnesses (milliseconds, 0 when nothing came after it).
+
+    `executed`: the last job that the user's function began there. `wire`: the last bytes of a batch that a lane's kernel sent
+    there, refused ones too. `headers`: the last job answered from there, by its `timing`.
+    """
+
+    executed: float
+    wire: float
+    headers: float
+
+    @property
+    def worst(self) -> float:
+        return max(self.executed, self.wire)
+
+
+def recovery_after(fault_ms: float, answers: Sequence[Answer]) -> Recovery:
+    """How long a fault at `fault_ms` was felt; partitions without a job after it count for nothing."""
+    first_after: dict[int, float] = {}
+    for answer in answers:
+        if answer.due_ms >= fault_ms:
+            first_after[answer.partition] = min(answer.answered_ms, first_after.get(answer.partition, answer.answered_ms))
+    recovered_ms = max(first_after.values(), default=fault_ms)
+    slow = [
+        answer.answered_ms
+        for answer in answers
+        if fault_ms <= answer.answered_ms and answer.due_ms <= recovered_ms and answer.latency_ms > SLOW_MS
+    ]
+    return Recovery(recovery_ms=recovered_ms - fault_ms, settled_ms=max(slow, default=fault_ms) - fault_ms)
+
+
+def last_dispatches(strokes: Iterable[Stroke], evidence: Evidence) -> list[LastDispatch]:
+    """One for each notice."""
+    began: dict[int, list[float]] = defaultdict(list)
+    for execution in evidence.executions:
+        began[execution.session].append(execution.began_ms)
+    wired: dict[str, list[float]] = defaultdict(list)
+    for node, sent in evidence.sent:
+        wired[node].append(sent.at_ms)
+    told: dict[str, list[float]] = defaultdict(list)
+    for answer in evidence.answers:
+        if answer.node is not None and answer.dispatched_ms is not None:
+            told[answer.node].append(answer.dispatched_ms)
+    return [
+        LastDispatch(
+            executed=max(0.0, max(began[stroke.session], default=0.0) - stroke.at_ms),
+            wire=max(0.0, max(wired[node], default=0.0) - stroke.at_ms),
+            headers=max(0.0, max(told[node], default=0.0) - stroke.at_ms),
+        )
+        for stroke in strokes
+        if stroke.kind is Kind.NOTICE and (node := evidence.node_of(stroke.session) or stroke.target)
+    ]
+
+
+def redispatches(strokes: Iterable[Stroke], evidence: Evidence) -> list[float]:
+    """For each job that had begun in a killed pod or worker and had not ended: from the kill until it began elsewhere.
+
+    0 where it was running elsewhere already. Jobs that never began again (their deadline passed) are left out: they show as what
+    they became.
+    """
+    by_job: dict[int, list[Execution]] = defaultdict(list)
+    for execution in evidence.executions:
+        by_job[execution.job].append(execution)
+    waits = []
+    for stroke in strokes:
+        if stroke.kind is not Kind.KILL or stroke.role not in (Target.POD, Target.WORKER, Target.HEAD):
+            continue
+        died = [
+            execution
+            for execution in evidence.executions
+            if execution.ended_ms is None and execution.began_ms <= stroke.at_ms and _is_victim(execution, stroke, evidence)
+        ]
+        for victim in died:
+            others = [other for other in by_job[victim.job] if other.pid != victim.pid]
+            if any(other.began_ms <= stroke.at_ms and (other.ended_ms or stroke.at_ms) >= stroke.at_ms for other in others):
+                waits.append(0.0)
+                continue
+            later = [other.began_ms for other in others if other.began_ms > stroke.at_ms]
+            if later:
+                waits.append(min(later) - stroke.at_ms)
+    return waits
+
+
+def _is_victim(execution: Execution, stroke: Stroke, evidence: Evidence) -> bool:
+    if stroke.role is Target.WORKER:
+        return execution.pid == stroke.session
+    if stroke.role is Target.HEAD:
+        pod = evidence.pods.get(execution.session)
+        return pod is not None and pod.cluster == stroke.cluster
+    return execution.session == stroke.session
+
+
+def extra_attempts_share(executions: Sequence[Execution]) -> float | None:
+    """How many calls there were beyond the first of each job, as a share of the jobs that were called at all."""
+    jobs = len({execution.job for execution in executions})
+    return None if not jobs else len(executions) / jobs - 1
+
+
+def workers_lost(executions: Sequence[Execution]) -> int:
+    """How many processes died under jobs that were made to kill them."""
+    return len({execution.pid for execution in executions if execution.job < 0 and execution.ended_ms is None})
+
+
+def silent_after(stroke: Stroke, evidence: Evidence) -> float:
+    """From a freeze to the last batch sent to the pod while it was frozen (0: none)."""
+    until_ms = stroke.until_ms or float("inf")
+    node = evidence.node_of(stroke.session)
+    sent = [batch.at_ms for name, batch in evidence.sent if name == node and stroke.at_ms < batch.at_ms < until_ms]
+    return max(sent, default=stroke.at_ms) - stroke.at_ms
+
+
+def serving_again(stroke: Stroke, evidence: Evidence) -> float | None:
+    """From the kill or eviction of a pod or head to the first job that began in a pod of its cluster that started later."""
+    newer = {session for session, pod in evidence.pods.items() if pod.cluster == stroke.cluster and pod.from_ms > stroke.at_ms}
+    began = [execution.began_ms for execution in evidence.executions if execution.session in newer]
+    return min(began) - stroke.at_ms if began else None
+
+
+def back_in_rotation(stroke: Stroke, evidence: Evidence) -> float | None:
+    """From the end of a lasting fault to the first job that the pod began after it for a batch sent after it."""
+    if stroke.until_ms is None:
+        return None
+    node = evidence.node_of(stroke.session)
+    sent = [batch.at_ms for name, batch in evidence.sent if name == node and batch.at_ms > stroke.until_ms]
+    return min(sent) - stroke.until_ms if sent else None
+
+
+def share(session: int, executions: Sequence[Execution], from_ms: float, until_ms: float) -> float | None:
+    """The pod's part of all jobs that began in this span; None when none did."""
+    counts = Counter(execution.session == session for execution in executions if from_ms <= execution.began_ms < until_ms)
+    total = counts[True] + counts[False]
+    return counts[True] / total if total else None
+
+
+def share_halved_after(stroke: Stroke, evidence: Evidence) -> float | None:
+    """From a throttle to the end of the first 2 s in which the pod's share is below half of what it was before; None: never."""
+    end_ms = stroke.until_ms or float("inf")
+    before = share(stroke.session, evidence.executions, stroke.at_ms - 10_000, stroke.at_ms)
+    if before is None:
+        return None
+    start_ms = stroke.at_ms
+    while start_ms + SHARE_WINDOW_MS <= end_ms and start_ms < stroke.at_ms + 60_000:
+        during = share(stroke.session, evidence.executions, start_ms, start_ms + SHARE_WINDOW_MS)
+        if during is not None and during < before / 2:
+            return start_ms + SHARE_WINDOW_MS - stroke.at_ms
+        start_ms += SHARE_WINDOW_MS / 4
+    return None
+
+
+def p99_between(answers: Sequence[Answer], from_ms: float, until_ms: float) -> float | None:
+    """Of the jobs that were due in this span."""
+    found = [answer.latency_ms for answer in answers if from_ms <= answer.due_ms < until_ms]
+    return float(np.percentile(found, 99, method="inverted_cdf")) if found else None
+
+
+def normal_after(fault_ms: float, answers: Sequence[Answer]) -> float | None:
+    """From a fault to the first of three seconds in a row whose p95 is at most twice that of the ten seconds before the fault
+    (but up to 250 ms is always normal); None when that never came. Jobs count in the second in which they were due."""
+    due = [answer.due_ms for answer in sorted(answers, key=lambda answer: answer.due_ms)]
+    ordered = sorted(answers, key=lambda answer: answer.due_ms)
+
+    def p95(from_ms: float, until_ms: float) -> float | None:
+        span = ordered[bisect.bisect_left(due, from_ms) : bisect.bisect_left(due, until_ms)]
+        return float(np.percentile([answer.latency_ms for answer in span], 95)) if span else None
+
+    bound = max(NORMAL_FLOOR_MS, NORMAL_FACTOR * (p95(fault_ms - 10_000, fault_ms) or 0.0))
+    start_ms = fault_ms
+    while due and start_ms + 3_000 <= due[-1] + 1_000:
+        seconds = [p95(start_ms + number * 1000, start_ms + number * 1000 + 1000) for number in range(3)]
+        if all(value is not None and value <= bound for value in seconds):
+            return start_ms - fault_ms
+        start_ms += 250
+    return None
+
+
+def view_gap(moments_ms: Sequence[float], from_ms: float, until_ms: float) -> float | None:
+    """The longest silence of a topic between two moments; None without records."""
+    inside = [moment for moment in moments_ms if from_ms <= moment <= until_ms]
+    if not inside:
+        return None
+    edges = [from_ms, *inside]
+    return max(later - earlier for earlier, later in pairwise(edges))

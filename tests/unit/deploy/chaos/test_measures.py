@@ -1,0 +1,122 @@
+"""Each number means what its documentation says."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.chaos import measures
+from deploy.chaos.measures import Recovery
+from deploy.chaos.plan import Kind, Target
+from deploy.chaos.site import Seen
+from tests.unit.deploy.chaos.staged import FAULT_MS, PODS, answer, evidence, execution, stroke
+
+
+def test_recovery_waits_for_the_slowest_partition() -> None:
+    answers = [
+        answer(due=-50, took=60),  # due before the fault: proves nothing
+        answer(due=20, took=40),
+        answer(due=30, took=2470, partition=1),
+        answer(due=2600, took=50, partition=1),
+    ]
+    assert measures.recovery_after(FAULT_MS, answers).recovery_ms == 2500
+
+
+def test_settled_is_when_the_last_slow_job_was_answered() -> None:
+    answers = [answer(due=-100, took=1600), answer(due=5, took=1195), answer(due=80_000, took=5_000)]
+    assert measures.recovery_after(FAULT_MS, answers) == Recovery(recovery_ms=1200, settled_ms=1500)
+
+
+def test_without_a_later_job_there_is_nothing_to_recover() -> None:
+    assert measures.recovery_after(FAULT_MS, [answer(due=-500, took=1)]) == Recovery(recovery_ms=0, settled_ms=0)
+
+
+def test_the_last_dispatch_is_seen_by_three_witnesses() -> None:
+    seen = evidence(
+        answers=[
+            answer(due=0, node="c1/pod-101", dispatched_ms=FAULT_MS + 12),
+            answer(due=0, node="c1/pod-102", dispatched_ms=9e9),
+        ],
+        executions=[execution(1, 101, -5, 1), execution(2, 101, 40, 45), execution(3, 102, 900, 905)],
+        sent=[(101, 25.0), (102, 950.0)],
+    )
+    (last,) = measures.last_dispatches([stroke()], seen)
+    assert (last.executed, last.wire, last.headers) == (40, 25, 12)
+    assert last.worst == 40
+
+
+def test_nothing_sent_after_a_notice_is_zero() -> None:
+    (last,) = measures.last_dispatches([stroke()], evidence(executions=[execution(1, 101, -5, 1)]))
+    assert last.worst == 0
+
+
+def test_a_redispatch_counts_from_the_kill_to_the_next_beginning_elsewhere() -> None:
+    seen = evidence(
+        executions=[
+            execution(1, 101, -5),  # died with the pod …
+            execution(1, 102, 80, 85),  # … and began again
+            execution(2, 101, -50, -45),  # had ended: not concerned
+            execution(3, 102, -3, 2),  # ran elsewhere
+        ]
+    )
+    assert measures.redispatches([stroke(Kind.KILL)], seen) == [80]
+
+
+def test_a_job_that_ran_elsewhere_already_waited_for_nothing() -> None:
+    seen = evidence(executions=[execution(1, 101, -5), execution(1, 102, -4, 3)])
+    assert measures.redispatches([stroke(Kind.KILL)], seen) == [0]
+
+
+def test_a_killed_worker_is_known_by_its_process_and_a_killed_head_by_its_cluster() -> None:
+    seen = evidence(
+        executions=[execution(1, 101, -5, pid=7), execution(2, 101, -5, pid=8), execution(1, 102, 30), execution(2, 102, 50)]
+    )
+    assert measures.redispatches([stroke(Kind.KILL, Target.WORKER, session=7)], seen) == [30]
+    assert measures.redispatches([stroke(Kind.KILL, Target.HEAD, session=1)], evidence(executions=[execution(1, 101, -5)])) == []
+
+
+def test_extra_attempts_are_calls_beyond_the_first() -> None:
+    assert measures.extra_attempts_share([execution(1, 101, 0, 1), execution(1, 102, 5, 6), execution(2, 101, 7, 8)]) == 0.5
+    assert measures.extra_attempts_share([]) is None
+
+
+def test_workers_lost_are_the_processes_that_poison_ended() -> None:
+    seen = [execution(-1, 101, 0, pid=1), execution(-1, 102, 5, pid=2), execution(5, 102, 4, pid=2), execution(6, 101, 1, pid=3)]
+    assert measures.workers_lost(seen) == 2
+
+
+def test_silence_ends_with_the_last_batch_that_was_sent_while_the_pod_was_frozen() -> None:
+    frozen = stroke(Kind.FREEZE, until_ms=FAULT_MS + 60_000)
+    seen = evidence(sent=[(101, -5.0), (101, 800.0), (102, 5_000.0), (101, 61_000.0)])
+    assert measures.silent_after(frozen, seen) == 800
+    assert measures.back_in_rotation(frozen, seen) == 1_000
+
+
+def test_a_successor_serves_when_a_pod_that_started_later_begins_a_job() -> None:
+    seen = evidence(executions=[execution(1, 102, 10, 15), execution(2, 103, 9_000, 9_005)])
+    assert measures.serving_again(stroke(Kind.KILL), seen) is None
+    later = measures.Evidence(seen.answers, seen.executions, (), {**PODS, 103: Seen("c1/pod-103", "c1", 103, FAULT_MS + 500)})
+    assert measures.serving_again(stroke(Kind.KILL), later) == 9_000
+
+
+def test_a_share_is_halved_at_the_end_of_the_first_window_below_half() -> None:
+    before = [execution(n, 101 + n % 2, -10_000 + n * 50, -9_999 + n * 50) for n in range(200)]
+    during = [execution(n, 102 if n * 50 >= 3_000 or n % 2 else 101, n * 50, n * 50 + 1) for n in range(400)]
+    throttled = stroke(Kind.THROTTLE, until_ms=FAULT_MS + 20_000)
+    halved = measures.share_halved_after(throttled, evidence(executions=[*before, *during]))
+    assert halved is not None
+    assert 3_000 < halved <= 5_000
+    steady = [execution(n, 101 + n % 2, n * 50, n * 50 + 1) for n in range(400)]
+    assert measures.share_halved_after(throttled, evidence(executions=[*before, *steady])) is None
+
+
+def test_normal_is_three_quiet_seconds_in_a_row() -> None:
+    before = [answer(due=-10_000 + n * 20, took=50) for n in range(500)]
+    slow = [answer(due=n * 20, took=2_000) for n in range(200)]
+    quiet = [answer(due=4_000 + n * 20, took=60) for n in range(300)]
+    assert measures.normal_after(FAULT_MS, [*before, *slow, *quiet]) == pytest.approx(4_000, abs=250)
+    assert measures.normal_after(FAULT_MS, [*before, *slow]) is None
+
+
+def test_the_longest_silence_of_a_topic_counts_from_the_fault() -> None:
+    assert measures.view_gap([100.0, 1_700.0, 2_000.0], 1_000.0, 3_000.0) == 700
+    assert measures.view_gap([100.0], 1_000.0, 3_000.0) is None
