@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from deploy.cli import apps, dlq, doctor, jobs, platform, processes, programs
+from deploy.cli import apps, dlq, doctor, drain, env, jobs, platform, processes, programs
 from deploy.cli.exit_codes import ExitCode, explain_failure
 from deploy.process_environment import LOG_LEVEL_VARIABLE
 
@@ -32,9 +32,13 @@ app.command("results")(jobs.results)
 app.command("explain")(jobs.explain)
 app.add_typer(dlq.group, name="dlq")
 app.command("evict")(platform.evict)
+app.command("drain")(drain.drain)
+app.command("cordon")(drain.cordon)
+app.command("uncordon")(drain.uncordon)
 app.command("down")(platform.down)
 app.command("doctor")(doctor.doctor)
 app.add_typer(apps.group, name="app")
+app.add_typer(env.group, name="env")
 _PROGRAM = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("demo", context_settings=_PROGRAM)(programs.demo)
 app.command("bench", context_settings=_PROGRAM)(programs.bench)
