@@ -22,6 +22,8 @@ TRACEBACK_LINES: Final = 15
 _PROGRAM: Final = """
 import importlib, inspect, json, os, sys
 spec = json.loads(sys.argv[1])
+if sys.version.split()[0] != spec["python"]:
+    raise RuntimeError(f"this is Python {sys.version}, not {spec['python']}")
 sys.path[:] = [spec["root"], *(path for path in sys.path if path and os.path.realpath(path) not in spec["drop"])]
 os.chdir(spec["root"])
 module, _, attribute = spec["entrypoint"].partition(":")
@@ -47,6 +49,7 @@ def preflight(spec: AppSpec) -> None:
     checkout = Path(rayline.__path__[0]).resolve().parent
     drop = [] if checkout.name in ("site-packages", "dist-packages") else [str(checkout)]
     wanted = {
+        "python": sys.version.split()[0],
         "root": str(root.resolve()),
         "entrypoint": spec.entrypoint,
         "constructor": dict(spec.constructor),
@@ -79,7 +82,13 @@ def check_health(root: Path, bundle: Bundle) -> None:
     for model in bundle.models:
         if not (root / model.path).exists():
             raise HealthCheckFailed(f"{where}: model {model.name} is missing: unpack the bundle again")
-    wanted = {"root": str(root / "app"), "entrypoint": bundle.entrypoint, "constructor": dict(bundle.constructor), "drop": []}
+    wanted = {
+        "python": bundle.python,
+        "root": str(root / "app"),
+        "entrypoint": bundle.entrypoint,
+        "constructor": dict(bundle.constructor),
+        "drop": [],
+    }
     try:
         done = subprocess.run(
             [python_of(root), "-c", _PROGRAM, json.dumps(wanted)],

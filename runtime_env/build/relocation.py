@@ -68,7 +68,9 @@ def relocate_binaries(tree: Path, prefix: Path) -> None:
         origin = b"$ORIGIN/../lib"
         if len(origin) < len(library):
             data = data.replace(library, origin.ljust(len(library), b"\0"))
-        data = data.replace(wanted, _PLACEHOLDER.ljust(len(wanted), b"/")[: len(wanted)])
+        # The last parts stay: linkers let "3.11.7" be the end of "/…/versions/3.11.7".
+        length = min(len(_PLACEHOLDER), len(str(prefix.parent)))
+        data = data.replace(wanted, _PLACEHOLDER[:length] + wanted[length:])
         replace_file(path, data)
 
 
