@@ -14,13 +14,14 @@ from typing import Final
 from ingest.lane import REFRESH_SECONDS, Lane
 from ingest.tuning import LaneTuning, manifest_values
 from rayline.app_spec import AppSpec
-from rayline.bus.log import CompactedLog, LogRecord
+from rayline.bus.log import CompactedLog, LogRecord, Publisher
 from rayline.bus.settings import KafkaSettings
 from rayline.config import ConfigWatch, ProcessIdentity, Role
-from rayline.errors import FormatError, LaunchError, ProducerFenced
+from rayline.errors import BusError, FormatError, LaunchError, ProducerFenced
+from rayline.lane_record import encode_lane_record
 from rayline.reports import ActorEndpoint
 from rayline.telemetry import open_tracing
-from rayline.topics import APPS
+from rayline.topics import APPS, VIEW
 from rayline.view_record import DEFAULT_GROUP
 from scheduler.listener import Heard, Listener
 from scheduler.node_feed import NodeFeed
@@ -89,6 +90,7 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str, g
             watchers = [
                 tasks.create_task(nodes.run(), name="nodes"),
                 tasks.create_task(_notice_silence(lane), name="silence"),
+                tasks.create_task(_tell_weights(lane, settings, instance), name="weights"),
                 tasks.create_task(_follow(apps, _specs_to(tuning, watch, app, stop)), name="apps"),
                 tasks.create_task(watch.run(), name="config"),
             ]
@@ -122,6 +124,22 @@ async def _notice_silence(lane: Lane) -> None:
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
         lane.heard(())
+
+
+async def _tell_weights(lane: Lane, settings: KafkaSettings, instance: str) -> None:
+    """What `rayline nodes` and `rayline explain node` show of this lane, whenever it differs from what was told last."""
+    told = b""
+    async with Publisher(settings=settings, client_id=f"{instance}-weights") as publisher:
+        while True:
+            record = lane.explain_nodes()
+            value = encode_lane_record(record)
+            if value != told:
+                try:
+                    await publisher.publish(VIEW, key=record.key, value=value)
+                    told = value
+                except BusError as error:
+                    _log.warning("the weights were not told: %s", error)
+            await asyncio.sleep(lane.weight_interval_seconds)
 
 
 def _specs_to(tuning: LaneTuning, watch: ConfigWatch, app: str, stop: asyncio.Event) -> Callable[[LogRecord], None]:
