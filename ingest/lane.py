@@ -16,6 +16,7 @@ from ingest.batcher import Batcher, Closed
 from ingest.partition import PartitionState
 from ingest.publisher import PhaseHook, ResultPublisher
 from ingest.records import Ended
+from ingest.suspects import SuspectLog
 from ingest.takeover import Halted, Takeover, read_back
 from ingest.tracing import start_job_span
 from rayline.app_spec import AppSpec
@@ -25,6 +26,7 @@ from rayline.bus.settings import KafkaSettings
 from rayline.clock import BrokerClock
 from rayline.errors import MemberFenced, OffsetLost, TransactionIndefinite
 from rayline.jobs import Job
+from rayline.lane_record import MAX_NODES, LaneRecord
 from rayline.reports import NodeReport
 from rayline.results import Outcome
 from rayline.telemetry import Tracing
@@ -104,6 +106,7 @@ class Lane:
         self._halted: tuple[Halted, ...] = ()
         self._admission = Admission(spec=spec, clock=self._clock)
         self._batcher = Batcher(spec.batching)
+        self._suspects = SuspectLog(settings=settings, is_published=self._is_published)
         self._router = Router(
             app=spec.name,
             policy=spec.scheduling.policy,
@@ -112,7 +115,13 @@ class Lane:
             phase=phase_of(instance),
         )
         self._dispatcher = Dispatcher(
-            spec=spec, view=self._view, router=self._router, sink=self, channels=channels, batch_prefix=instance
+            spec=spec,
+            view=self._view,
+            router=self._router,
+            sink=self,
+            channels=channels,
+            batch_prefix=instance,
+            memory=self._suspects,
         )
         self._consumer = GroupConsumer(
             settings=settings,
@@ -165,6 +174,7 @@ class Lane:
                 self._linger.cancel()
             await self._consumer.stop(leave=stop.is_set())
             await self._publisher.close()
+            await self._suspects.close()
 
     def heard(self, reports: Iterable[NodeReport], *, at: float | None = None, ears: float | None = None) -> None:
         """Node reports, sent at `at` (monotonic seconds; now), `ears` as in `View.apply`. Called with none from time to time."""
@@ -203,6 +213,16 @@ class Lane:
         """Multiply the weight of each node (`cluster/pod`) by this; 0 keeps new batches away."""
         self._router.set_factors(factor_of)
         self._dispatcher.refresh()
+
+    def explain_nodes(self) -> LaneRecord:
+        """The nodes that batches go to, and why each gets what it gets."""
+        keys = sorted(self._router.weights())
+        told = {key: node for key in keys[:MAX_NODES] if (node := self._router.explain_node(key)) is not None}
+        return LaneRecord(self._spec.name, self._instance, self._view.stale(time.monotonic()), len(keys), told)
+
+    @property
+    def weight_interval_seconds(self) -> float:
+        return self._router.interval_seconds
 
     def statistics(self) -> LaneStatistics:
         return LaneStatistics(
@@ -300,14 +320,17 @@ class Lane:
         """Fence, read back, claim and settle; False when the group has moved on meanwhile, or it must be done again."""
         began = time.monotonic()
         try:
-            takeover = await read_back(
-                settings=self._settings,
-                app=self._spec.name,
-                consumer=self._consumer,
-                transactional_id=self._transactional_id,
-                assigned=assignment.partitions,
-                partitions=self._partitions,
-                result_partitions=self._result_partitions,
+            takeover, suspects = await asyncio.gather(
+                read_back(
+                    settings=self._settings,
+                    app=self._spec.name,
+                    consumer=self._consumer,
+                    transactional_id=self._transactional_id,
+                    assigned=assignment.partitions,
+                    partitions=self._partitions,
+                    result_partitions=self._result_partitions,
+                ),
+                self._suspects.read([(tp.topic, tp.partition) for tp in assignment.partitions]),
             )
             if self._partitions:
                 await self._publisher.claim(self._partitions, self._claim_event(takeover), member=assignment.member)
@@ -319,6 +342,7 @@ class Lane:
             _log.warning("takeover begins again: %s", error)
             self._assignment_changed.set()
             return False
+        self._suspects.load({partition: suspects.get(partition, ()) for partition in map(tuple, takeover.fresh)})
         self._settle(takeover)
         _log.info(
             "took over %d partition(s) in %.2f s (%d kept, fenced: %s)",
@@ -385,8 +409,10 @@ class Lane:
 
     def _admit(self, state: PartitionState, records: list[ConsumerRecord], now: float) -> None:
         ledger, admit, add = state.ledger, self._admission.admit, self._batcher.add
-        if records and records[-1].timestamp_type == 1:
+        if records[-1].timestamp_type == 1:
             self._clock.observe_read(append_ms=records[-1].timestamp, read_at=now)
+        partition = (records[0].topic, records[0].partition)
+        suspected, suspects = self._suspects.book.suspected(partition), list[Job]()
         closed: list[Closed] = []
         for record in records:
             if not ledger.read(record.offset):
@@ -398,10 +424,15 @@ class Lane:
             if self._tracing is not None and admitted.headers:
                 admitted.span = start_job_span(self._tracing, admitted, app=self._spec.name, lane=self._instance)
             state.take(admitted)
+            if suspected and record.offset in suspected:
+                suspects.append(admitted)
+                continue
             batch = add(admitted, now)
             if batch is not None:
                 closed.append(batch)
         self._submit(closed)
+        if suspects:
+            self._dispatcher.submit(self._suspects.book.batches(partition, suspects, self._instance))
 
     def _reject(self, state: PartitionState, rejection: Rejection, now: float) -> None:
         state.take(rejection.job)
@@ -463,6 +494,10 @@ class Lane:
             self._consumer.pause(pause)
         if resume:
             self._consumer.resume(resume)
+
+    def _is_published(self, topic: str, partition: int, offset: int) -> bool | None:
+        state = self._partitions.get(TopicPartition(topic, partition))
+        return None if state is None else state.ledger.is_published(offset)
 
     def _halt(self, error: OffsetLost) -> None:
         tp = TopicPartition(*error.partition)

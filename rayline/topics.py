@@ -13,6 +13,7 @@ CONFIG_HISTORY: Final = "rayline.config.history"
 APPS: Final = "rayline.apps"
 CLUSTERS: Final = "rayline.clusters"
 EVENTS: Final = "rayline.events"
+SUSPECTS: Final = "rayline.suspects"
 LOGS: Final = "rayline.logs"
 # The partitions of REPORTS: each second's beats, and what must be known at once (notices, joins, losses).
 BEATS_PARTITION: Final = 0
@@ -82,6 +83,7 @@ def platform_topics() -> tuple[TopicSpec, ...]:
         TopicSpec(CONFIG_HISTORY, 1, _appended(365 * _DAY_MS)),
         TopicSpec(APPS, 1, _compacted()),
         TopicSpec(CLUSTERS, 1, _compacted()),
+        TopicSpec(SUSPECTS, 1, _compacted()),
         TopicSpec(EVENTS, 1, _appended(7 * _DAY_MS)),
         TopicSpec(LOGS, 1, _appended(_DAY_MS)),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rayline.jobs import ContentType, Job
+from rayline.suspects import Trial
 
 _numbers = itertools.count(1)
 
@@ -40,24 +41,15 @@ class Death:
     alone: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """Where an earlier owner of its partition last ran a suspect batch, with what end is not known. `instance` is the actor's."""
-
-    node: str
-    incarnation: int
-    instance: str
-
-
 @dataclass(slots=True, eq=False)
 class Batch:
     """Jobs of one app and one content type.
 
     `attempts` counts how often an actor took it. `evictions`, `timeouts` and `errors` count what ended earlier attempts;
     `deaths` are the workers that died under it, `suspects` how many jobs it had at the first of these. A batch made of the rest
-    of another one inherits them. `again` is why its next dispatch is one more for its jobs (None: it is their first). `avoid`
-    holds the nodes (`cluster/node`) it should not go to again. `first_expiry` and `last_expiry` are the monotonic seconds at
-    which the first and the last of its jobs expire.
+    of another one inherits them. `trial` is where an earlier owner of its partition ran it last. `again` is why its next
+    dispatch is one more for its jobs (None: it is their first). `avoid` holds the nodes (`cluster/node`) it should not go to
+    again. `first_expiry` and `last_expiry` are the monotonic seconds at which the first and the last of its jobs expire.
     """
 
     batch_id: str

@@ -66,6 +66,9 @@ class Sink(Protocol):
 class SuspectMemory(Protocol):
     """Outlives this process, so that a poison job does not begin anew with each owner of its partition."""
 
+    def note(self, batch: Batch) -> None:
+        """A worker died under this batch."""
+
     async def remember(self, batch: Batch, target: Target) -> None:
         """This batch, under which workers died, is about to run there."""
 
@@ -396,6 +399,8 @@ class Dispatcher:
     def _follow(self, decisions: Iterable[Decision]) -> None:
         again: list[Batch] = []
         for decision in decisions:
+            if self._memory is not None and decision.batch.suspect:
+                self._memory.note(decision.batch)
             match decision:
                 case Again(batch):
                     again.append(batch)

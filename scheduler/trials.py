@@ -56,7 +56,7 @@ class Trials:
         elif known.report.incarnation == trial.incarnation and known.report.state is NodeState.READY:
             actors = {actor.instance for actor in known.report.actors}
             if trial.instance not in actors:
-                death = Death(trial.node, trial.incarnation, now, alone=len(batch.jobs) == 1)
+                death = Death(trial.node, trial.incarnation, now, alone=trial.jobs == 1)
                 return decide(batch, batch.jobs, Cause.KILLED, rules, node=trial.node, death=death)
         batch.trial = None
         return [judge(batch, rules)] if len(batch.jobs) == 1 else [Again(batch)]
