@@ -20,7 +20,7 @@ from deploy.chaos.schedule import draw_schedule
 from deploy.chaos.table import verdict_table
 from deploy.chaos.verdict import Verdict
 from deploy.interruption import Interruption
-from deploy.local.platform import LocalPlatform, PlatformPlan, rayline_command
+from deploy.local.platform import LocalPlatform, PlatformPlan
 from deploy.local.startup_log import StartupLog
 from deploy.run_folder import run_folder
 
@@ -41,7 +41,7 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
             console.print(f"[yellow]faults of the network will be skipped:[/] {reason}")
         else:
             json_option = [] if json_path is None else ["--json", str(json_path)]
-            network.enter_namespace(rayline_command("chaos", *arguments, *json_option)[1:])
+            network.enter_namespace(["chaos", *arguments, *json_option])
 
     async def main(interruption: Interruption) -> int:
         with run_folder("chaos") as folder:

@@ -42,12 +42,12 @@ def missing() -> str | None:
 
 
 def enter_namespace(arguments: Sequence[str]) -> None:
-    """Become the same program in a network namespace of its own; does not return unless it is there already."""
+    """Become `rayline *arguments` in a network namespace of its own; does not return unless this process is there already."""
     if os.environ.get(INSIDE_VARIABLE):
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=20)
         return
     os.environ[INSIDE_VARIABLE] = "1"
-    os.execvp("unshare", ["unshare", "--net", sys.executable, *arguments])
+    os.execvp("unshare", ["unshare", "--net", sys.executable, "-P", "-m", "deploy.cli", *arguments])
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,9 @@ class PodNetwork:
             chance = "" if disturbance.loss_percent >= 100 else f"numgen random mod 100 < {disturbance.loss_percent} "
             if disturbance.loss_percent:
                 rules += [
-                    f"add rule inet {_TABLE} received meta mark {mark} {socket} accept",
+                    # The ACK that ends a handshake meets no socket yet: what began inside the pod is known by its connection.
+                    f"add rule inet {_TABLE} received ct mark {mark} accept",
+                    f"add rule inet {_TABLE} received meta mark {mark} {socket} ct mark set {mark} accept",
                     f"add rule inet {_TABLE} received meta mark {mark} {chance}drop",
                     f"add rule inet {_TABLE} received meta mark != {mark} {socket} {chance}drop",
                 ]
