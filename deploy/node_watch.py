@@ -3,88 +3,90 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from rayline.bus import CompactedLog, KafkaSettings
+from rayline.bus import KafkaSettings
 from rayline.bus.progress import wait_claimed
-from rayline.errors import FormatError, LaunchError
-from rayline.reports import NodeReport, NodeState, decode_reports
-from rayline.topics import REPORTS, group_id, requests_topic
+from rayline.errors import LaunchError
+from rayline.reports import NodeReport, NodeState
+from rayline.topics import group_id, requests_topic
+from rayline.view_record import DEFAULT_GROUP
+from scheduler.listener import Direct, Heard, Listener
+from scheduler.node_feed import NodeFeed
 from scheduler.view import NodeView, View
 
-_log = logging.getLogger(__name__)
-_POLL_MS: Final = 200
 _STAYING: Final = (NodeState.STARTING, NodeState.READY)
 _REPORT_MEMORY_SECONDS: Final = 5.0
 
 
 class NodeWatch:
-    """Follows `rayline.reports` from a few seconds before its start.
+    """Follows what nodes report, and what resources tell of them, from a few seconds before its start.
 
-    Owns one reader, its task, and the merged view. Life: `start` -> `nodes`, `wait_until` -> `close`; what ends the reader
-    comes out of `wait_until`.
+    Owns the readers, their task, and the merged view. Life: `start` -> `nodes`, `wait_until` -> `close`; what ends the readers
+    comes out of `wait_until` and `caught_up`.
     """
 
-    def __init__(self, settings: KafkaSettings, *, since_seconds: float = 0.0) -> None:
-        since_ms = round((time.time() - since_seconds) * 1000)
-        self._log = CompactedLog(settings=settings, topic=REPORTS, since_ms=since_ms, client_id="rayline-node-watch")
-        self._view = View()
+    def __init__(self, settings: KafkaSettings, *, since_seconds: float = 0.0, group: str = DEFAULT_GROUP) -> None:
+        self.view = View()
+        self._feed = NodeFeed(
+            settings=settings,
+            listener=Listener(groups=(group,), direct=Direct.ALWAYS if group == DEFAULT_GROUP else Direct.UNTIL_TOLD),
+            take=self._take,
+            memory_seconds=since_seconds,
+            client_id="rayline-node-watch",
+        )
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect; raises BusError when the platform's topics do not exist."""
-        await self._log.start()
-        self._task = asyncio.create_task(self._read(), name="node watch")
+        await self._feed.start()
+        self._task = asyncio.create_task(self._feed.run(), name="node watch")
 
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        await self._log.stop()
+        await self._feed.close()
 
     async def caught_up(self) -> None:
-        """Until all is read that stood in the topic when the watch began."""
-        await self._log.caught_up.wait()
+        """Until all is read that stood in the topics when the watch began."""
+        await self._or_end(self._feed.caught_up.wait())
 
     def nodes(self) -> list[NodeView]:
-        return self._view.nodes()
+        return self.view.nodes()
 
     def joined(self) -> list[NodeReport]:
-        """Nodes that their cluster's gateway sees and reported lately, with actors or without, and that are not leaving."""
-        now = time.monotonic()
+        """Nodes that their cluster's gateway sees and that beat, with actors or without, and that are not leaving."""
+        horizon = self.view.horizon(time.monotonic())
         return [
             node.report
-            for node in self._view.nodes()
-            if node.report.state in _STAYING and node.report.actors is not None and not node.suspect(now)
+            for node in self.view.nodes()
+            if node.report.state in _STAYING and node.report.actors is not None and not node.suspect(horizon)
         ]
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Until `condition` holds; it is asked again after each report."""
+        while not condition():
+            await self._or_end(self._changed.wait())
+
+    async def _or_end(self, event: Awaitable[object]) -> None:
         if self._task is None:
             raise RuntimeError("NodeWatch is not started")
-        while not condition():
-            changed = asyncio.ensure_future(self._changed.wait())
-            await asyncio.wait({changed, self._task}, return_when=asyncio.FIRST_COMPLETED)
-            if self._task.done():
-                changed.cancel()
-                await self._task
+        waiting = asyncio.ensure_future(event)
+        try:
+            await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if self._task.done():
+            await self._task
 
-    async def _read(self) -> None:
-        while True:
-            records = await self._log.getmany(timeout_ms=_POLL_MS)
-            for record in records:
-                if record.value is None:
-                    continue
-                try:
-                    self._view.apply(decode_reports(record.value), time.monotonic())
-                except FormatError as error:
-                    _log.warning("record %d of %s is skipped: %s", record.offset, REPORTS, error)
-            changed, self._changed = self._changed, asyncio.Event()
-            changed.set()
+    def _take(self, heard: Heard) -> None:
+        self.view.apply(heard.reports, heard.at, ears=heard.ears)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 def serving_nodes(watch: NodeWatch, app: str, version: str | None) -> list[str]:

@@ -137,7 +137,7 @@ def _node_row(node: NodeView) -> dict[str, Any]:
     report, now = node.report, time.monotonic()
     return {
         "node": report.key,
-        "state": "suspect" if node.suspect(now) else report.state.name.lower(),
+        "state": str(node.standing(now)),
         "cpus": report.cpus,
         "heard_seconds_ago": round(now - node.heard, 1),
         "actors": len(report.actors or ()),

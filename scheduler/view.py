@@ -54,6 +54,11 @@ class NodeView:
         """It had missed three of its beats by then; `at` is `View.horizon`, or now where everybody is known to be heard."""
         return at - self.heard > SUSPECT_AFTER_BEATS * self.report.interval_ms / 1000
 
+    def standing(self, at: float) -> Standing:
+        """As it stood at `View.horizon`."""
+        report = self.report
+        return _standing(report.state, report.cordoned, at - self.heard, report.interval_ms)
+
 
 class View:
     """Owns the merged nodes, and when this process last heard anybody at all. Does not own weights or what is in flight.
@@ -264,17 +269,7 @@ class _Node:
         return at - self.heard > SUSPECT_AFTER_BEATS * self.interval_ms / 1000
 
     def standing(self, at: float) -> Standing:
-        if self.state is NodeState.GONE:
-            return Standing.GONE
-        if at - self.heard > LOST_AFTER_SECONDS:
-            return Standing.LOST
-        if self.state is NodeState.DRAINING:
-            return Standing.DRAINING
-        if self.silent(at):
-            return Standing.SUSPECT
-        if self.cordoned:
-            return Standing.CORDONED
-        return Standing.READY if self.state is NodeState.READY else Standing.STARTING
+        return _standing(self.state, self.cordoned, at - self.heard, self.interval_ms)
 
     def view(self) -> NodeView:
         if self._view is None:
@@ -324,3 +319,17 @@ class _Node:
         changed = state is not self.state or (reason or None) != self.reason
         self.state, self._reason_seq, self.reason = state, seq, reason or None
         return changed
+
+
+def _standing(state: NodeState, cordoned: bool | None, silent_seconds: float, interval_ms: int) -> Standing:
+    if state is NodeState.GONE:
+        return Standing.GONE
+    if silent_seconds > LOST_AFTER_SECONDS:
+        return Standing.LOST
+    if state is NodeState.DRAINING:
+        return Standing.DRAINING
+    if silent_seconds > SUSPECT_AFTER_BEATS * interval_ms / 1000:
+        return Standing.SUSPECT
+    if cordoned:
+        return Standing.CORDONED
+    return Standing.READY if state is NodeState.READY else Standing.STARTING
