@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
+from deploy.app_registry import remove_app
 from deploy.chaos.effects import network
 from deploy.chaos.faults import Stroke
 from deploy.chaos.leftovers import family, left_over
 from deploy.chaos.picture import save_picture
 from deploy.chaos.plan import Plan, load_plan, plan_names
-from deploy.chaos.run import open_theatre, strike_under_load, watched
+from deploy.chaos.run import app_name, open_theatre, strike_under_load, watched
 from deploy.chaos.schedule import draw_schedule
+from deploy.chaos.site import Census
+from deploy.chaos.stage import RunningPlatform, Stage
 from deploy.chaos.table import verdict_table
-from deploy.chaos.verdict import Verdict
+from deploy.chaos.verdict import Found, Verdict
 from deploy.interruption import Interruption
 from deploy.local.platform import LocalPlatform, PlatformPlan
 from deploy.local.startup_log import StartupLog
+from deploy.local.state import StateFolder
 from deploy.run_folder import run_folder
 
 MISSED_BAR_EXIT_CODE: Final = 1
@@ -36,7 +42,7 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
             console.print(f"{name:<16} {load_plan(name).summary}", soft_wrap=True)
         return 0
     plan = load_plan(options.plan, short=options.short)
-    if plan.needs_network:
+    if plan.needs_network and options.state_dir is None:
         if reason := network.missing():
             console.print(f"[yellow]faults of the network will be skipped:[/] {reason}")
         else:
@@ -47,7 +53,11 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
         with run_folder("chaos") as folder:
             record = folder.resolve() / "record"
             record.mkdir()
-            verdict = await _run_plan(plan, options, folder, record, interruption)
+            run = _Run(plan=plan, seed=options.seed, rate_per_second=options.rate, record=record, log=StartupLog())
+            if options.state_dir is None:
+                verdict = await run.on_a_platform_of_its_own(folder, interruption)
+            else:
+                verdict = await run.on_one_that_runs(options.state_dir)
             if options.keep is not None:
                 shutil.copytree(folder / "logs", options.keep / "logs", dirs_exist_ok=True)
                 shutil.copytree(record, options.keep / "record", dirs_exist_ok=True)
@@ -71,47 +81,73 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="the plan's short form: fewer faults, less time")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw latency and faults over time into FILE (PNG)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="copy the logs and the app's record there at the end")
+    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="strike a platform that runs already (default: its own)")
     parser.add_argument("--list", action="store_true", help="say what each plan does, and end")
     return parser.parse_args(list(arguments))
 
 
-async def _run_plan(plan: Plan, options: argparse.Namespace, folder: Path, record: Path, interruption: Interruption) -> Verdict:
-    log = StartupLog()
-    pods = network.PodNetwork(folder.name) if plan.needs_network and network.missing() is None else None
-    platform = LocalPlatform(
-        PlatformPlan(state_dir=folder, clusters=plan.clusters, pods_per_cluster=plan.pods, lanes_per_app=plan.lanes), log=log
-    )
-    interruption.on_second = platform.hurry
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run: what is played, where its files are, who is told."""
 
-    def tell(stroke: Stroke) -> None:
-        log.say(f"{stroke.kind}: {stroke.target}" + (f", skipped: {stroke.skipped}" if stroke.skipped else ""))
+    plan: Plan
+    seed: int
+    rate_per_second: float | None
+    record: Path
+    log: StartupLog
 
-    if pods is not None:
-        pods.open()
+    async def on_a_platform_of_its_own(self, folder: Path, interruption: Interruption) -> Verdict:
+        """Start one, play, stop it, and look for what it left."""
+        plan = self.plan
+        groups = network.PodNetwork(folder.name) if plan.needs_network and network.missing() is None else None
+        platform = LocalPlatform(
+            PlatformPlan(state_dir=folder, clusters=plan.clusters, pods_per_cluster=plan.pods, lanes_per_app=plan.lanes),
+            log=self.log,
+        )
+        interruption.on_second = platform.hurry
+        with opened(groups):
+            async with watched(platform, groups) as census, platform:
+                state = platform.folder.read()
+                found = await self._play(platform, census, pods=plan.clusters * plan.pods, groups=groups)
+                processes = family()
+                self.log.say("stopping")
+        left = left_over(processes, state.run_id if state is not None else "")
+        return Verdict(plan=plan, seed=self.seed, found=found, left_over_processes=left)
+
+    async def on_one_that_runs(self, state_dir: Path) -> Verdict:
+        """Play there; the app of chaos is removed at the end. Faults of the network are skipped: its pods run already."""
+        async with RunningPlatform(StateFolder(state_dir)) as platform, watched(platform, None) as census:
+            try:
+                found = await self._play(platform, census, pods=platform.pods, groups=None)
+            finally:
+                await remove_app(platform.settings, app_name())
+        return Verdict(plan=self.plan, seed=self.seed, found=found, left_over_processes=0)
+
+    async def _play(self, platform: Stage, census: Census, *, pods: int, groups: network.PodNetwork | None) -> Found:
+        plan = self.plan
+        with self.log.step("deploying the app of chaos"):
+            theatre = await open_theatre(platform, census, record=self.record, pods=pods, work_ms=plan.work_ms, network=groups)
+        self.log.say(f"plan {plan.name}, seed {self.seed}, {plan.load_seconds:g} s or longer")
+        return await strike_under_load(
+            theatre,
+            plan=plan,
+            schedule=draw_schedule(plan, self.seed),
+            rate_per_second=self.rate_per_second,
+            on_stroke=self._tell,
+        )
+
+    def _tell(self, stroke: Stroke) -> None:
+        self.log.say(f"{stroke.kind}: {stroke.target}" + (f", skipped: {stroke.skipped}" if stroke.skipped else ""))
+
+
+@contextmanager
+def opened(groups: network.PodNetwork | None) -> Iterator[None]:
+    """The groups of a run exist as long as this is open."""
+    if groups is None:
+        yield
+        return
+    groups.open()
     try:
-        async with watched(platform, pods) as census, platform:
-            with log.step("deploying the app of chaos"):
-                theatre = await open_theatre(
-                    platform,
-                    census,
-                    record=record,
-                    nodes=plan.clusters * plan.pods,
-                    work_ms=plan.work_ms,
-                    network=pods,
-                )
-            state = platform.folder.read()
-            log.say(f"plan {plan.name}, seed {options.seed}, {plan.load_seconds:g} s or longer")
-            found = await strike_under_load(
-                theatre,
-                plan=plan,
-                schedule=draw_schedule(plan, options.seed),
-                rate_per_second=options.rate,
-                on_stroke=tell,
-            )
-            processes = family()
-            log.say("stopping")
+        yield
     finally:
-        if pods is not None:
-            pods.close()
-    left = left_over(processes, state.run_id if state is not None else "")
-    return Verdict(plan=plan, seed=options.seed, found=found, left_over_processes=left)
+        groups.close()

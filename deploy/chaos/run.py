@@ -23,10 +23,10 @@ from deploy.chaos.measures import Evidence
 from deploy.chaos.plan import Plan, Target
 from deploy.chaos.schedule import Fault
 from deploy.chaos.site import Census, Site
+from deploy.chaos.stage import Stage
 from deploy.chaos.verdict import Found
 from deploy.checker import Report, check
 from deploy.committed_reader import StartOffsets, end_offsets, read_committed
-from deploy.local.platform import LocalPlatform
 from rayline.manifest import load_manifest
 from rayline.topics import VIEW, requests_topic, results_topic
 
@@ -39,10 +39,12 @@ _LOOK_SECONDS: Final = 0.1
 
 @dataclass(slots=True)
 class Theatre:
-    """A platform with the app of chaos on it, watched from its first pod on. `record` is where the app writes what it runs."""
+    """A platform with the app of chaos on it, watched from its first pod on. `record` is where the app writes what it runs,
+    `pods` how many there are when all is well."""
 
-    platform: LocalPlatform
+    platform: Stage
     app: str
+    pods: int
     record: Path
     site: Site
     census: Census
@@ -60,7 +62,7 @@ class Theatre:
 
 
 @asynccontextmanager
-async def watched(platform: LocalPlatform, network: PodNetwork | None) -> AsyncIterator[Census]:
+async def watched(platform: Stage, network: PodNetwork | None) -> AsyncIterator[Census]:
     """Counts pods while a platform starts and runs; puts each into its own network group where the plan needs it."""
     census = Census(platform.folder)
     if network is not None:
@@ -75,17 +77,22 @@ async def watched(platform: LocalPlatform, network: PodNetwork | None) -> AsyncI
             task.result()
 
 
+def app_name() -> str:
+    """The app of chaos."""
+    return load_manifest(APP_FOLDER).name
+
+
 async def open_theatre(
-    platform: LocalPlatform, census: Census, *, record: Path, nodes: int, work_ms: float, network: PodNetwork | None = None
+    platform: Stage, census: Census, *, record: Path, pods: int, work_ms: float, network: PodNetwork | None = None
 ) -> Theatre:
-    """Deploy the app of chaos and wait until so many nodes serve it; `record` is an existing folder, by its absolute path."""
+    """Deploy the app of chaos and wait until so many pods serve it; `record` is an existing folder, by its absolute path."""
     manifest = load_manifest(APP_FOLDER)
     rounds = await asyncio.to_thread(rounds_for, work_ms)
     app = replace(manifest, env={**manifest.env, "CHAOS_RECORD": str(record), "CHAOS_ROUNDS": str(rounds)})
     await publish_app(platform.settings, app)
-    await platform.wait_app_ready(app.name, version=app.version, nodes=nodes)
+    await platform.wait_app_ready(app.name, version=app.version, nodes=pods)
     site = Site(folder=platform.folder, nodes=platform.nodes, app=app.name)
-    return Theatre(platform=platform, app=app.name, record=record, site=site, census=census, network=network)
+    return Theatre(platform=platform, app=app.name, pods=pods, record=record, site=site, census=census, network=network)
 
 
 async def strike_under_load(
@@ -147,7 +154,7 @@ async def _strike(theatre: Theatre, plan: Plan, injector: FaultInjector, schedul
     await injector.run(schedule)
     ends = max(ends, time.monotonic() + plan.tail_seconds)
     if plan.whole_again:
-        await theatre.platform.wait_app_ready(theatre.app, nodes=plan.clusters * plan.pods, timeout_seconds=WHOLE_SECONDS)
+        await theatre.platform.wait_app_ready(theatre.app, nodes=theatre.pods, timeout_seconds=WHOLE_SECONDS)
         ends = max(ends, time.monotonic() + plan.tail_seconds)
     await asyncio.sleep(ends - time.monotonic())
 

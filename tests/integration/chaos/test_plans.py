@@ -37,7 +37,7 @@ async def theatre() -> AsyncIterator[Theatre]:
         async with watched(platform, None) as census, platform:
             state = platform.folder.read()
             assert state is not None
-            yield await open_theatre(platform, census, record=Path(folder) / "record", nodes=2, work_ms=5)
+            yield await open_theatre(platform, census, record=Path(folder) / "record", pods=2, work_ms=5)
             processes = [process for process in family() if process not in others]
         assert left_over(processes, state.run_id) == 0
 
