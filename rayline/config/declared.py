@@ -284,3 +284,18 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {name: setting.schema() for name, setting in SETTINGS.items()},
     }
+
+
+def describe(setting: Setting) -> dict[str, Any]:
+    """One setting as plain values, for lists and documents."""
+    return {
+        "name": setting.name,
+        "kind": setting.kind.value,
+        "unit": setting.unit,
+        "default": setting.default,
+        "right": setting.right(),
+        "scopes": [scope.value for scope in setting.scopes],
+        "processes": [role.value for role in setting.roles],
+        "effect": setting.effect,
+        "description": setting.description,
+    }

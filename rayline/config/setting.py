@@ -102,7 +102,7 @@ class Setting:
                 what = "a whole number"
             case Kind.NUMBER:
                 what = "a number"
-        return f"{what} from {self.minimum:g} to {self.maximum:g}" + (f" ({self.unit})" if self.unit else "")
+        return f"{what} from {_plain(self.minimum)} to {_plain(self.maximum)}" + (f" ({self.unit})" if self.unit else "")
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema of the value."""
@@ -127,6 +127,10 @@ class Setting:
 
     def _wrong(self, value: Any) -> ValueError:
         return ValueError(f"{self.name} is {shown(value)}; right would be {self.right()}")
+
+
+def _plain(bound: float | None) -> str:
+    return "–" if bound is None else str(int(bound)) if float(bound).is_integer() else f"{bound:g}"
 
 
 def shown(value: Any, chars: int = 80) -> str:

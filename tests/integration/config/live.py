@@ -1,4 +1,4 @@
-"""A lane that follows the config topic, beside the real broker; its actors are not there (see tests/integration/ingest/lanes.py)."""
+"""A lane that follows the config topic, beside the real broker; its actors are not there (see `tests.integration.ingest`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from ingest.lane import Lane
 from ingest.tuning import LaneTuning, manifest_values
-from rayline.bus import CompactedLog, KafkaSettings
+from rayline.bus import CompactedLog, KafkaSettings, LogRecord
 from rayline.config import Answer, ConfigWatch, Presence, ProcessIdentity, Role, decode_applied
 from rayline.results import BATCH
 from rayline.topics import CONFIG, CONFIG_APPLIED, results_topic
@@ -92,13 +92,13 @@ class Answers:
 async def answers(settings: KafkaSettings, *, from_end: bool = True) -> AsyncIterator[Answers]:
     said = Answers()
 
-    def take(at: int, key: bytes, value: bytes | None) -> None:
-        if value is None:
-            said.gone.add(key.decode())
+    def take(record: LogRecord) -> None:
+        if record.value is None:
+            said.gone.add((record.key or b"").decode())
             return
-        found = decode_applied(value)
+        found = decode_applied(record.value)
         if isinstance(found, Answer):
-            said.records.append((at, found))
+            said.records.append((record.timestamp_ms, found))
         else:
             said.present[found.identity.process] = found
 
@@ -110,29 +110,23 @@ async def answers(settings: KafkaSettings, *, from_end: bool = True) -> AsyncIte
 async def batch_sizes(settings: KafkaSettings, app: str) -> AsyncIterator[list[tuple[int, int]]]:
     """Broker time and batch size of each result from now on."""
     seen: list[tuple[int, int]] = []
-    async with CompactedLog(settings=settings, topic=results_topic(app), from_end=True) as log:
 
-        async def follow() -> None:
-            async for record in log:
-                seen.append((record.timestamp_ms, int(dict(record.headers)[BATCH].split(b"/")[1])))
+    def take(record: LogRecord) -> None:
+        seen.append((record.timestamp_ms, int(dict(record.headers)[BATCH].split(b"/")[1])))
 
-        task = asyncio.create_task(follow())
-        try:
-            yield seen
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
+    async with reading(settings, results_topic(app), take):
+        yield seen
 
 
 @asynccontextmanager
 async def reading(
-    settings: KafkaSettings, topic: str, take: Callable[[int, bytes, bytes | None], None], *, from_end: bool = True
+    settings: KafkaSettings, topic: str, take: Callable[[LogRecord], None], *, from_end: bool = True
 ) -> AsyncIterator[None]:
     async with CompactedLog(settings=settings, topic=topic, from_end=from_end) as log:
 
         async def follow() -> None:
             async for record in log:
-                take(record.timestamp_ms, record.key or b"", record.value)
+                take(record)
 
         task = asyncio.create_task(follow())
         try:

@@ -1,0 +1,148 @@
+"""`rayline config` beside lanes on the real broker: what it changes, waits for, tries first, takes back, and remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.cli import app as command
+from deploy.cli.exit_codes import ExitCode
+from rayline.app_spec import Batching
+from rayline.bus import KafkaSettings
+from rayline.config import ConfigWatch, ProcessIdentity, Role
+from tests.integration.config.live import following, tuned_lane, write
+from tests.integration.ingest.lanes import new_app, spec_of, submit, until
+
+pytestmark = pytest.mark.integration
+
+
+async def config(kafka: KafkaSettings, *arguments: object) -> tuple[int, Any]:
+    """Run `rayline config …` and read its JSON."""
+    args = ["config", *map(str, arguments), "--bootstrap-servers", kafka.bootstrap_servers, "-o", "json"]
+    result = await asyncio.to_thread(CliRunner().invoke, command, args)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, json.loads(result.stdout) if result.stdout else None
+
+
+@asynccontextmanager
+async def load(kafka: KafkaSettings, app: str, *, a_second: int = 60) -> AsyncIterator[None]:
+    """A steady stream of jobs."""
+
+    async def stream() -> None:
+        first = 0
+        while True:
+            await asyncio.to_thread(submit, kafka, app, a_second // 5, first=first)
+            first += a_second // 5
+            await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(stream())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_set_waits_for_every_lane_and_its_exit_code_tells(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka)
+    key = f"app/{app}/batching.max_jobs"
+    async with tuned_lane(kafka, app, "0") as first, tuned_lane(kafka, app, "1") as second:
+        code, found = await config(kafka, "set", key, 17, "--wait")
+        assert code == ExitCode.OK
+        assert {(e["process"], e["verdict"], e["after"]) for e in found["effects"]} == {
+            (lane.process, "applied", 17) for lane in (first, second)
+        }
+        code, found = await config(kafka, "set", f"app/{app}/batching.linger_ms", 60_000, "--wait")
+        assert code == ExitCode.NO
+        assert {effect["verdict"] for effect in found["effects"]} == {"rejected"}
+        assert "SLA" in found["effects"][0]["reason"]
+        code, _ = await config(kafka, "unset", key, "--wait")
+        assert (code, first.watch.effective("batching.max_jobs")) == (ExitCode.OK, 64)
+    code, _ = await config(kafka, "set", key, 18, "--wait", "--timeout", 1)
+    assert code == ExitCode.NO, "nobody lives who could take it"
+
+
+@pytest.mark.parametrize(("key", "value"), [("global/nothing", "1"), ("global/sla_seconds", "soon"), ("nonsense", "1")])
+async def test_what_cannot_be_right_is_refused_before_it_is_written(kafka: KafkaSettings, key: str, value: str) -> None:
+    from rayline.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        await config(kafka, "set", key, value)
+
+
+async def test_a_dry_run_tells_who_would_change_and_changes_nothing(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka)
+    async with tuned_lane(kafka, app) as lane:
+        code, found = await config(kafka, "set", f"app/{app}/batching.max_jobs", 5, "--dry-run")
+        assert code == ExitCode.OK
+        assert found["effects"] == [{"process": lane.process, "before": 64, "after": 5, "verdict": "changes", "reason": None}]
+        code, found = await config(kafka, "get", f"app/{app}/batching.max_jobs")
+        assert found["set"] is None
+        assert found["in_force"] == [{"process": lane.process, "value": 64, "source": "manifest"}]
+
+
+async def test_a_canary_is_tried_by_one_lane_alone(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka)
+    key = f"app/{app}/batching.max_jobs"
+    async with tuned_lane(kafka, app, "0") as first, tuned_lane(kafka, app, "1") as second:
+        assert (await config(kafka, "set", key, 10, "--wait"))[0] == ExitCode.OK
+        code, _ = await config(kafka, "set", key, 20, "--canary", "--only", second.process)
+        assert code == ExitCode.OK
+        assert [lane.watch.effective("batching.max_jobs") for lane in (first, second)] == [10, 20]
+        assert (await config(kafka, "rollback", key, "--wait"))[0] == ExitCode.OK
+        assert [lane.watch.effective("batching.max_jobs") for lane in (first, second)] == [10, 10]
+
+
+async def test_history_tells_who_and_what_came_of_it_also_of_other_clients_changes(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka)
+    key = f"app/{app}/batching.max_jobs"
+    registrar = ConfigWatch(settings=kafka, identity=ProcessIdentity(role=Role.GATEWAY, cluster=app, registrar=True))
+    await registrar.start()
+    async with tuned_lane(kafka, app), following(registrar):
+        await config(kafka, "set", key, 10, "--wait", "--author", "ada")
+        foreign = write(kafka, key, 11)[0]
+        broken = write(kafka, key, raw=b"{")[0]
+        await config(kafka, "rollback", key, "--wait", "--author", "grace")
+        await until(lambda: registrar.status.seen > broken, what="the registrar to read on")
+    _, entries = await config(kafka, "history", key)
+    assert [(entry["author"], entry["value"]) for entry in entries[:3]] == [("ada", "10"), (None, "11"), (None, "{")]
+    assert entries[0]["outcomes"][0]["outcome"] == "in force"
+    assert (entries[1]["version"], entries[2]["refusal"] is not None) == (foreign, True)
+    assert (entries[3]["author"], entries[3]["why"], entries[3]["value"]) == ("grace", "rollback", "10")
+    assert all(entry["at_ms"] > 0 for entry in entries)
+
+
+async def test_a_guarded_change_that_makes_latency_worse_is_taken_back_by_itself_with_evidence(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka)
+    key = f"app/{app}/batching.linger_ms"
+    spec = spec_of(app, batching=Batching(max_jobs=500, linger_ms=5.0))
+    async with tuned_lane(kafka, app, spec=spec) as lane, load(kafka, app):
+        await asyncio.sleep(6)
+        began = asyncio.get_running_loop().time()
+        code, found = await config(kafka, "set", key, 2_000, "--guard", 20)
+        seconds = asyncio.get_running_loop().time() - began
+        assert (code, found["rolled_back"]) == (ExitCode.NO, True), found
+        assert any("p99" in reason or "p50" in reason for reason in found["guard"]["reasons"])
+        assert seconds < 30
+        assert lane.watch.effective("batching.linger_ms") == 5.0
+    _, entries = await config(kafka, "history", key)
+    assert [one["outcome"] for one in entries[0]["outcomes"]] == ["in force", "rolled back"]
+    print(f"rolled back after {seconds:.1f} s: {found['guard']['reasons']}")  # noqa: T201
+
+
+async def test_a_guarded_change_that_is_good_stays_and_a_good_canary_goes_on_to_all(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka)
+    key = f"app/{app}/batching.linger_ms"
+    async with tuned_lane(kafka, app, "0") as first, tuned_lane(kafka, app, "1") as second, load(kafka, app):
+        await asyncio.sleep(4)
+        code, found = await config(kafka, "set", key, 8, "--guard", 4, "--canary")
+        assert (code, found["rolled_back"]) == (ExitCode.OK, False), found
+        assert found["guard"]["after"]["results"] >= 30
+        assert [lane.watch.effective("batching.linger_ms") for lane in (first, second)] == [8.0, 8.0]
