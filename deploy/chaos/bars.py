@@ -78,7 +78,7 @@ def _at_most(bars: Bars, verdict: Verdict) -> Iterator[Bar]:
         ("workers lost to jobs", bars.workers_lost, verdict.workers_lost),
         ("throttled pod's share below half after, ms", bars.share_halved_ms, verdict.share_halved_ms),
         ("p99 during the fault / before", bars.disturbed_p99_factor, verdict.disturbed_p99_factor),
-        ("longest silence of the view, ms", bars.view_gap_ms, verdict.view_gap_ms),
+        ("view whole again after, ms", bars.view_again_ms, verdict.view_again_ms),
         ("old processes alive", 0 if bars.serving_again_ms is not None else None, verdict.old_processes_alive),
     ]
     for name, limit, measured in limits:

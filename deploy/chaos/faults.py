@@ -18,7 +18,7 @@ from deploy.chaos.effects.cpu import neighbour, throttled
 from deploy.chaos.effects.disk import disk_full
 from deploy.chaos.effects.network import Disturbance, PodNetwork
 from deploy.chaos.load import Load
-from deploy.chaos.plan import NETWORK_KINDS, Kind, Target
+from deploy.chaos.plan import NETWORK_KINDS, Kind, Pick, Target
 from deploy.chaos.schedule import Fault, choose, spread
 from deploy.chaos.site import Candidate, Site
 from deploy.local.foreign import process_ended
@@ -26,6 +26,8 @@ from workers.sessions import signal_session
 
 NO_TARGET_SECONDS: Final = 30.0
 NEEDS_SECONDS: Final = 120.0
+BUSY_SECONDS: Final = 2.0
+_BUSY_RETRY_SECONDS: Final = 0.002
 _RETRY_SECONDS: Final = 0.05
 
 
@@ -61,6 +63,7 @@ class FaultInjector:
         self._network = network
         self._on_stroke = on_stroke
         self._struck: set[int] = set()
+        self._members: dict[int, list[int]] = {}
         self._orderly = {target: asyncio.Lock() for target in Target}
         self.strokes: list[Stroke] = []
 
@@ -97,9 +100,22 @@ class FaultInjector:
             late = time.monotonic() >= waits_until
             if late or len(self._left(Target.POD)) >= spec.needs:
                 found = self._left(spec.target)
+                if spec.pick is Pick.BUSY and found:
+                    found = await self._busy(found)
                 if found or late:
                     return choose(found, fault)
             await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _busy(self, found: list[Candidate]) -> list[Candidate]:
+        # Looked up before, so that the stroke comes within a job's few milliseconds.
+        self._members = {who.pid: who.pids() for who in found}
+        give_up = time.monotonic() + BUSY_SECONDS
+        while time.monotonic() < give_up:
+            busy = [who for who in found if self._site.busy(who)]
+            if busy:
+                return busy
+            await asyncio.sleep(_BUSY_RETRY_SECONDS)
+        return found
 
     def _left(self, target: Target) -> list[Candidate]:
         """Candidates that were not taken away yet: it takes a moment until everybody knows."""
@@ -109,14 +125,15 @@ class FaultInjector:
         await asyncio.sleep(after_seconds)
         kind = fault.spec.kind
         family = self._site.members(who.cluster) if who.role == Target.HEAD and kind is Kind.KILL else []
+        pids = (self._members.pop(who.pid, []) or who.pids()) if kind is Kind.KILL else []
         stroke = Stroke(_now_ms(), kind, who.name, fault.spec.target, session=who.pid, cluster=who.cluster, family=family)
         if kind in (Kind.KILL, Kind.STOP, Kind.NOTICE):
             self._struck.add(who.pid)
-        if kind is Kind.KILL and who.whole_session:
-            await asyncio.to_thread(signal_session, who.pid, signal.SIGKILL)
-        elif kind in (Kind.KILL, Kind.STOP):
-            send([who.pid], signal.SIGKILL if kind is Kind.KILL else signal.SIGTERM)
-        elif kind is Kind.NOTICE:
+        if kind is Kind.KILL:
+            send(pids, signal.SIGKILL)
+            if who.whole_session:  # and what was forked meanwhile
+                await asyncio.to_thread(signal_session, who.pid, signal.SIGKILL)
+        elif kind in (Kind.STOP, Kind.NOTICE):
             send([who.pid], signal.SIGTERM)
         if kind in (Kind.KILL, Kind.STOP):
             self._note(stroke)

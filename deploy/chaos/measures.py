@@ -9,7 +9,6 @@ import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -22,6 +21,8 @@ from deploy.chaos.plan import Kind, Target
 from deploy.chaos.site import Seen
 
 SLOW_MS: Final = 1_000.0
+# A kill's moment is taken just before the signals are sent, one process after the other.
+KILL_TAKES_MS: Final = 30.0
 SHARE_WINDOW_MS: Final = 2_000.0
 NORMAL_FACTOR: Final = 2.0
 NORMAL_FLOOR_MS: Final = 250.0
@@ -120,7 +121,9 @@ def redispatches(strokes: Iterable[Stroke], evidence: Evidence) -> list[float]:
         died = [
             execution
             for execution in evidence.executions
-            if execution.ended_ms is None and execution.began_ms <= stroke.at_ms and _is_victim(execution, stroke, evidence)
+            if execution.ended_ms is None
+            and execution.began_ms <= stroke.at_ms + KILL_TAKES_MS
+            and _is_victim(execution, stroke, evidence)
         ]
         for victim in died:
             others = [other for other in by_job[victim.job] if other.pid != victim.pid]
@@ -225,10 +228,16 @@ def normal_after(fault_ms: float, answers: Sequence[Answer]) -> float | None:
     return None
 
 
-def view_gap(moments_ms: Sequence[float], from_ms: float, until_ms: float) -> float | None:
-    """The longest silence of a topic between two moments; None without records."""
-    inside = [moment for moment in moments_ms if from_ms <= moment <= until_ms]
-    if not inside:
-        return None
-    edges = [from_ms, *inside]
-    return max(later - earlier for earlier, later in pairwise(edges))
+def view_again(told: Sequence[tuple[float, frozenset[str]]], fault_ms: float) -> float | None:
+    """From a fault until every node that the view told of in the three seconds before it has been told of again; None: never.
+
+    `told` are the view's records: when each was appended, and which nodes it names.
+    """
+    before = frozenset[str]().union(*(nodes for at_ms, nodes in told if fault_ms - 3_000 <= at_ms <= fault_ms))
+    missing = set(before)
+    for at_ms, nodes in told:
+        if at_ms > fault_ms:
+            missing -= nodes
+            if before and not missing:
+                return at_ms - fault_ms
+    return None

@@ -62,6 +62,8 @@ class Pick(StrEnum):
     """Which of several."""
 
     ANY = "any"
+    BUSY = "busy"
+    """A pod that is running a job at this very moment (for at most two seconds one is waited for, then any)."""
     OLDEST = "oldest"
     NEWEST = "newest"
 
@@ -124,6 +126,8 @@ class FaultSpec(_Strict):
             raise ValueError(f"{self.kind} strikes only a {' or '.join(sorted(fitting))}, not a {self.target}")
         if self.kind in _LASTING and not self.for_seconds:
             raise ValueError(f"{self.kind} needs for_seconds")
+        if self.pick is Pick.BUSY and self.target is not Target.POD:
+            raise ValueError("only a pod is picked by being busy")
         return self
 
 
@@ -171,7 +175,9 @@ class Bars(_Strict):
     workers_lost: int | None = Field(default=None, description="processes that jobs killed, at most")
     share_halved_ms: float | None = Field(default=None, description="a throttled pod's share is below half after so long")
     disturbed_p99_factor: float | None = Field(default=None, description="p99 during a lasting fault against before")
-    view_gap_ms: float | None = Field(default=None, description="longest silence of the view after a control-plane fault")
+    view_again_ms: float | None = Field(
+        default=None, description="after a control-plane fault the view tells of every node again"
+    )
 
 
 class Plan(_Strict):

@@ -29,6 +29,7 @@ from deploy.checker import Report, check
 from deploy.committed_reader import StartOffsets, end_offsets, read_committed
 from rayline.manifest import load_manifest
 from rayline.topics import VIEW, requests_topic, results_topic
+from rayline.view_record import decode_view_key, decode_view_record
 
 APP_FOLDER: Final = Path(__file__).parent / "app"
 HEALED_CHECKS: Final = 60
@@ -91,7 +92,7 @@ async def open_theatre(
     app = replace(manifest, env={**manifest.env, "CHAOS_RECORD": str(record), "CHAOS_ROUNDS": str(rounds)})
     await publish_app(platform.settings, app)
     await platform.wait_app_ready(app.name, version=app.version, nodes=pods)
-    site = Site(folder=platform.folder, nodes=platform.nodes, app=app.name)
+    site = Site(folder=platform.folder, nodes=platform.nodes, app=app.name, record=record)
     return Theatre(platform=platform, app=app.name, pods=pods, record=record, site=site, census=census, network=network)
 
 
@@ -143,7 +144,7 @@ async def strike_under_load(
         ended_ms=ended_ms,
         rate_per_second=rate,
         sustained_per_second=sustained,
-        view_ms=await asyncio.to_thread(_append_times, servers, view_from),
+        view=await asyncio.to_thread(_view, servers, view_from),
         old_processes_alive=alive,
     )
 
@@ -184,5 +185,11 @@ async def _count_until_answered(servers: str, app: str, jobs_from: StartOffsets,
     return report
 
 
-def _append_times(servers: str, start: StartOffsets) -> list[float]:
-    return sorted(float(record.timestamp_ms) for record in read_committed(servers, VIEW, start=start))
+def _view(servers: str, start: StartOffsets) -> list[tuple[float, frozenset[str]]]:
+    """What resources told while the load ran: append time, nodes."""
+    told = []
+    for record in read_committed(servers, VIEW, start=start):
+        if record.value is not None and decode_view_key(record.key) is not None:
+            nodes = frozenset(report.key for report in decode_view_record(record.value).reports)
+            told.append((float(record.timestamp_ms), nodes))
+    return sorted(told, key=lambda item: item[0])

@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
+from deploy.chaos.evidence.executions import runs_now
 from deploy.chaos.plan import Target
 from deploy.local.child import ProcessRecord
 from deploy.local.state import StateFolder
@@ -78,7 +80,9 @@ class Census:
 class Site:
     """Where to strike. Owns nothing; knows who runs by the state folder, and which nodes serve by their reports."""
 
-    def __init__(self, *, folder: StateFolder, nodes: NodeWatch, app: str) -> None:
+    def __init__(self, *, folder: StateFolder, nodes: NodeWatch, app: str, record: Path) -> None:
+        """`record` is where the app notes what it runs."""
+        self._record = record
         self._folder = folder
         self._nodes = nodes
         self._app = app
@@ -95,6 +99,10 @@ class Site:
             serving = set(serving_nodes(self._nodes, self._app, None))
             found = [record for record in found if f"{record.cluster}/{record.name}" in serving]
         return [Candidate(r.name, r.role, r.pid, r.cluster) for r in sorted(found, key=lambda r: (r.started, r.name))]
+
+    def busy(self, who: Candidate) -> bool:
+        """Whether the function is being called in this pod now."""
+        return any(runs_now(path) for path in self._record.glob(f"{who.pid}-*"))
 
     def members(self, cluster: str | None) -> list[psutil.Process]:
         """Every process of a cluster at this moment: head, gateway, pods, and what is in their sessions."""

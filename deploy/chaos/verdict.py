@@ -30,8 +30,8 @@ _LASTING: Final = (Kind.THROTTLE, Kind.HOG, Kind.FREEZE, Kind.LOSS, Kind.DELAY, 
 class Found:
     """What one run gave: the checker's report, the evidence, what was done to whom.
 
-    `sustained_per_second` is the calibration's (None: the rate was given). `view_ms` are the append times of the view's records.
-    `old_processes_alive` counts what still ran of clusters whose head was killed, when the load ended.
+    `sustained_per_second` is the calibration's (None: the rate was given). `view` are the view's records: when
+    appended, which nodes. `old_processes_alive` counts what still ran of clusters whose head was killed, when the load ended.
     """
 
     report: Report
@@ -41,7 +41,7 @@ class Found:
     ended_ms: float
     rate_per_second: float
     sustained_per_second: float | None
-    view_ms: Sequence[float]
+    view: Sequence[tuple[float, frozenset[str]]]
     old_processes_alive: int
 
 
@@ -171,14 +171,10 @@ class Verdict:
         return max(known) / before if known and before else None
 
     @cached_property
-    def view_gap_ms(self) -> float | None:
-        """The longest silence of the view in the ten seconds after a fault of the control plane."""
-        gaps = [
-            measures.view_gap(self.found.view_ms, stroke.at_ms, min(stroke.at_ms + 10_000, self.found.ended_ms))
-            for stroke in self.done
-            if stroke.role in _CONTROL_PLANE
-        ]
-        return None if not gaps or None in gaps else max(gap for gap in gaps if gap is not None)
+    def view_again_ms(self) -> float | None:
+        """The longest of all faults of the control plane; None where a node was never told of again."""
+        waits = [measures.view_again(self.found.view, stroke.at_ms) for stroke in self.done if stroke.role in _CONTROL_PLANE]
+        return None if not waits or None in waits else max(wait for wait in waits if wait is not None)
 
     @cached_property
     def old_processes_alive(self) -> int:
@@ -225,6 +221,7 @@ class Verdict:
             "normal_again_ms": _rounded(self.normal_ms),
             "serving_again_ms": _rounded(self.serving_again_ms),
             "back_in_rotation_ms": _rounded(self.back_in_rotation_ms),
+            "view_again_ms": _rounded(self.view_again_ms),
             "workers_lost_to_jobs": self.workers_lost,
         }
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+_TAIL_BYTES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,15 @@ def read_executions(folder: Path) -> list[Execution]:
     """All of a run, in the order in which they began."""
     found = [execution for path in folder.iterdir() for execution in _of_process(path)]
     return sorted(found, key=lambda execution: execution.began_ms)
+
+
+def runs_now(path: Path) -> bool:
+    """Whether the last line of one process's record is a beginning."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL_BYTES))
+        lines = file.read().split(b"\n")
+    return len(lines) > 1 and lines[-2].startswith(b"b ")
 
 
 def _of_process(path: Path) -> Iterable[Execution]:

@@ -51,7 +51,7 @@ def verdict(
     seen: Evidence | None = None,
     left: int = 0,
     bars: Bars | None = None,
-    view: Sequence[float] = (),
+    view: Sequence[tuple[float, set[str]]] = (),
 ) -> Verdict:
     plan = load_plan("notice")
     found = Found(
@@ -62,7 +62,7 @@ def verdict(
         ended_ms=BEGUN_MS + 60_000,
         rate_per_second=50.0,
         sustained_per_second=100.0,
-        view_ms=[FAULT_MS + at for at in view],
+        view=[(FAULT_MS + at, frozenset(nodes)) for at, nodes in view],
         old_processes_alive=0,
     )
     return Verdict(plan.model_copy(update={"bars": bars or Bars()}), 3, found, left)

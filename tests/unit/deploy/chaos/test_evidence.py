@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from deploy.chaos.evidence.executions import Execution, read_executions
+from deploy.chaos.evidence.executions import Execution, read_executions, runs_now
 from deploy.chaos.evidence.wire import Connection, Wire, connections, socket_inodes
 
 
@@ -18,6 +18,17 @@ def test_a_call_without_an_end_was_cut_off(tmp_path: Path) -> None:
         Execution(job=2, session=101, pid=7, began_ms=4.0, ended_ms=None),
         Execution(job=2, session=102, pid=8, began_ms=6.0, ended_ms=7.0),
     ]
+
+
+def test_a_process_whose_last_line_is_a_beginning_is_busy(tmp_path: Path) -> None:
+    for text, busy in (
+        ("", False),
+        ("b 1 1000\n", True),
+        ("b 1 1000\ne 1 2000\n", False),
+        ("b 1 1000\ne 1 2000\nb 22 3000\n", True),
+    ):
+        (tmp_path / "7-7").write_text(text)
+        assert runs_now(tmp_path / "7-7") is busy
 
 
 def test_the_kernel_tells_what_was_sent_to_a_node() -> None:

@@ -117,6 +117,9 @@ def test_normal_is_three_quiet_seconds_in_a_row() -> None:
     assert measures.normal_after(FAULT_MS, [*before, *slow]) is None
 
 
-def test_the_longest_silence_of_a_topic_counts_from_the_fault() -> None:
-    assert measures.view_gap([100.0, 1_700.0, 2_000.0], 1_000.0, 3_000.0) == 700
-    assert measures.view_gap([100.0], 1_000.0, 3_000.0) is None
+def test_the_view_is_whole_again_when_every_node_of_before_was_told_of() -> None:
+    told = [(-5_000.0, {"old"}), (-500.0, {"a", "b"}), (-100.0, {"a"}), (300.0, {"a", "c"}), (700.0, {"b"}), (900.0, {"a"})]
+    records = [(FAULT_MS + at, frozenset(nodes)) for at, nodes in told]
+    assert measures.view_again(records, FAULT_MS) == 700
+    assert measures.view_again(records[:4], FAULT_MS) is None
+    assert measures.view_again([], FAULT_MS) is None

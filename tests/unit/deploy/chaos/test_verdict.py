@@ -80,11 +80,11 @@ def test_what_was_not_observed_is_not_met() -> None:
     assert bar.text() == "not observed"
 
 
-def test_the_view_may_not_be_silent_after_a_fault_of_the_control_plane() -> None:
+def test_the_view_must_be_whole_again_in_time_after_a_fault_of_the_control_plane() -> None:
     killed = [stroke(Kind.KILL, Target.RESOURCE)]
-    steady = [number * 500.0 for number in range(21)]
-    assert missed(strokes=killed, bars=Bars(view_gap_ms=1000), view=steady) == []
-    assert missed(strokes=killed, bars=Bars(view_gap_ms=1000), view=[*steady[:3], *steady[6:]]) != []
+    before = (-500.0, {"a", "b"})
+    assert missed(strokes=killed, bars=Bars(view_again_ms=1000), view=[before, (800.0, {"a", "b"})]) == []
+    assert missed(strokes=killed, bars=Bars(view_again_ms=1000), view=[before, (800.0, {"a"}), (1_200.0, {"b"})]) != []
 
 
 def test_a_skipped_fault_is_told_and_fails_nothing() -> None:
