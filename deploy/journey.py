@@ -16,6 +16,11 @@ _PHASES: Final = {
     "publish": "waiting for and in the transaction that published it",
 }
 _BAR_CHARS: Final = 30
+_TIERS: Final = {
+    "room": "an actor was free, and by the node's last sample a core as well",
+    "idle": "an actor was free, though the node's cores were taken",
+    "spare": "behind a running batch, where batches are short",
+}
 
 
 async def find_results(settings: KafkaSettings, app: str, job_id: str) -> list[Result]:
@@ -39,6 +44,25 @@ def journey_text(result: Result) -> str:
     ]
     lines += [_phase_line(name, ms, total) for name, ms in result.timing_ms.items()]
     return "\n".join(lines)
+
+
+def pick_text(result: Result) -> str:
+    """Why a job went to the node where it ran, for a person."""
+    if result.pick is None:
+        return f"job {result.job_id}: {_place(result)}"
+    pick = dict(part.partition("=")[::2] for part in result.pick.split(","))
+    tier, nodes = pick.get("tier", ""), pick.get("nodes", "?")
+    others = f"{nodes} node{'s' * (nodes != '1')} with such a place stood in the rotation"
+    avoided, share = int(pick.get("avoided", "0")), float(pick.get("share", "nan"))
+    return "\n".join(
+        [
+            f"job {result.job_id} was sent to {_place(result)} (attempt {result.attempts}, batch {result.batch})",
+            f"  place     {tier}: {_TIERS.get(tier, 'not known to this version')}; {others}",
+            f"  weight    {pick.get('weight', '?')}, {share:.1%} of the sum (update {pick.get('update')})",
+            f"  running   {pick.get('running', '?')} batch(es) of this lane were there already",
+            *([f"  avoided   {avoided} node(s): this batch had failed there before, or runs there already"] if avoided else []),
+        ]
+    )
 
 
 def _place(result: Result) -> str:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -18,7 +19,7 @@ from rayline.bus.log import CompactedLog, LogRecord, Publisher
 from rayline.bus.settings import KafkaSettings
 from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.errors import BusError, FormatError, LaunchError, ProducerFenced
-from rayline.lane_record import encode_lane_record
+from rayline.lane_record import REPEAT_SECONDS, encode_lane_record
 from rayline.reports import ActorEndpoint
 from rayline.telemetry import open_tracing
 from rayline.topics import APPS, VIEW
@@ -127,16 +128,17 @@ async def _notice_silence(lane: Lane) -> None:
 
 
 async def _tell_weights(lane: Lane, settings: KafkaSettings, instance: str) -> None:
-    """What `rayline nodes` and `rayline explain node` show of this lane, whenever it differs from what was told last."""
-    told = b""
+    """What `rayline nodes` and `rayline explain node` show of this lane: when it differs from what was told last, and again
+    from time to time."""
+    told, told_at = b"", 0.0
     async with Publisher(settings=settings, client_id=f"{instance}-weights") as publisher:
         while True:
             record = lane.explain_nodes()
             value = encode_lane_record(record)
-            if value != told:
+            if value != told or time.monotonic() - told_at > REPEAT_SECONDS:
                 try:
                     await publisher.publish(VIEW, key=record.key, value=value)
-                    told = value
+                    told, told_at = value, time.monotonic()
                 except BusError as error:
                     _log.warning("the weights were not told: %s", error)
             await asyncio.sleep(lane.weight_interval_seconds)

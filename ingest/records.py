@@ -60,6 +60,8 @@ def journey_headers(journey: Journey) -> tuple[Header, ...]:
         (results.ATTEMPTS, b"%d" % journey.attempts),
         (results.BATCH, b"%s/%d" % (journey.batch_id.encode(), journey.size)),
     ]
+    if journey.pick is not None:
+        headers.append((results.PICK, journey.pick))
     if journey.model_version is not None:
         headers.append((results.MODEL_VERSION, journey.model_version.encode()))
     return tuple(headers)

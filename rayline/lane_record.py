@@ -13,6 +13,8 @@ from typing import Any, Final
 from rayline.errors import FormatError
 
 MAX_NODES: Final = 1_000
+# A lane whose last record is twice as old as this is no longer there.
+REPEAT_SECONDS: Final = 20.0
 _PREFIX: Final = "lanes"
 _VERSION: Final = 1
 _DIGITS: Final = 4

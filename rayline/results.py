@@ -23,6 +23,7 @@ CLUSTER: Final = "cluster"
 ATTEMPTS: Final = "attempts"
 BATCH: Final = "batch"
 TIMING: Final = "timing"
+PICK: Final = "pick"
 
 DLQ_REASON: Final = "dlq-reason"
 DLQ_SOURCE: Final = "dlq-source"
@@ -42,6 +43,7 @@ RESULT_HEADERS: Final = frozenset(
         ATTEMPTS,
         BATCH,
         TIMING,
+        PICK,
     }
 )
 DLQ_HEADERS: Final = frozenset({DLQ_REASON, DLQ_SOURCE, DLQ_TIME})
@@ -81,6 +83,7 @@ class Result:
     attempts: int = 0
     batch: str | None = None
     timing_ms: Mapping[str, float] = field(default_factory=dict)
+    pick: str | None = None
 
     def feature(self) -> Any:
         """The decoded feature (None unless the outcome is ok)."""
@@ -103,6 +106,7 @@ class Result:
             "attempts": self.attempts,
             "batch": self.batch,
             "timing_ms": dict(self.timing_ms),
+            "pick": self.pick,
             "timestamp_ms": self.timestamp_ms,
         }
 
@@ -142,6 +146,7 @@ def parse_result(*, key: bytes | None, value: bytes | None, headers: Sequence[He
             attempts=int(found.get(ATTEMPTS, "0")),
             batch=found.get(BATCH),
             timing_ms=parse_timing(found.get(TIMING, "")),
+            pick=found.get(PICK),
         )
     except (KeyError, ValueError) as error:
         raise FormatError(f"not a Rayline result record: {error!r}; see docs/protocol.md") from error

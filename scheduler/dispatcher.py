@@ -96,6 +96,7 @@ class Dispatcher:
         channels: ChannelFactory,
         batch_prefix: str,
         memory: SuspectMemory | None = None,
+        budget: RetryBudget | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
@@ -109,7 +110,7 @@ class Dispatcher:
         self._clock = clock
         self._waiting = Waiting()
         self._flights: set[Flight] = set()
-        self._budget = RetryBudget(now=clock())
+        self._budget = budget or RetryBudget(now=clock())
         self._times = ServiceTimes()
         self._counters = Counters()
         self._channels: dict[str, Channel] = {}
@@ -247,7 +248,7 @@ class Dispatcher:
                 continue
             if batch.again is not None:
                 self._budget.spend(len(live), now)
-                self._counters.again[batch.again] = self._counters.again.get(batch.again, 0) + len(live)
+                self._counters.repeat(batch.again, len(live))
             else:
                 self._budget.deposit(len(live), now)
                 self._counters.first += len(live)
@@ -257,6 +258,7 @@ class Dispatcher:
     def _launch(self, flight: Flight) -> None:
         batch = flight.batch
         batch.attempts += 1
+        flight.pick = self._router.last_pick()
         flight.late_at = flight.dispatched + self._times.late_after_seconds(len(batch.jobs))
         self._flights.add(flight)
         flight.task = asyncio.create_task(self._fly(flight), name=f"batch {batch.batch_id}")
@@ -333,7 +335,7 @@ class Dispatcher:
             self._lose(flight, f"{verdict} ({reason})", now)
         cause = _CAUSES[verdict]
         if cause is Cause.REFUSED:
-            self._counters.refused += len(flight.batch.jobs)
+            self._counters.refuse(flight.batch.again if flight.paid else None, len(flight.batch.jobs), hedge=flight.hedge)
             self._budget.hand_back(len(flight.batch.jobs), now, paid=flight.paid)
         self._settle(flight, cause, now)
 

@@ -17,7 +17,10 @@ from scheduler.router import Target
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Journey:
-    """Where a batch was; its jobs share one, told apart by identity. Times are monotonic seconds; `size` counts its jobs."""
+    """Where a batch was; its jobs share one, told apart by identity. Times are monotonic seconds; `size` counts its jobs.
+
+    `pick` is why it went there, in the form of the result header.
+    """
 
     cluster: str
     node: str
@@ -29,6 +32,7 @@ class Journey:
     dispatched: float
     answered: float
     execute_ms: float
+    pick: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Flight:
     task: asyncio.Task[None] | None = None
     unseen_since: float | None = None
     called_off: CalledOff | None = None
+    pick: bytes | None = None
 
     def call_off(self, why: CalledOff) -> None:
         """End it; it lands as soon as its channel has let go."""
@@ -134,4 +139,5 @@ class Flight:
             dispatched=self.dispatched,
             answered=now,
             execute_ms=head.execute_ms,
+            pick=self.pick,
         )

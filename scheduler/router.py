@@ -36,7 +36,6 @@ LAST_LOSS_PAUSE_SECONDS: Final = 5.0
 PICKS_KEPT: Final = 1_000
 UPDATES_KEPT: Final = 4
 CANDIDATES_SHOWN: Final = 20
-GOLDEN_RATIO: Final = 0.6180339887498949
 
 
 class Tier(IntEnum):
@@ -45,6 +44,9 @@ class Tier(IntEnum):
     ROOM = 0
     IDLE = 1
     SPARE = 2
+
+
+_TIER_NAMES: Final = {tier: tier.name.lower().encode() for tier in Tier}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,11 @@ class Pick:
 
 
 def phase_of(lane: str) -> float:
-    """Where a lane begins, by its name: names that end in consecutive numbers are spread evenly (golden ratio), others hashed."""
+    """Where a lane begins, 0 to 1, by its name: names that end in consecutive numbers are spread evenly (van der Corput's
+    sequence), others hashed."""
     digits = lane[len(lane.rstrip("0123456789")) :]
-    number = int(digits) if digits else zlib.crc32(lane.encode())
-    return number * GOLDEN_RATIO % 1.0
+    number = int(digits[-9:]) if digits else zlib.crc32(lane.encode())
+    return int(f"{number:b}"[::-1], 2) / (1 << number.bit_length())
 
 
 class Router:
@@ -104,6 +107,7 @@ class Router:
         self._rotations: dict[Tier, SmoothWeightedRoundRobin[str]] = {tier: SmoothWeightedRoundRobin() for tier in Tier}
         self._order = tuple(self._rotations.items())
         self._weights: dict[str, float] = {}
+        self._total = 0.0
         self._factor_of: Callable[[str], float] | None = None
         self._closed: set[str] = set()  # by an operator
         self._picks: deque[Pick] = deque(maxlen=PICKS_KEPT)
@@ -299,6 +303,22 @@ class Router:
                 )
         return found
 
+    def last_pick(self) -> bytes | None:
+        """Why the last pick fell where it fell, as the `pick` header of its results tells it."""
+        if not self._picks:
+            return None
+        pick = self._picks[-1]
+        weight = self._weights.get(pick.node, 0.0)
+        return b"tier=%s,weight=%.4g,share=%.4f,nodes=%d,running=%d,avoided=%d,update=%d" % (
+            _TIER_NAMES[pick.tier],
+            weight,
+            weight / self._total if self._total else 0.0,
+            pick.candidates,
+            pick.running,
+            len(pick.avoided),
+            pick.update,
+        )
+
     def picks(self) -> tuple[Pick, ...]:
         """The last picks, oldest first."""
         return tuple(self._picks)
@@ -354,6 +374,7 @@ class Router:
         for _, rotation in self._order:
             rotation.set_weights(keys, weights)
         self._weights = dict(zip(keys, weights.tolist(), strict=True))
+        self._total = float(weights.sum())
         self._history.append((self._weigher.updates, self._weights))
 
     def _pick_elsewhere(self, rotation: SmoothWeightedRoundRobin[str], tier: Tier, avoided: tuple[str, ...]) -> str | None:

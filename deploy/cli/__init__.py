@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from deploy.cli import apps, dlq, doctor, drain, env, jobs, platform, processes, programs
+from deploy.cli import apps, config, clusters, dlq, doctor, drain, env, jobs, nodes, platform, processes, programs
 from deploy.cli.exit_codes import ExitCode, explain_failure
 from deploy.process_environment import LOG_LEVEL_VARIABLE
 
@@ -25,11 +25,14 @@ app = typer.Typer(
 app.command("init")(apps.init)
 app.command("up")(platform.up)
 app.command("status")(platform.status)
+app.command("clusters")(clusters.clusters)
+app.command("scale")(clusters.scale)
 app.command("deploy")(apps.deploy)
 app.command("undeploy")(apps.undeploy)
 app.command("submit")(jobs.submit)
 app.command("results")(jobs.results)
-app.command("explain")(jobs.explain)
+app.command("nodes")(nodes.nodes)
+app.add_typer(nodes.group, name="explain")
 app.add_typer(dlq.group, name="dlq")
 app.command("evict")(platform.evict)
 app.command("drain")(drain.drain)
@@ -38,6 +41,7 @@ app.command("uncordon")(drain.uncordon)
 app.command("down")(platform.down)
 app.command("doctor")(doctor.doctor)
 app.add_typer(apps.group, name="app")
+app.add_typer(config.group, name="config")
 app.add_typer(env.group, name="env")
 _PROGRAM = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("demo", context_settings=_PROGRAM)(programs.demo)
@@ -46,6 +50,7 @@ app.command("chaos", context_settings=_PROGRAM)(programs.chaos)
 app.command("lane", hidden=True)(processes.lane)
 app.command("gateway", hidden=True)(processes.gateway)
 app.command("agent", hidden=True)(processes.agent)
+app.command("keeper", hidden=True)(processes.keeper)
 app.command("resource", hidden=True)(processes.resource)
 
 

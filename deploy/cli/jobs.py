@@ -1,4 +1,4 @@
-"""`submit`, `results`, `explain`: jobs in, results out, and where the time of one went."""
+"""`submit`, `results`, `explain job`: jobs in, results out, and where the time of one went."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def _results(settings: Any, app: str, follow: bool, from_beginning: bool, 
         note(f"{app}.results holds no result; `rayline results {app} -f` waits for them")
 
 
-def explain(
+def explain_job(
     app: App,
     job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")],
     state_dir: StateDir = DEFAULT_STATE_DIR,

@@ -12,12 +12,13 @@ from typing import Final
 from deploy.cluster_log import ClusterLog
 from deploy.keeper.lease import Lease, LeaseOptions, Term
 from deploy.node_watch import NodeWatch
-from rayline.bus import KafkaSettings
+from rayline.bus import KafkaSettings, ensure_topics
 from rayline.clusters import ClusterBook
 from rayline.clusters import Lease as LeaseEntry
 from rayline.errors import MemberFenced, ProducerFenced, TransactionIndefinite
 from rayline.events import Event
 from rayline.reports import NodeState
+from rayline.topics import platform_topics
 from scheduler.keeper import Limits, NodeFact, decide
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,9 @@ EXIT_FENCED: Final = 3
 
 async def run(*, name: str, lease: LeaseOptions | None = None) -> int:
     """Be a keeper until SIGTERM or SIGINT; the exit code. Kafka's settings come from the environment."""
-    keeper = KeeperProcess(settings=KafkaSettings.from_env(os.environ), name=name, lease=lease)
+    settings = KafkaSettings.from_env(os.environ)
+    await ensure_topics(settings, platform_topics())
+    keeper = KeeperProcess(settings=settings, name=name, lease=lease)
     running = asyncio.create_task(keeper.run(), name=f"keeper {name}")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,13 +128,14 @@ class KeeperProcess:
 def node_facts(watch: NodeWatch) -> dict[str, NodeFact]:
     """What the reports say of each pod, by its name."""
     joined = {report.node for report in watch.joined()}
-    now = time.monotonic()
+    # While nobody at all is heard, we are the deaf one: nobody grows more silent by that.
+    horizon = watch.view.horizon(time.monotonic())
     return {
         node.report.node: NodeFact(
             joined=node.report.node in joined,
             seen=node.report.actors is not None,
             leaving=node.report.state is NodeState.DRAINING,
-            silent_ms=round((now - node.heard) * 1000),
+            silent_ms=max(0, round((horizon - node.heard) * 1000)),
         )
         for node in watch.nodes()
     }

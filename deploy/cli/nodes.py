@@ -1,0 +1,239 @@
+"""`nodes`, and `explain`: how nodes stand and why, why a job ran where it ran, and where its time went."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from deploy.cli.exit_codes import ExitCode
+from deploy.cli.jobs import explain_job
+from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
+from deploy.cli.output import OutputFormat, Records, note, show, table
+
+if TYPE_CHECKING:
+    from deploy.node_inspection import NodeEntry, NodeInspection, NodeInspector
+
+Group = Annotated[str, typer.Option("--group", help="Group of resources whose nodes are shown.")]
+_HEADER: Final = ("CLUSTER", "NODE", "ZONE", "STATE", "AGE", "BEAT", "CPUS", "LOAD", "IN FLIGHT", "WEIGHT", "REASON")
+_LOOK_SECONDS: Final = 1.0
+_REASON_CHARS: Final = 60
+
+
+class JobByDefault(TyperGroup):
+    """`rayline explain APP JOB` is short for `rayline explain job APP JOB`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            args = ["job", *args]
+        return super().resolve_command(ctx, args)
+
+
+group = typer.Typer(
+    cls=JobByDefault,
+    help="Why things are as they are: a job's journey (`explain APP JOB`), a node's state and weight, a pick.",
+    no_args_is_help=True,
+)
+group.command("job")(explain_job)
+
+
+def nodes(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with a line for each change (Ctrl-C ends).")] = False,
+    group: Group = "default",
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    bootstrap_servers: Bootstrap = None,
+    kafka_config: KafkaConfig = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """List the nodes: state, load, weight, and why."""
+    asyncio.run(_nodes(kafka_settings(bootstrap_servers, kafka_config, state_dir), group, watch, output))
+
+
+async def _nodes(settings: Any, group_name: str, watch: bool, output: OutputFormat) -> None:
+    from deploy.node_inspection import open_inspector
+
+    async with open_inspector(settings, group=group_name) as inspector:
+        found = inspector.nodes()
+        _note_ears(inspector)
+        if output is OutputFormat.TEXT and found:
+            show(output, {}, table(_HEADER, [_row(node) for node in found]))
+        elif output is OutputFormat.TEXT:
+            note("no node reports; `rayline up` starts a platform")
+        if not watch:
+            if output is not OutputFormat.TEXT:
+                with Records(output, str) as records:
+                    for node in found:
+                        records.add(node.as_dict())
+            return
+        with Records(output, str) as records:
+            if output is not OutputFormat.TEXT:
+                for node in found:
+                    records.add(node.as_dict())
+            await _follow(inspector, found, records, output)
+
+
+async def _follow(inspector: NodeInspector, found: list[NodeInspection], records: Records, output: OutputFormat) -> None:
+    """A line for each node whose state or reason is another than before."""
+    shown = {node.node.key: _face(node) for node in found}
+    widths = [max(len(cell) for cell in column) for column in zip(_HEADER, *map(_row, found), strict=True)]
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        await inspector.read_lanes()
+        for node in inspector.nodes():
+            if shown.get(node.node.key) == _face(node):
+                continue
+            shown[node.node.key] = _face(node)
+            if output is OutputFormat.TEXT:
+                cells = (cell.ljust(width) for cell, width in zip(_row(node), widths, strict=True))
+                show(output, {}, "  ".join(cells).rstrip())
+            else:
+                records.add(node.as_dict())
+
+
+@group.command("node")
+def explain_node(
+    name: Annotated[str, typer.Argument(metavar="NODE", help="A node, as `rayline nodes` shows it; or CLUSTER/NODE.")],
+    resources: Group = "default",
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    bootstrap_servers: Bootstrap = None,
+    kafka_config: KafkaConfig = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Tell a node's state and why, its weight and the factors of it, and what happened to it within the last day."""
+    asyncio.run(_explain_node(kafka_settings(bootstrap_servers, kafka_config, state_dir), resources, name, output))
+
+
+async def _explain_node(settings: Any, group_name: str, name: str, output: OutputFormat) -> None:
+    from deploy.node_inspection import open_inspector
+
+    async with open_inspector(settings, group=group_name) as inspector:
+        found = inspector.find(name)
+        _note_ears(inspector)
+        if len(found) > 1:
+            raise typer.BadParameter(
+                f"several clusters have one: {', '.join(node.node.key for node in found)}", param_hint="NODE"
+            )
+        key = found[0].node.key if found else name
+        history = await inspector.history(key)
+        if not found and not history:
+            note(f"no node {name} reports, and nothing is known of one; `rayline nodes` lists those that do")
+            raise typer.Exit(ExitCode.NO)
+        record = {**(found[0].as_dict() if found else {"node": key, "state": None}), "history": [e.as_dict() for e in history]}
+        show(output, record, _node_text(key, found[0] if found else None, history))
+
+
+@group.command("pick")
+def explain_pick(
+    app: App,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")],
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    bootstrap_servers: Bootstrap = None,
+    kafka_config: KafkaConfig = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Tell why a job was sent to the node where it ran, as it stood at that moment."""
+    from deploy.journey import find_results, pick_text
+
+    found = asyncio.run(find_results(kafka_settings(bootstrap_servers, kafka_config, state_dir), app, job))
+    if not found:
+        note(f"{app}.results holds no result of job {job}: its pick is told with its result")
+        raise typer.Exit(ExitCode.NO)
+    with Records(output, str) as records:
+        for result in found:
+            if output is OutputFormat.TEXT:
+                show(output, {}, pick_text(result))
+            else:
+                place = {"cluster": result.cluster, "node": result.node, "attempts": result.attempts, "batch": result.batch}
+                records.add({"job_id": result.job_id, "source": result.source, **place, "pick": result.pick})
+
+
+def _note_ears(inspector: NodeInspector) -> None:
+    if inspector.nodes() and inspector.view.stale(time.monotonic()):
+        note("nobody is heard at this moment: this is the last that was known")
+    for lane in inspector.stale_lanes:
+        note(f"lane {lane} hears no resource and runs on the last view that it had")
+
+
+def _face(node: NodeInspection) -> tuple[int, str, str]:
+    return (node.node.report.incarnation, str(node.standing), "" if node.why.startswith("no beat") else node.why)
+
+
+def _row(node: NodeInspection) -> tuple[str, ...]:
+    data = node.as_dict()
+    reason = data["reason"] or ""
+    return (
+        data["cluster"],
+        data["node"],
+        data["zone"] or "",
+        data["state"],
+        _span(data["age_seconds"]),
+        f"{data['beat_seconds_ago']:.1f}s ago",
+        _figure(data["cpus"]),
+        _load(data["load"]),
+        _figure(data["in_flight"] if data["in_flight"] is not None else data["jobs_in_flight"]),
+        _figure(data["weight"]),
+        reason if len(reason) <= _REASON_CHARS else f"{reason[: _REASON_CHARS - 1]}…",
+    )
+
+
+def _node_text(key: str, node: NodeInspection | None, history: list[NodeEntry]) -> str:
+    lines = [f"node {key}: {'not heard of lately' if node is None else node.standing}"]
+    if node is not None:
+        data = node.as_dict()
+        lines[0] += f" ({node.why})" if node.why else ""
+        lines += [
+            f"  up for      {_span(data['age_seconds'])}, incarnation {data['incarnation']}",
+            f"  last beat   {data['beat_seconds_ago']:.1f} s ago" + ("" if data["beats"] else " (its gateway's: it sends none)"),
+            f"  has         {_figure(data['cpus'])} CPUs, {data['actors']} actors, zone {data['zone'] or '–'}",
+        ]
+        if data["load"] is not None:
+            known = ", ".join(f"{name} {_figure(value)}" for name, value in data["load"].items() if value is not None)
+            lines.append(f"  load        {known or 'unknown'}")
+        for name, lane in node.lanes.items():
+            lines += _lane_lines(name, lane)
+        if not node.lanes:
+            lines.append("  weight      none: no lane sends to it")
+    lines.append("  history     " + ("nothing within the last day" if not history else ""))
+    lines += [
+        f"    {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(entry.at_ms / 1000))}  {entry.event.kind:<16}"
+        f"{entry.event.reason or entry.event.text}"
+        for entry in history
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _lane_lines(name: str, lane: Any) -> list[str]:
+    share = lane.get("share")
+    head = f"  weight      {_figure(lane.get('weight'))}" + (f", {share:.1%} of the work" if share is not None else "")
+    factors = " · ".join(f"{factor} {_figure(value)}" for factor, value in (lane.get("factors") or {}).items())
+    lines = [f"{head} (lane {name}, policy {lane.get('policy')}, in flight {lane.get('running')})"]
+    if factors:
+        lines.append(f"    factors   {factors}")
+    if lane.get("note"):
+        lines.append(f"    note      {lane['note']}")
+    return lines
+
+
+def _load(load: Any) -> str:
+    """The node's own share of its cores, and in brackets everybody's of the machine."""
+    if load is None:
+        return "–"
+    own = None if load["own_cpu"] is None or not load["cores"] else load["own_cpu"] / load["cores"]
+    parts = "–" if own is None else f"{own:.0%}"
+    return parts if load["host_cpu"] is None else f"{parts} ({load['host_cpu']:.0%})"
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"
