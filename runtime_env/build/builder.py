@@ -26,6 +26,7 @@ from runtime_env.build.own_layers import (
     model_entry,
     model_identity,
     native_identity,
+    platform_identity,
 )
 from runtime_env.build.uv_tool import Uv
 from runtime_env.build.wheel_layer import install_wheel
@@ -151,7 +152,14 @@ class Builder:
                 pool.shutdown(cancel_futures=True)
                 raise
         if not options.bare:
-            layers.add(*self._packed(LayerKind.PLATFORM, "rayline", lambda tree: copy_platform(interpreter, tree)))
+            layers.add(
+                *self._cache.layer(
+                    LayerKind.PLATFORM,
+                    "rayline",
+                    [interpreter.version, platform_identity()],
+                    lambda tree: copy_platform(interpreter, tree),
+                )
+            )
         packages = tuple(f"{pin.name}=={pin.version}" for pin in lock.pins)
         return self._finish(spec, layers, interpreter, interpreter.version, packages, resolved=resolved)
 

@@ -69,6 +69,14 @@ def copy_platform(interpreter: Interpreter, tree: Path) -> None:
     compile_tree(interpreter.executable, tree)
 
 
+def platform_identity() -> str:
+    """The digest of the package `rayline` as it is installed here."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(rayline.__path__[0]).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def copy_native(spec: AppSpec, tree: Path) -> None:
     """Fill `tree` with `native/lib` and `native/bin`: the contents of folders, and single files by their names."""
     for folder, sources in (("lib", spec.environment.libraries), ("bin", spec.environment.binaries)):
