@@ -141,6 +141,12 @@ class RandomFault(_Strict):
     share: float | None = Field(default=None, gt=0, le=1)
     needs: int = 0
 
+    @model_validator(mode="after")
+    def _possible(self) -> RandomFault:
+        for seconds in self.for_seconds:
+            FaultSpec(kind=self.kind, target=self.target, between=(0, 0), for_seconds=seconds)
+        return self
+
 
 class RandomPlan(_Strict):
     """Accidents one after the other, at exponential distances, from `start` to `until` (seconds of the load)."""

@@ -63,6 +63,14 @@ def test_what_is_no_plan_is_refused_with_its_path(tmp_path: Path, text: str) -> 
         load_plan(str(path))
 
 
+def test_an_impossible_accident_is_refused_when_the_plan_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    accident = "{kind: notice, target: lane, for_seconds: [1, 2]}"
+    path.write_text(f"summary: mine\nload_seconds: 5\nrandom: {{until: 5, mean_seconds: 1, faults: [{accident}]}}\n")
+    with pytest.raises(ConfigError, match="only a pod"):
+        load_plan(str(path))
+
+
 def test_a_plan_of_ones_own_is_read_by_its_path() -> None:
     assert load_plan(str(PLANS / "pod-kill.yaml")) == load_plan("pod-kill")
 
