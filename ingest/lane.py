@@ -209,6 +209,14 @@ class Lane:
         """Recompute weights so often."""
         self._router.set_interval(seconds)
 
+    def tune_budget(self, *, extra_share: float | None = None, reserve_jobs: int | None = None) -> None:
+        """What retries and hedges may cost (see `scheduler.budget`)."""
+        self._dispatcher.tune_budget(extra_share=extra_share, reserve_jobs=reserve_jobs)
+
+    def tune_hedging(self, *, late_factor: float | None = None, late_floor_seconds: float | None = None) -> None:
+        """From when on a batch counts as late (see `scheduler.hedging`)."""
+        self._dispatcher.tune_hedging(late_factor=late_factor, late_floor_seconds=late_floor_seconds)
+
     def set_traffic(self, factor_of: Callable[[str], float]) -> None:
         """Multiply the weight of each node (`cluster/pod`) by this; 0 keeps new batches away."""
         self._router.set_factors(factor_of)

@@ -91,6 +91,10 @@ class LaneTuning:
         watch.on("trace.sampling", self._sample)
         watch.on("weights.policy", self._lane.set_weight_policy)
         watch.on("weights.interval_seconds", self._lane.set_weight_interval)
+        watch.on("budget.extra_share", lambda share: self._lane.tune_budget(extra_share=share))
+        watch.on("budget.reserve_jobs", lambda jobs: self._lane.tune_budget(reserve_jobs=jobs))
+        watch.on("hedging.late_factor", lambda factor: self._lane.tune_hedging(late_factor=factor))
+        watch.on("hedging.late_floor_ms", lambda ms: self._lane.tune_hedging(late_floor_seconds=ms / 1000))
         watch.on("traffic.weight", self._set_weights)
         watch.on("cordon", self._set_cordons)
 

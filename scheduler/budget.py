@@ -22,15 +22,24 @@ class RetryBudget:
     """Owns the balance. Does not own what waits for it.
 
     Life: `deposit` for each first dispatch, `spend` before each further one (False: wait, or do without), `hand_back` for what
-    was turned away. Within `seconds` no more than `EXTRA_SHARE` x first dispatches + `reserve_jobs` x (1 + seconds /
+    was turned away. Within `seconds` no more than `extra_share` x first dispatches + `reserve_jobs` x (1 + seconds /
     `RESERVE_REFILL_SECONDS`) jobs are spent, whatever the order.
     """
 
     def __init__(self, *, now: float, reserve_jobs: int = RESERVE_JOBS) -> None:
         self._reserve_jobs = reserve_jobs
+        self._extra_share = EXTRA_SHARE
         self._deposits = 0.0
         self._reserve = float(reserve_jobs)
         self._at = now
+
+    def tune(self, *, extra_share: float | None = None, reserve_jobs: int | None = None) -> None:
+        """What each first dispatch deposits from now on (0 to 1 of a job), and how large the reserve is (at least 1 job)."""
+        if extra_share is not None:
+            self._extra_share = extra_share
+        if reserve_jobs is not None:
+            self._reserve_jobs = reserve_jobs
+            self._reserve = min(self._reserve, float(reserve_jobs))
 
     def available(self, now: float) -> float:
         """Jobs that may be spent at `now` (monotonic seconds)."""
@@ -40,7 +49,7 @@ class RetryBudget:
     def deposit(self, jobs: int, now: float) -> None:
         """So many jobs were dispatched for the first time."""
         self._pass_time(now)
-        self._deposits += EXTRA_SHARE * jobs
+        self._deposits += self._extra_share * jobs
 
     def affords(self, jobs: int, now: float) -> bool:
         """Whether `spend` would pay. A batch that is larger than the reserve must not wait for ever: a full reserve pays it."""
@@ -59,7 +68,7 @@ class RetryBudget:
     def hand_back(self, jobs: int, now: float, *, paid: bool) -> None:
         """A dispatch was no load. `paid`: it was spent for; otherwise it was a first dispatch, whose deposit is undone."""
         self._pass_time(now)
-        self._deposits = max(0.0, self._deposits + (jobs if paid else -EXTRA_SHARE * jobs))
+        self._deposits = max(0.0, self._deposits + (jobs if paid else -self._extra_share * jobs))
 
     def _pass_time(self, now: float) -> None:
         elapsed = now - self._at

@@ -162,6 +162,14 @@ class Dispatcher:
         self._spec = spec
         self.refresh()
 
+    def tune_budget(self, *, extra_share: float | None = None, reserve_jobs: int | None = None) -> None:
+        """Retries and hedges draw on another budget from now on (see `RetryBudget.tune`)."""
+        self._budget.tune(extra_share=extra_share, reserve_jobs=reserve_jobs)
+
+    def tune_hedging(self, *, late_factor: float | None = None, late_floor_seconds: float | None = None) -> None:
+        """A batch is late, and hedged, from another time on (see `ServiceTimes.tune`)."""
+        self._times.tune(late_factor=late_factor, late_floor_seconds=late_floor_seconds)
+
     def refresh(self) -> None:
         """The view changed: route by it, and fetch back what is in flight on nodes that are gone."""
         now = self._clock()

@@ -47,6 +47,15 @@ class ServiceTimes:
 
     def __init__(self) -> None:
         self._windows: dict[int, _Window] = {}
+        self._late_factor = LATE_FACTOR
+        self._late_floor_seconds = LATE_FLOOR_SECONDS
+
+    def tune(self, *, late_factor: float | None = None, late_floor_seconds: float | None = None) -> None:
+        """From how many times the 99th percentile on a batch is late, and never before so many seconds."""
+        if late_factor is not None:
+            self._late_factor = late_factor
+        if late_floor_seconds is not None:
+            self._late_floor_seconds = late_floor_seconds
 
     def observe(self, jobs: int, seconds: float) -> None:
         """A batch of so many jobs ran to its end."""
@@ -77,7 +86,7 @@ class ServiceTimes:
         for known in sorted(self._windows):
             window = self._windows[known]
             if known >= size_class and len(window.seconds) >= MIN_SAMPLES:
-                return max(LATE_FLOOR_SECONDS, LATE_FACTOR * window.p99)
+                return max(self._late_floor_seconds, self._late_factor * window.p99)
         return inf
 
 

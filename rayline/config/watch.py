@@ -87,6 +87,7 @@ class ConfigWatch:
         self._presence_seconds = presence_seconds
         self._check_seconds = check_seconds
         self._reader: CompactedLog | None = None
+        self._running: asyncio.Task[None] | None = None
         self._pending: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._noted: list[bytes] = []
         self._work = asyncio.Event()
@@ -133,6 +134,17 @@ class ConfigWatch:
                 tasks.create_task(self._speak(), name="config answers")
         finally:
             await self._close_reader()
+
+    async def __aenter__(self) -> ConfigWatch:
+        """`start`, and `run` beside what follows."""
+        await self.start()
+        self._running = asyncio.create_task(self.run(), name="config")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
 
     async def _open(self) -> None:
         """A reader that stands at the end of what the topic held when it was opened."""
