@@ -12,6 +12,7 @@ from deploy.app_registry import AppRegistry
 from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, RAY_TOKEN_PATH_VARIABLE, required
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings, Publisher
+from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.reports import NodeReport, encode_reports
 from rayline.topics import REPORTS
 from workers.gateway import run_gateway
@@ -23,6 +24,7 @@ async def run(*, cluster: str, address: str) -> None:
     async with (
         AppRegistry(settings) as registry,
         Publisher(settings=settings, client_id=f"rayline-gateway-{cluster}") as publisher,
+        ConfigWatch(settings=settings, identity=ProcessIdentity(role=Role.GATEWAY, cluster=cluster, registrar=True)),
     ):
 
         async def publish(reports: list[NodeReport], partition: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rayline.bus import KafkaSettings, Publisher
+from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.errors import BusError
 from rayline.events import encode_event
 from rayline.topics import EVENTS, VIEW
@@ -94,4 +95,8 @@ async def run(*, name: str, group: str, clusters: Sequence[str], below: Sequence
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     resource = Resource(name=name, group=group, clusters=clusters, interval_seconds=interval_seconds)
-    await ResourceService(settings=KafkaSettings.from_env(os.environ), resource=resource, below=below).run(stop)
+    settings = KafkaSettings.from_env(os.environ)
+    identity = ProcessIdentity(role=Role.RESOURCE, name="-".join((group, name)), registrar=True)
+    watch = ConfigWatch(settings=settings, identity=identity, base={"view.interval_seconds": interval_seconds})
+    async with watch.on("view.interval_seconds", resource.set_interval):
+        await ResourceService(settings=settings, resource=resource, below=below).run(stop)
