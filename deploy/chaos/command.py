@@ -41,7 +41,8 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
         for name in plan_names():
             console.print(f"{name:<16} {load_plan(name).summary}", soft_wrap=True)
         return 0
-    plan = load_plan(options.plan, short=options.short)
+    given = {name: value for name in ("clusters", "pods") if (value := getattr(options, name)) is not None}
+    plan = load_plan(options.plan, short=options.short, **given)
     if plan.needs_network and options.state_dir is None:
         if reason := network.missing():
             console.print(f"[yellow]faults of the network will be skipped:[/] {reason}")
@@ -79,6 +80,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the moments and targets (default: 1)")
     parser.add_argument("--rate", type=float, default=None, help="jobs a second (default: as the plan says)")
     parser.add_argument("--short", action="store_true", help="the plan's short form: fewer faults, less time")
+    parser.add_argument("--clusters", type=int, help="Ray clusters (default: as the plan says)")
+    parser.add_argument("--pods", type=int, help="pods of each cluster (default: as the plan says)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw latency and faults over time into FILE (PNG)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="copy the logs and the app's record there at the end")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="strike a platform that runs already (default: its own)")

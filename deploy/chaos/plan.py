@@ -220,10 +220,10 @@ def plan_names(folder: Path = PLANS) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def load_plan(name: str, folder: Path = PLANS, *, short: bool = False) -> Plan:
+def load_plan(name: str, folder: Path = PLANS, *, short: bool = False, **given: Any) -> Plan:
     """Read a shipped plan by its name, or any by its path; raises ConfigError that says what would be right.
 
-    `short` lays the file's `short:` over the rest, key by key.
+    `short` lays the file's `short:` over the rest, key by key, and then comes what is `given`.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.exists():
@@ -231,6 +231,6 @@ def load_plan(name: str, folder: Path = PLANS, *, short: bool = False) -> Plan:
     try:
         data: dict[str, Any] = dict(yaml.safe_load(path.read_text()))
         shorter = data.pop("short", None) or {}
-        return Plan.model_validate({"name": path.stem, **data, **(shorter if short else {})})
+        return Plan.model_validate({"name": path.stem, **data, **(shorter if short else {}), **given})
     except (yaml.YAMLError, TypeError, ValueError, ValidationError) as error:
         raise ConfigError(f"{path}: {error}") from error
