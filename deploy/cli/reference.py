@@ -1,7 +1,8 @@
-"""Writes the generated parts of docs/cli.md and docs/manifest.md from the code: `python -m deploy.cli.reference`."""
+"""Writes the generated parts of the documents (commands, manifest, settings) from the code: `python -m deploy.cli.reference`."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from deploy.cli import app
 from deploy.cli.exit_codes import ExitCode
+from rayline.config import SETTINGS
 from rayline.manifest import manifest_fields
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
@@ -42,7 +44,24 @@ def keys() -> str:
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows, ""])
 
 
-PARTS: Final[dict[str, Callable[[], str]]] = {"commands": commands, "exit codes": exit_codes, "keys": keys}
+def settings() -> str:
+    """Every tunable: what it does, its bounds, who reads it, and from when on a change counts."""
+    rows = []
+    for setting in SETTINGS.values():
+        default = f"`{json.dumps(setting.default)}`" + (f" {setting.unit}" if setting.unit else "")
+        scopes, processes = ", ".join(setting.scopes), ", ".join(setting.roles)
+        meaning = f"{setting.description} {setting.effect}"
+        rows.append(f"| `{setting.name}` | {default} | {setting.right()} | {scopes} | {processes} | {meaning} |")
+    head = ["| setting | default | right | scopes | processes | meaning |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "commands": commands,
+    "exit codes": exit_codes,
+    "keys": keys,
+    "settings": settings,
+}
 
 
 def render(text: str) -> str:
@@ -51,7 +70,7 @@ def render(text: str) -> str:
 
 
 def documents() -> list[Path]:
-    return [DOCS / "cli.md", DOCS / "manifest.md"]
+    return [DOCS / "cli.md", DOCS / "manifest.md", DOCS / "config.md"]
 
 
 def _walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import time
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from deploy.cluster_log import ClusterLog
 from deploy.keeper.lease import Lease, LeaseOptions, Term
@@ -15,6 +16,7 @@ from deploy.node_watch import NodeWatch
 from rayline.bus import KafkaSettings, ensure_topics
 from rayline.clusters import ClusterBook
 from rayline.clusters import Lease as LeaseEntry
+from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.errors import MemberFenced, ProducerFenced, TransactionIndefinite
 from rayline.events import Event
 from rayline.reports import NodeState
@@ -32,11 +34,12 @@ async def run(*, name: str, lease: LeaseOptions | None = None) -> int:
     settings = KafkaSettings.from_env(os.environ)
     await ensure_topics(settings, platform_topics())
     keeper = KeeperProcess(settings=settings, name=name, lease=lease)
-    running = asyncio.create_task(keeper.run(), name=f"keeper {name}")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
-    await asyncio.wait({running})
+    async with watch_config(settings, keeper, name=name):
+        running = asyncio.create_task(keeper.run(), name=f"keeper {name}")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, running.cancel)
+        await asyncio.wait({running})
     exit_code = 0
     try:
         if not running.cancelled():
@@ -45,6 +48,18 @@ async def run(*, name: str, lease: LeaseOptions | None = None) -> int:
         _log.critical("this keeper stops: %s", fenced.exceptions[0])
         exit_code = EXIT_FENCED
     return exit_code
+
+
+def watch_config(settings: KafkaSettings, keeper: KeeperProcess, *, name: str) -> ConfigWatch:
+    """Live settings of a keeper, to be entered."""
+    identity = ProcessIdentity(role=Role.KEEPER, name=name, registrar=True)
+    watch = ConfigWatch(settings=settings, identity=identity)
+    watch.on("keeper.starting_pods", lambda pods: keeper.set_limits(starting_pods=pods))
+    watch.on("keeper.building_clusters", lambda clusters: keeper.set_limits(building_clusters=clusters))
+    watch.on("keeper.surge_pods", lambda pods: keeper.set_limits(surge=pods))
+    watch.on("keeper.join_seconds", lambda seconds: keeper.set_limits(join_ms=round(seconds * 1000)))
+    watch.on("keeper.silent_seconds", lambda seconds: keeper.set_limits(silent_ms=round(seconds * 1000)))
+    return watch
 
 
 class KeeperProcess:
@@ -62,6 +77,14 @@ class KeeperProcess:
         self._name = name
         self._limits = limits or Limits()
         self._lease = lease or LeaseOptions()
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def set_limits(self, **limits: Any) -> None:
+        """Change fields of the limits, from the next look on."""
+        self._limits = replace(self._limits, **limits)
 
     async def run(self) -> None:
         """Lead whenever the lease is ours."""
@@ -135,7 +158,7 @@ def node_facts(watch: NodeWatch) -> dict[str, NodeFact]:
             joined=node.report.node in joined,
             seen=node.report.actors is not None,
             leaving=node.report.state is NodeState.DRAINING,
-            silent_ms=max(0, round((horizon - node.heard) * 1000)),
+            silent_ms=round(max(0.0, horizon - node.heard) * 1000),
         )
         for node in watch.nodes()
     }
