@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from rayline.errors import ArchiveBomb, BlobCorrupt, BlobTruncated, DiskFull, NotInStore, PathEscape
+from rayline.errors import ArchiveBomb, BlobCorrupt, BlobTruncated, DiskFull, HealthCheckFailed, NotInStore, PathEscape
 from runtime_env.bundle import Bundle, Layer, LayerKind, canonical, hex_of
 from runtime_env.durable import disk_full_told
 from runtime_env.layer_reader import Entries, Limits, extract
@@ -160,15 +161,34 @@ def _compose(bundle: Bundle, root: Path, environment: Path) -> None:
         for path, tree in source.items():
             if path in copied:
                 shutil.copyfile(tree + path, base + path)
-                shutil.copymode(tree + path, base + path)
+                Path(base + path).chmod(0o755 if os.access(tree + path, os.X_OK) else 0o644)
             else:
                 os.link(tree + path, base + path, follow_symlinks=False)
         for path, target in union.links.items():
             os.symlink(target, base + path)  # noqa: PTH211
         made = Path(base)
         (made / BUNDLE_FILE).write_bytes(canonical(bundle.as_dict()))
-        (made / ".boot").write_text(boot_id(), encoding="ascii")
-        _put_in_place(made, environment, root)
+        if copied:
+            _put_in_place(made, environment, root)
+            _put_conda_right(environment)
+        (environment if copied else made).joinpath(".boot").write_text(boot_id(), encoding="ascii")
+        if not copied:
+            _put_in_place(made, environment, root)
+
+
+def _put_conda_right(environment: Path) -> None:
+    """conda's files hold absolute prefixes: its own program writes this place into the copies; without `.boot` it is unfinished."""
+    program = environment / "bin" / "conda-unpack"
+    done = subprocess.run(
+        [program],
+        env={"PATH": f"{environment / 'bin'}:/usr/bin:/bin"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise HealthCheckFailed(f"{program} failed: {done.stderr.strip()[-1000:]}; build the bundle again")
 
 
 def _files_of(root: Path, layer: Layer) -> set[str]:

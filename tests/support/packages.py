@@ -83,12 +83,15 @@ def serve_index(folder: Path) -> Iterator[CountingIndex]:
             else:
                 self.send_error(404)
 
+        do_HEAD = do_GET
+
         def _answer(self, data: bytes, kind: str) -> None:
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            if self.command == "GET":
+                self.wfile.write(data)
 
         def log_message(self, *arguments: object) -> None:
             """Quiet."""
