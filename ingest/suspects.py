@@ -97,8 +97,8 @@ class SuspectBook:
 
 
 def _batch(case: SuspectCase, jobs: list[Job], prefix: str) -> Batch:
-    # Before all that this process remembers: that those nodes outlived them is not in doubt any more.
-    deaths = tuple(Death(death.node, death.incarnation, float("-inf"), death.alone) for death in case.deaths)
+    # Before anything that this process heard: a node that still beats outlived them.
+    deaths = tuple(Death(death.node, death.incarnation, 0.0, death.alone) for death in case.deaths)
     return Batch(
         batch_id=next_batch_id(prefix),
         content_type=jobs[0].content_type,

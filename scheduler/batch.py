@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from rayline.jobs import ContentType, Job
 from rayline.suspects import Trial
+
+ALWAYS: Final = float("-inf")
 
 _numbers = itertools.count(1)
 
@@ -32,7 +35,7 @@ class Cause(StrEnum):
 class Death:
     """A worker that died under a batch: the incarnation of its node (`cluster/name`), and when (monotonic seconds).
 
-    `alone`: a single job was all that ran in that process.
+    `alone`: a single job was all that ran in that process. `at` is ALWAYS once the node is known to have outlived it.
     """
 
     node: str

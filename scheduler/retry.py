@@ -12,13 +12,13 @@ Expired jobs are not decided here: their deadline is (see `scheduler.dispatcher`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from rayline.app_spec import Retries
 from rayline.jobs import Job
 from rayline.results import Outcome
-from scheduler.batch import Batch, Cause, Death, next_batch_id
+from scheduler.batch import ALWAYS, Batch, Cause, Death, next_batch_id
 
 
 class Fate(Enum):
@@ -87,7 +87,7 @@ def decide(
         case Cause.KILLED:
             assert death is not None
             rest.suspects = batch.suspects or len(unfinished)
-            rest.deaths = (*batch.deaths, death)
+            rest.deaths = (*_that_count(batch.deaths, rules), death)
             return [judge(rest, rules)] if len(unfinished) == 1 else _halves(rest, rules.prefix)
         case Cause.HUNG:
             return _after_hang(rest, rules)
@@ -95,7 +95,7 @@ def decide(
 
 def judge(batch: Batch, rules: Rules) -> Decision:
     """Decide over a batch of one job under which workers died."""
-    batch.deaths = tuple(death for death in batch.deaths if rules.fate(death) is not Fate.LEFT)
+    batch.deaths = _that_count(batch.deaths, rules)
     alone = [death for death in batch.deaths if death.alone]
     kills = rules.retries.kills
     if len(alone) < kills and not (alone and len(batch.deaths) >= most_deaths(batch.suspects, kills)):
@@ -107,6 +107,14 @@ def judge(batch: Batch, rules: Rules) -> Decision:
         Outcome.QUARANTINED,
         "rayline.WorkerDied",
         f"{len(batch.deaths)} worker(s) died under this job, {len(alone)} of them while it ran alone (retries.kills = {kills})",
+    )
+
+
+def _that_count(deaths: Sequence[Death], rules: Rules) -> tuple[Death, ...]:
+    """Without those that went with their nodes; a node that outlived its worker may leave later, that changes nothing."""
+    fates = [(death, rules.fate(death)) for death in deaths]
+    return tuple(
+        replace(death, at=ALWAYS) if fate is Fate.OUTLIVED else death for death, fate in fates if fate is not Fate.LEFT
     )
 
 

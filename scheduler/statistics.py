@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scheduler.batch import Cause
+
 
 @dataclass(frozen=True, slots=True)
 class DispatchStatistics:
@@ -28,7 +30,7 @@ class DispatchStatistics:
 
 
 class Counters:
-    """The same, counting."""
+    """The same, counting. A dispatch that an actor turned away is taken back from where it was counted."""
 
     __slots__ = ("again", "first", "hedge_wins", "hedged", "quarantined", "refused", "short_of_budget")
 
@@ -40,6 +42,20 @@ class Counters:
         self.refused = 0
         self.short_of_budget = 0
         self.quarantined = 0
+
+    def repeat(self, cause: Cause, jobs: int) -> None:
+        """Jobs are dispatched once more."""
+        self.again[cause] = self.again.get(cause, 0) + jobs
+
+    def refuse(self, cause: Cause | None, jobs: int, *, hedge: bool) -> None:
+        """An actor turned a batch away: a hedge, one dispatched again for a cause, or for the first time (None)."""
+        self.refused += jobs
+        if hedge:
+            self.hedged -= jobs
+        elif cause is not None:
+            self.again[cause] -= jobs
+        else:
+            self.first -= jobs
 
     def snapshot(self) -> DispatchStatistics:
         return DispatchStatistics(

@@ -6,7 +6,7 @@ from typing import Final
 
 from rayline.app_spec import AppSpec, Call
 from rayline.reports import NodeState
-from scheduler.batch import Batch, Cause, Death
+from scheduler.batch import ALWAYS, Batch, Cause, Death
 from scheduler.retry import Again, Decision, Fate, Rules, Wait, decide, judge
 from scheduler.view import View
 
@@ -35,6 +35,8 @@ class Trials:
 
     def fate(self, death: Death, now: float) -> Fate:
         """Whether the node outlived the worker that died there."""
+        if death.at == ALWAYS:
+            return Fate.OUTLIVED
         known = self._view.get(death.node)
         if known is None or known.report.incarnation != death.incarnation or known.report.state is not NodeState.READY:
             return Fate.LEFT

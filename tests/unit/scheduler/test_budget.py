@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 from scheduler.budget import EXTRA_SHARE, RESERVE_JOBS, RESERVE_REFILL_SECONDS, RetryBudget
 
 _EVENTS = st.lists(
-    st.tuples(st.sampled_from(["first", "again", "turned away", "wait"]), st.integers(1, 2 * RESERVE_JOBS), st.floats(0, 30)),
+    st.tuples(
+        st.sampled_from(["first", "again", "turned away", "first turned away", "wait"]),
+        st.integers(1, 2 * RESERVE_JOBS),
+        st.floats(0, 30),
+    ),
     max_size=200,
 )
 
@@ -30,6 +34,9 @@ def test_extra_load_stays_below_the_share_and_the_reserve_whatever_the_order(
             case "turned away":
                 if budget.spend(jobs, now):
                     budget.hand_back(jobs, now, paid=True)
+            case "first turned away" if first >= jobs:
+                budget.hand_back(jobs, now, paid=False)
+                first -= jobs
             case "wait":
                 now += seconds
         # A batch may be larger than the reserve: it is paid off afterwards.

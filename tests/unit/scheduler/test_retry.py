@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rayline.app_spec import Retries
 from rayline.jobs import ContentType, Job
 from rayline.results import Outcome
-from scheduler.batch import Batch, Cause, Death
+from scheduler.batch import ALWAYS, Batch, Cause, Death
 from scheduler.retry import Again, Decision, Fate, GiveUp, Rules, Wait, decide, judge
 from tests.unit.ingest.jobs import job
 
@@ -124,7 +124,11 @@ def test_nobody_is_condemned_before_its_nodes_outlived_their_workers() -> None:
     fates["c/n2"] = Fate.LEFT
     released = judge(decision.batch, by)
     assert isinstance(released, Again)
-    assert released.batch.deaths == deaths[:1]
+    assert [death.node for death in released.batch.deaths] == ["c/n1"]
+    # What is settled stays settled, whatever becomes of the node.
+    fates["c/n1"] = Fate.LEFT
+    assert released.batch.deaths[0].at == ALWAYS
+    fates["c/n1"] = Fate.OUTLIVED
     (again,) = after(released.batch, Cause.KILLED, by, death=deaths[0])
     assert isinstance(again, GiveUp)
     assert again.outcome is Outcome.QUARANTINED
