@@ -33,6 +33,7 @@ class Node:
         self.intervals: list[float] = []
         self.order = OperatorOrder()
         self._leaves = leaves
+        self._reported = False
         self._drained = asyncio.Event()
         options = PodOptions(cluster="c1", pod=pod, address="", token_path=Path("/nowhere"), token="")
         agent = Agent(options=options, publisher=publisher)
@@ -47,11 +48,13 @@ class Node:
     def _set_cordoned(self, cordoned: bool) -> None:
         self.cordons.append(cordoned)
         self.reporter.cordoned = cordoned
-        self._tasks.add(asyncio.ensure_future(self.reporter.tell_again(until=time.monotonic() + 10)))
+        if self._reported:
+            self._tasks.add(asyncio.ensure_future(self.reporter.tell_again(until=time.monotonic() + 10)))
 
     async def run(self) -> None:
         await self.watch.start()
         self.order.begin()
+        self._reported = True
         await self.reporter.tell(NodeState.READY, None, until=time.monotonic() + 10)
         give: Callable[[Notice], None] = lambda notice: self._tasks.add(asyncio.ensure_future(self._leave(notice)))  # noqa: E731
         async with asyncio.TaskGroup() as tasks:
