@@ -173,7 +173,8 @@ class Router:
         for instance in [instance for instance, seat in self._paused.items() if now >= seat.paused_until]:
             seat = self._paused.pop(instance)
             node = self._nodes.get(seat.target.node)
-            if node is not None and instance in node.seats:
+            # A node that left and came back may have another seat for the same actor.
+            if node is not None and node.seats.get(instance) is seat:
                 node.settle(seat, now)
                 self._place(seat.target.node, node)
 

@@ -79,7 +79,7 @@ def endpoint_of(actor: Actor) -> ActorEndpoint:
 
 
 class Fleet:
-    """All pods, and what the function does there: `poison` jobs kill the process, `hanging` ones block it, `raising` ones fail."""
+    """All pods, and what the function does: `poison` jobs kill the process, `hanging` ones block it, `raising` ones fail."""
 
     def __init__(self, *, numbers: Random, pods: int, poison: set[int], hanging: set[int], raising: set[int]) -> None:
         self.numbers = numbers
