@@ -41,6 +41,11 @@ class Batcher:
         self._batching = batching
         self._open: dict[ContentType, _Open] = {}
         self._service_seconds = 0.0
+        self._slack_margin_seconds = SLACK_MARGIN_SECONDS
+
+    def set_slack_margin(self, seconds: float) -> None:
+        """A batch goes so long before a deadline would need it to, for what is added from now on."""
+        self._slack_margin_seconds = seconds
 
     def update(self, batching: Batching) -> None:
         """New limits, for what is added from now on."""
@@ -63,7 +68,7 @@ class Batcher:
             batch = self._open[job.content_type] = _Open()
         batch.jobs.append(job)
         batch.size_bytes += size
-        latest = min(now + batching.linger_ms / 1000, job.expires - self._service_seconds - SLACK_MARGIN_SECONDS)
+        latest = min(now + batching.linger_ms / 1000, job.expires - self._service_seconds - self._slack_margin_seconds)
         if latest < batch.close_at:
             batch.close_at = latest
         if closed is None and (len(batch.jobs) >= batching.max_jobs or batch.size_bytes >= batching.max_bytes):

@@ -201,6 +201,14 @@ class Lane:
         """Commit results at most so often."""
         self._publisher.set_interval(seconds)
 
+    def set_transaction_results(self, results: int) -> None:
+        """Commit about so many results at a time at most."""
+        self._publisher.set_max_results(results)
+
+    def set_slack_margin(self, seconds: float) -> None:
+        """Close batches so long before a deadline would need it."""
+        self._batcher.set_slack_margin(seconds)
+
     def set_weight_policy(self, name: str) -> None:
         """Weigh nodes by another policy. Raises ValueError for a name that there is not."""
         self._router.set_policy(name)

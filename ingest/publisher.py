@@ -85,6 +85,7 @@ class ResultPublisher:
         self._suspended = True
         self._last_begin = 0.0
         self._interval_seconds = TRANSACTION_INTERVAL_SECONDS
+        self._max_results = MAX_RESULTS_A_TRANSACTION
         self.statistics = PublisherStatistics()
 
     async def start(self) -> None:
@@ -96,6 +97,10 @@ class ResultPublisher:
     def set_interval(self, seconds: float) -> None:
         """Begin a transaction at most so often, from the next one on."""
         self._interval_seconds = seconds
+
+    def set_max_results(self, results: int) -> None:
+        """Publish about so many results in one transaction at most, from the next one on."""
+        self._max_results = results
 
     def notify(self) -> None:
         """Something ended."""
@@ -155,7 +160,7 @@ class ResultPublisher:
     async def _publish(self) -> None:
         shares: dict[TopicPartition, Share] = {}
         waiting = sum(state.waiting > 0 for state in self._partitions.values())
-        most = max(1, MAX_RESULTS_A_TRANSACTION // max(1, waiting))
+        most = max(1, self._max_results // max(1, waiting))
         most_bytes = MAX_BYTES_A_TRANSACTION // max(1, waiting)
         for tp, state in self._partitions.items():
             share = state.share(most, most_bytes) if state.owned else None

@@ -88,6 +88,8 @@ class LaneTuning:
             watch.on(name, partial(self._override, name))
         watch.on("in_flight.max_jobs", self._lane.set_max_jobs_held)
         watch.on("transactions.interval_ms", lambda ms: self._lane.set_transaction_interval(ms / 1000))
+        watch.on("transactions.max_results", self._lane.set_transaction_results)
+        watch.on("batching.slack_margin_ms", lambda ms: self._lane.set_slack_margin(ms / 1000))
         watch.on("trace.sampling", self._sample)
         watch.on("weights.policy", self._lane.set_weight_policy)
         watch.on("weights.interval_seconds", self._lane.set_weight_interval)
@@ -108,7 +110,7 @@ class LaneTuning:
         try:
             spec = overridden(spec, self._values)
         except ConfigError as error:
-            _log.error("version %s of app %s runs by its manifest alone: %s", spec.version, spec.name, error)  # noqa: TRY400
+            _log.error("version %s of app %s runs by its manifest alone: %s", spec.version, spec.name, error)
             self._values = {}
         self._lane.update(spec)
 

@@ -1,0 +1,137 @@
+"""Constants named like tunables that no operator tunes, and why; `test_declared` holds this list to the code."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_REASONS: Final = {
+    "part of a format or of a protocol: both sides must agree": """
+        ingest.ledger_codec: MAX_CHARS MAX_OWNER_BYTES MAX_SPAN_BITS
+        rayline.bus.transactions: MAX_METADATA_CHARS
+        rayline.jobs: DEADLINE_MS MAX_DEADLINE_DIGITS MAX_JOB_ID_BYTES
+        rayline.reports: DEFAULT_INTERVAL_MS MAX_CPUS MAX_INTERVAL_MS MAX_REPORT_BYTES
+        rayline.results: MAX_ERROR_MESSAGE_CHARS MAX_ERROR_TYPE_CHARS
+        rayline.suspects: MAX_RECORD_BYTES
+        rayline.view_record: MAX_CHUNK_BYTES
+        rayline.wire: MAX_HEAD_BYTES
+        rayline.config.answer: MAX_SHOWN_KEY_CHARS
+        rayline.config.record: MAX_KEY_BYTES MAX_TEXT_CHARS MAX_VALUE_BYTES
+        rayline.lane_record: MAX_NODES REPEAT_SECONDS
+        rayline.events: MAX_REASON_CHARS
+        workers.feature_server: MAX_JOBS_PER_BATCH
+        workers.heartbeat: MAX_INTERVAL_SECONDS MIN_INTERVAL_SECONDS
+        runtime_env.bundle: MAX_LAYERS MAX_MANIFEST_BYTES
+        runtime_env.store.protocol: _MIN_HEX
+    """,
+    "protects against what comes from outside: raising it would remove the protection": """
+        ingest.admission: MAX_HEADERS MAX_HEADER_BYTES
+        rayline.config.state: MAX_KEYS MAX_REASON_CHARS
+        rayline.config.watch: MAX_NOTED MAX_PENDING
+        rayline.environment_manifest: MAX_REQUIREMENTS
+        rayline.manifest: MAX_HASHED_FILES
+        rayline.result_watch: MAX_REMEMBERED
+        rayline.yaml_lines: MAX_FILE_BYTES
+        runtime_env.build.own_layers: MAX_APP_FILES
+        runtime_env.build.uv_tool: _MAX_LINES
+        runtime_env.layer_reader: MAX_DEPTH MAX_LINK_HOPS MAX_PATH_BYTES MAX_WINDOW_BYTES _RATIO_FROM_BYTES
+        runtime_env.unpack: _FREE_MARGIN_BYTES
+        scheduler.weights.fleet: MAX_DEPARTED
+        workers.answers: MAX_TRACEBACKS_PER_SECOND MAX_TRACEBACK_CHARS
+        workers.channel: MAX_REASON_CHARS
+        workers.executor: MAX_CONTRACT_MESSAGE_CHARS
+        workers.gateway: MAX_REASON_CHARS
+        workers.notices.interruption_endpoint: MAX_BODY_BYTES
+        workers.notices.prestop: MAX_HEAD_BYTES
+        workers.pool: MAX_ACTORS_PER_NODE
+    """,
+    "fixed when a topic, a client or a process is made: a restart would be needed": """
+        ingest.lane: HEARTBEAT_MS
+        rayline.topics: DEFAULT_MAX_MESSAGE_BYTES _DAY_MS _HOUR_MS _SEGMENT_MS
+        rayline.bus.consumer: BUSY_FETCH_BYTES BUSY_FETCH_WAIT_MS
+        workers.cluster: LOG_ROTATION_BYTES OBJECT_STORE_BYTES
+        runtime_env.build.conda_layer: TIMEOUT_SECONDS
+        runtime_env.build.interpreters: _PROBE_SECONDS
+        runtime_env.build.own_layers: _TIMEOUT_SECONDS
+        runtime_env.build.uv_tool: TIMEOUT_SECONDS
+        runtime_env.store.http: TIMEOUT_SECONDS
+    """,
+    "how long one step waits for the next by design of that module, found by measuring; no load makes another value better": """
+        ingest.batches: MAX_BATCH_BYTES _MIN_BATCH_BYTES
+        ingest.lane: MAX_POLL_RECORDS POLL_MS REFRESH_SECONDS RESUME_SHARE STOP_SECONDS
+        ingest.lane_process: _SPEC_SECONDS
+        ingest.ledger_codec: _BITMAP_IS_SMALL_BYTES
+        ingest.partition: MAX_OUTSTANDING
+        ingest.publisher: MAX_BYTES_A_TRANSACTION
+        ingest.suspects: READ_SECONDS TIDY_SECONDS WRITE_SECONDS
+        rayline.bus.admin: _VISIBLE_SECONDS
+        rayline.bus.consumer: _IDENTITY_SECONDS
+        rayline.bus.log: _POLL_MS
+        rayline.bus.offsets: _RETRY_SECONDS
+        rayline.bus.progress: _COORDINATOR_SECONDS
+        rayline.bus.transactions: _ABORT_SECONDS _CANCEL_SECONDS
+        rayline.client: _CLOCK_SLACK_MS _POLL_MS
+        rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _FETCH_WAIT_MS _GOOD_BYE_SECONDS
+        rayline.config.watch: _POLL_MS _TURN_SECONDS
+        rayline.result_watch: _POLL_MS
+        scheduler.budget: FADE_SECONDS RESERVE_REFILL_SECONDS
+        scheduler.dispatcher: MAX_PASSED MAX_TRACED_JOBS SWEEP_SECONDS UNSEEN_SECONDS
+        scheduler.hedging: MIN_SAMPLES WINDOW_SAMPLES
+        scheduler.listener: _ON_THE_WAY_SECONDS
+        scheduler.node_feed: MEMORY_SECONDS _POLL_MS
+        scheduler.resource: NEWS_PAUSE_SECONDS
+        scheduler.router: BUSY_PAUSE_SECONDS FIRST_LOSS_PAUSE_SECONDS LAST_LOSS_PAUSE_SECONDS
+        scheduler.seats: EVIDENCE_SECONDS EWMA_SHARE QUEUE_BEHIND_SECONDS
+        scheduler.trials: NEWS_SECONDS
+        workers.actor: HAND_BACK_SECONDS
+        workers.agent: GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS RAY_STOP_SECONDS SAMPLE_SECONDS TELL_SECONDS
+        workers.app_loop: COLLECT_SECONDS
+        workers.channel: CONNECT_SECONDS EXIT_SECONDS
+        workers.cluster: STOP_SECONDS _POLL_SECONDS
+        workers.feature_server: FLUSH_SECONDS IDLE_POLL_SECONDS
+        workers.gateway: ANSWER_MARGIN_SECONDS DRAIN_SECONDS GONE_REPORT_SECONDS HURRY_SECONDS PUBLISH_SECONDS STALE_SECONDS
+        workers.gateway: STEP_SECONDS
+        workers.heartbeat: JITTER_SHARE PATIENCE_SECONDS
+        workers.notices.interruption_endpoint: POLL_SECONDS TIMEOUT_SECONDS
+        workers.notices.interruption_file: POLL_SECONDS
+        workers.notices.prestop: GOODBYE_SECONDS HEAD_SECONDS
+        workers.pod_actors: HAND_BACK_SECONDS
+        workers.pool: FIRST_BACKOFF_SECONDS MAX_BACKOFF_SECONDS
+        workers.ray_node: _HEAD_SECONDS _POLL_SECONDS
+        workers.reporting: ATTEMPT_SECONDS RETRY_SECONDS
+        workers.sampling.cards: QUERY_SECONDS TIMEOUT_SECONDS
+        workers.sampling.files: CHUNK_BYTES
+        workers.sessions: _POLL_SECONDS
+        workers.watchdog: BACKSTOP_SECONDS GOODBYE_SECONDS HANG_GRACE_SECONDS TICK_SECONDS
+    """,
+    "follows from the heartbeat's interval, which is a setting and travels with each report": """
+        scheduler.view: FORGET_AFTER_SECONDS LOST_AFTER_SECONDS STALE_AFTER_SECONDS SUSPECT_AFTER_SECONDS
+    """,
+    "belongs to a weight policy, which is a setting: another value is another policy": """
+        scheduler.weights.fleet: FLAP_MEMORY_SECONDS
+        scheduler.weights.headroom: CLOCK_OFF_MS LEAST_HEALTH LEAST_ROOM LEAST_SPEED MAX_FLAPS
+        scheduler.weights.headroom: RAMP_SECONDS RISE_SHARE STALE_SECONDS
+        scheduler.weights.wechat: LEAST_REMAINING_PERCENT STALE_SECONDS
+        scheduler.weights.weigher: LEAST_OF_MEAN MOST_OF_MEAN DEFAULT_INTERVAL_SECONDS
+    """,
+}
+
+
+def _names(text: str) -> list[str]:
+    return [
+        f"{module}:{name}"
+        for line in text.split("\n")
+        if line.strip()
+        for module, _, names in [line.strip().partition(": ")]
+        for name in names.split()
+    ]
+
+
+FIXED: Final = {name: reason for reason, text in _REASONS.items() for name in _names(text)}
+
+# Fields of app.yaml that a running platform cannot change: they are the actors', which a deployment makes anew.
+FIXED_MANIFEST: Final = {
+    "Limits.execute_seconds": "the actor's: `rayline deploy` makes new ones",
+    "Limits.startup_seconds": "the actor's: `rayline deploy` makes new ones",
+    "Limits.max_result_bytes": "the actor's: `rayline deploy` makes new ones",
+    "Scheduling.cards": "describes hardware, changes with the machines",
+}

@@ -1,0 +1,108 @@
+"""The declared settings: consistent in themselves, with the code's own defaults, and complete."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from rayline.app_spec import Batching, Limits, Retries, Scheduling
+from rayline.config import SETTINGS, Kind, Setting
+from rayline.config.declared import schema
+from tests.unit.rayline.config.fixed import FIXED, FIXED_MANIFEST
+
+ROOT = Path(__file__).resolve().parents[4]
+PACKAGES = ("rayline", "runtime_env", "workers", "scheduler", "ingest")
+# How constants that an operator might want to tune are named: a bound, or a quantity with its unit.
+TUNABLE = re.compile(r"_?(MAX|MIN|LEAST|MOST)_|.*_(SECONDS|MS|BYTES|JOBS|SHARE|FACTOR|RECORDS|RESULTS|RETRIES|SAMPLES|CHARS)$")
+UNIT_FACTORS = {("_SECONDS", "ms"): 1000, ("_ms", "s"): 0.001}
+
+
+def constants() -> Iterator[str]:
+    """`module:NAME` of each numeric constant of the platform's packages whose name is that of a tunable."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                target = (
+                    node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
+                )
+                if isinstance(target, ast.Name) and TUNABLE.match(target.id) and _numeric(node.value):  # type: ignore[union-attr]
+                    yield f"{module}:{target.id}"
+
+
+def _numeric(node: ast.AST | None) -> bool:
+    return node is not None and all(
+        isinstance(part, ast.Constant | ast.BinOp | ast.operator | ast.unaryop | ast.UnaryOp | ast.Name | ast.expr_context)
+        for part in ast.walk(node)
+    )
+
+
+def declared_constants() -> set[str]:
+    return {setting.constant for setting in SETTINGS.values() if setting.constant is not None}
+
+
+def test_every_tunable_of_the_code_is_declared_or_said_to_be_fixed_and_why() -> None:
+    unknown = sorted(set(constants()) - declared_constants() - FIXED.keys())
+    assert not unknown, f"declare these in rayline/config/declared.py, or say in fixed.py why no operator tunes them: {unknown}"
+
+
+def test_nothing_is_said_to_be_fixed_that_is_gone_or_declared() -> None:
+    assert not sorted(FIXED.keys() - set(constants()))
+    assert not FIXED.keys() & declared_constants()
+
+
+def test_every_number_of_the_manifest_is_declared_or_said_to_be_fixed_and_why() -> None:
+    known = {constant.partition(":")[2] for constant in declared_constants()} | FIXED_MANIFEST.keys()
+    found = {
+        f"{section.__name__}.{field.name}" for section in (Batching, Retries, Limits, Scheduling) for field in fields(section)
+    }
+    assert not found - known
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)
+def test_a_setting_is_whole_and_its_default_is_right(setting: Setting) -> None:
+    assert setting.check(setting.default) == setting.default
+    assert setting.description.endswith(".")
+    assert setting.effect.endswith(".")
+    assert setting.scopes
+    assert setting.roles
+    if setting.kind in (Kind.INTEGER, Kind.NUMBER):
+        assert setting.minimum is not None
+        assert setting.maximum is not None
+        for value in (setting.minimum - 1, setting.maximum + 1, "1", None, True, [], float("nan")):
+            with pytest.raises(ValueError, match="right would be"):
+                setting.check(value)
+
+
+@pytest.mark.parametrize(
+    "setting", [setting for setting in SETTINGS.values() if setting.constant], ids=lambda setting: setting.name
+)
+def test_the_declared_default_is_the_one_in_the_code(setting: Setting) -> None:
+    assert setting.constant is not None
+    module, _, path = setting.constant.partition(":")
+    value: Any = importlib.import_module(module)
+    for part in path.split("."):
+        if is_dataclass(value) and isinstance(value, type):
+            (field,) = (field for field in fields(value) if field.name == part)
+            value = field.default
+        else:
+            value = getattr(value, part)
+    factor = next((f for (ending, unit), f in UNIT_FACTORS.items() if path.endswith(ending) and setting.unit == unit), 1)
+    assert setting.default == (value * factor if isinstance(value, int | float) else value)
+
+
+def test_the_schema_takes_every_default_and_refuses_what_the_settings_refuse() -> None:
+    whole = schema()
+    jsonschema.Draft202012Validator.check_schema(whole)
+    jsonschema.validate({name: setting.default for name, setting in SETTINGS.items()}, whole)
+    for wrong in ({"sla_seconds": 0}, {"sla_seconds": "10"}, {"cordon": 1}, {"weights.policy": "dice"}, {"nothing": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, whole)
