@@ -177,7 +177,10 @@ def _compose(bundle: Bundle, root: Path, environment: Path) -> None:
 
 
 def _put_conda_right(environment: Path) -> None:
-    """conda's files hold absolute prefixes: its own program writes this place into the copies; without `.boot` it is unfinished."""
+    """conda's files hold absolute prefixes: its own program writes this place into the copies.
+
+    Without `.boot`, which comes after it, the environment counts as unfinished.
+    """
     program = environment / "bin" / "conda-unpack"
     done = subprocess.run(
         [program],

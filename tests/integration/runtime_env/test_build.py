@@ -67,6 +67,7 @@ class Workshop:
 
     def cache_copy(self, path: Path) -> BuildCache:
         """The cache as it is now, for a build that must not find what others make later."""
+        self.cache.path.mkdir(exist_ok=True)
         shutil.copytree(self.cache.path, path, copy_function=os.link)
         return BuildCache(path=path)
 
@@ -90,14 +91,10 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 _GREETING = {"needs_one.py": "import sys\ndef main():\n    print('hello from', sys.executable)\n"}
 
 
-def app(
-    folder: Path,
-    env: str = "",
-    code: str = "def f(job):\n    return job\n",
-    rest: str = "",
-    name: str = "demo",
-    python: str = PYTHON,
-) -> AppSpec:
+CODE = "def f(job):\n    return job\n"
+
+
+def app(folder: Path, env: str = "", code: str = CODE, rest: str = "", *, name: str = "demo", python: str = PYTHON) -> AppSpec:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "feature.py").write_text(code)
     (folder / "app.yaml").write_text(f"name: {name}\nentrypoint: feature:f\nenv:\n  python: '{python}'\n{env}{rest}")
