@@ -32,7 +32,7 @@ _FULFIL_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-async def run(*, cluster: str, pod: str, cpus: float, address: str) -> int:
+async def run(*, cluster: str, pod: str, cpus: float, address: str, zone: str | None = None) -> int:
     """Run the pod until its notice or Ray's end; returns the exit code."""
     options = PodOptions(
         cluster=cluster,
@@ -41,6 +41,7 @@ async def run(*, cluster: str, pod: str, cpus: float, address: str) -> int:
         token_path=Path(required(RAY_TOKEN_PATH_VARIABLE)),
         token=required(CHANNEL_TOKEN_VARIABLE),
         num_cpus=cpus,
+        zone=zone,
         grace_seconds=_number(POD_GRACE_VARIABLE, DEFAULT_GRACE_SECONDS),
         prestop_port=int(_number(PRESTOP_PORT_VARIABLE, 0)),
     )

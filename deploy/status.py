@@ -12,6 +12,7 @@ import psutil
 
 from deploy.app_registry import AppRegistry
 from deploy.cli.output import table
+from deploy.cluster_report import ClusterReport, read_cluster_report
 from deploy.local.child import ProcessRecord
 from deploy.local.state import PlatformState, StateFolder
 from deploy.node_watch import NodeWatch
@@ -36,6 +37,7 @@ class StatusReport:
     nodes: Sequence[NodeView]
     apps: Sequence[AppSpec]
     lags: Mapping[str, int]
+    clusters: ClusterReport | None
     trouble: str | None
 
     @property
@@ -50,6 +52,7 @@ class StatusReport:
             "bootstrap_servers": self.bootstrap_servers,
             "launcher": self.state.launcher.as_dict() if self.state is not None else None,
             "processes": [_process_row(record) for record in (self.state.processes if self.state is not None else ())],
+            "clusters": self.clusters.as_dict()["clusters"] if self.clusters is not None else [],
             "nodes": [_node_row(node) for node in self.nodes],
             "apps": [{**_app_row(app, self.nodes), "lag": self.lags.get(app.name)} for app in self.apps],
             "trouble": self.trouble,
@@ -68,6 +71,8 @@ class StatusReport:
         if data["processes"]:
             rows = [(p["name"], p["role"], p["pid"], p["state"], f"{p['memory_mb']} MB") for p in data["processes"]]
             parts.append(table(("PROCESS", "ROLE", "PID", "STATE", "MEMORY"), rows))
+        if self.clusters is not None and self.clusters.rows:
+            parts.append(self.clusters.text())
         if data["nodes"]:
             node_rows = [
                 (n["node"], n["state"], n["cpus"], f"{n['heard_seconds_ago']:.1f} s ago", n["actors"], n["reason"] or "")
@@ -94,6 +99,7 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
     nodes: list[NodeView] = []
     apps: list[AppSpec] = []
     lags: dict[str, int] = {}
+    clusters = None
     trouble = None
     if settings is not None:
         try:
@@ -101,9 +107,12 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
             async with AppRegistry(settings) as registry:
                 apps = list((await registry.snapshot()).values())
             lags = {app.name: await _lag(settings, app.name) for app in apps}
+            clusters = await read_cluster_report(settings)
         except RaylineError as error:
             trouble = str(error)
-    return StatusReport(state, alive, settings.bootstrap_servers if settings is not None else None, nodes, apps, lags, trouble)
+    return StatusReport(
+        state, alive, settings.bootstrap_servers if settings is not None else None, nodes, apps, lags, clusters, trouble
+    )
 
 
 async def _lag(settings: KafkaSettings, app: str) -> int:

@@ -8,19 +8,42 @@ to run code that nobody here uses.
 
 from __future__ import annotations
 
+import socket
 import sys
+import time
+from typing import Final
 
 from ray.scripts import scripts
 
 from workers.sessions import end_session_with
 
+_HEAD_SECONDS: Final = 90.0
+_POLL_SECONDS: Final = 0.05
+_ADDRESS: Final = "--address="
+
 
 def main(arguments: list[str]) -> None:
     """Run Ray's command line in this process."""
     end_session_with(int(arguments[0]))
+    for argument in arguments:
+        if argument.startswith(_ADDRESS):
+            wait_for_head(argument.removeprefix(_ADDRESS))
     scripts.get_ray_client_dependency_error = lambda: ImportError("switched off by Rayline")
     sys.argv = ["ray", *arguments[1:]]
     scripts.main()
+
+
+def wait_for_head(address: str, timeout_seconds: float = _HEAD_SECONDS) -> None:
+    """Until something listens at `host:port`: a pod starts beside its head. Without one, Ray says in the end what is wrong."""
+    host, _, port = address.rpartition(":")
+    give_up = time.monotonic() + timeout_seconds
+    while time.monotonic() < give_up:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ def up(
     pods: Annotated[int, typer.Option(min=1, max=64, help="Pods in each cluster.")] = 2,
     pod_cpus: Annotated[float, typer.Option(min=0.1, max=1024, help="CPUs of each pod, as Ray counts them.")] = 1,
     lanes: Annotated[int, typer.Option(min=1, max=64, help="Lanes of each app.")] = 1,
+    keepers: Annotated[int, typer.Option(min=1, max=8, help="Keepers: one leads, the others stand by.")] = 1,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; stop it with `rayline down`.")] = False,
     state_dir: StateDir = DEFAULT_STATE_DIR,
     bootstrap_servers: Bootstrap = None,
@@ -31,6 +32,7 @@ def up(
         pods_per_cluster=pods,
         cpus_per_pod=pod_cpus,
         lanes_per_app=lanes,
+        keepers=keepers,
         kafka=explicit_kafka_settings(bootstrap_servers, kafka_config),
     )
     if detach:

@@ -30,11 +30,19 @@ def agent(
     pod: Annotated[str, typer.Option("--pod")],
     cpus: Annotated[float, typer.Option("--cpus")],
     address: Address,
+    zone: Annotated[str | None, typer.Option("--zone")] = None,
 ) -> None:
     """One pod: runs Ray, sends heartbeats, takes the notice."""
     from deploy.agent_process import run
 
-    raise typer.Exit(asyncio.run(run(cluster=cluster, pod=pod, cpus=cpus, address=address)))
+    raise typer.Exit(asyncio.run(run(cluster=cluster, pod=pod, cpus=cpus, address=address, zone=zone)))
+
+
+def keeper(name: Annotated[str, typer.Option("--name", help="A lasting name: it takes its place back after a restart.")]) -> None:
+    """See to it that the clusters that are wanted are there: one keeper leads, the others stand by."""
+    from deploy.keeper.process import run
+
+    raise typer.Exit(asyncio.run(run(name=name)))
 
 
 def resource(

@@ -68,10 +68,9 @@ async def launch_broker(broker: LocalKafka) -> ForeignProcess:
 
 
 async def launch_head(head: LocalHead, *, name: str, cluster: str, log_path: Path) -> ForeignProcess:
-    """Start a cluster's head and wait until it answers; raises ClusterError when it does not."""
+    """Start a cluster's head; returns before it answers. Raises ClusterError when it cannot be started."""
     await asyncio.to_thread(head.start)
     record = _record(name, Role.HEAD, head.pid, cluster)
-    await asyncio.to_thread(head.wait_ready)
 
     async def end() -> None:
         await asyncio.to_thread(head.stop)

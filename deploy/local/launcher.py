@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.local.platform import LocalPlatform, PlatformPlan, rayline_command
+from deploy.local.launch import rayline_command
+from deploy.local.plan import PlatformPlan
+from deploy.local.platform import LocalPlatform
 from deploy.local.startup_log import StartupLog
 from deploy.local.state import StateFolder
 from rayline.errors import LaunchError
@@ -63,7 +65,7 @@ async def run_in_foreground(plan: PlatformPlan) -> bool:
         await asyncio.wait({starting})
         interrupted.cancel()
         if platform.started:
-            log.say("stopping: lanes, gateways, pods, heads, broker")
+            log.say("stopping: keepers, lanes, gateways, pods, heads, broker")
             await platform.stop()
             log.say("stopped")
         for number in _SIGNALS:
@@ -122,6 +124,7 @@ def _arguments(plan: PlatformPlan) -> list[str]:
         *("--pods", str(plan.pods_per_cluster)),
         *("--pod-cpus", str(plan.cpus_per_pod)),
         *("--lanes", str(plan.lanes_per_app)),
+        *("--keepers", str(plan.keepers)),
     ]
 
 

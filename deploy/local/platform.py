@@ -3,77 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import signal
-import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 import psutil
 
-from deploy.app_registry import AppRegistry
 from deploy.broker.base import Broker
 from deploy.broker.choice import choose_broker
 from deploy.broker.local import LocalKafka
-from deploy.local.child import RUN_ID_VARIABLE, Child, ProcessRecord, log_tail
-from deploy.local.cluster import Cluster
+from deploy.local.child import ProcessRecord, log_tail
+from deploy.local.control import Control
+from deploy.local.executor import LocalExecutor
 from deploy.local.foreign import launch_broker
 from deploy.local.lanes import Lanes
+from deploy.local.launch import ProcessLauncher, rayline_command
+from deploy.local.plan import PlatformPlan, PodInfo
+from deploy.local.services import launch_lane, start_keepers, start_resources
 from deploy.local.startup_log import StartupLog
 from deploy.local.state import PlatformState, StateFolder, new_token
-from deploy.local.supervision import Action, Role, Step
+from deploy.local.supervision import Role
 from deploy.local.supervisor import ChildSpec, Supervisor
 from deploy.local.teardown import clean_up
 from deploy.node_watch import NodeWatch, serving_nodes
-from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, LOG_LEVEL_VARIABLE
-from rayline.bus import KafkaSettings, Publisher, ensure_topics
+from rayline.bus import KafkaSettings, ensure_topics
 from rayline.errors import LaunchError
-from rayline.reports import NodeState, encode_reports
-from rayline.telemetry import TRACE_FILE_VARIABLE
-from rayline.topics import REPORTS, platform_topics
-from workers.cluster import ray_environment
+from rayline.topics import platform_topics
 
-_log = logging.getLogger(__name__)
+__all__ = ["LocalPlatform", "PlatformPlan", "PodInfo", "rayline_command"]
 
 READY_SECONDS: Final = 180.0
 _BROKER_GRACE_SECONDS: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class PlatformPlan:
-    """What should run. `kafka` None: a broker of our own."""
-
-    state_dir: Path
-    clusters: int = 2
-    pods_per_cluster: int = 2
-    cpus_per_pod: float = 1
-    lanes_per_app: int = 1
-    kafka: KafkaSettings | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PodInfo:
-    """A running pod. `ready`: its cluster's gateway sees it and can place actors there."""
-
-    name: str
-    cluster: str
-    pid: int
-    ready: bool
+# The reverse order of the start; what stands together ends together.
+_ENDING: Final = ((Role.KEEPER, Role.LANE), (Role.RESOURCE, Role.GATEWAY), (Role.POD,), (Role.HEAD,))
 
 
 class LocalPlatform:
-    """Broker, clusters and lanes as child processes of this one.
+    """Broker, keepers, resources, clusters and lanes as child processes of this one.
 
-    Owns the state folder's lock, the broker (where it is ours), every child process, and the reader of node reports. Does not
-    own apps: they are what `rayline.apps` says.
+    Owns the state folder's lock, the broker (where it is ours), every child process, and the readers of what they report. Does
+    not own apps (they are what `rayline.apps` says), nor which clusters and pods there are: a keeper orders them, through Kafka.
 
-    Life: `start` (lock, leftovers, broker, topics, lanes and clusters together) -> any use -> `stop` (lanes, gateways, pods,
-    heads, broker, lock); also an async context manager. `failure` is done when the platform cannot go on.
+    Life: `start` (lock, leftovers, heads ahead of their orders, broker, topics, keepers, what is wanted) -> any use -> `stop`
+    (the reverse, broker and lock last); also an async context manager. `failure` is done when the platform cannot go on.
     """
 
     def __init__(self, plan: PlatformPlan, *, log: StartupLog | None = None) -> None:
@@ -83,12 +58,18 @@ class LocalPlatform:
         self._run_id = uuid4().hex
         self._channel_token = new_token()
         self._broker: Broker | None = None
-        self._supervisor = Supervisor(act=self._act, on_change=self._write_state, on_event=self._say.say, on_crash=self._fail)
-        self._clusters: dict[str, Cluster] = {}
-        self._watch: NodeWatch | None = None
-        self._publisher: Publisher | None = None
-        self._registry: AppRegistry | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._supervisor = Supervisor(on_change=self._write_state, on_event=self._say.say, on_crash=self._fail)
+        self._launcher = ProcessLauncher(folder=self.folder, run_id=self._run_id, channel_token=self._channel_token)
+        self._executor = LocalExecutor(
+            identity=self._run_id,
+            supervisor=self._supervisor,
+            launcher=self._launcher,
+            on_loss=self._lost,
+            on_event=self._say.say,
+            on_crash=self._fail,
+        )
+        self._control: Control | None = None
+        self._task: asyncio.Task[None] | None = None
         self._ready = False
         self._locked = False
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -126,9 +107,7 @@ class LocalPlatform:
     @property
     def nodes(self) -> NodeWatch:
         """The merged node reports; raises LaunchError before `start`."""
-        if self._watch is None:
-            raise LaunchError("the platform is not started")
-        return self._watch
+        return self._running_control().nodes
 
     @property
     def channel_token(self) -> str:
@@ -143,29 +122,32 @@ class LocalPlatform:
         self.folder.lock()
         self._locked = True
         await self._clear_leftovers()
+        # A head needs neither Kafka nor an order to start, and is what takes longest.
+        self._executor.prepare([cluster.cluster for cluster in self._plan.desired()])
         await self._start_broker()
         await self._start_topics_and_readers()
         with self._say.step(f"{self._plan.clusters} Ray cluster(s) of {self._plan.pods_per_cluster} pod(s)") as step:
-            await self._start_clusters()
+            await self._start_control()
+            await self.wait_pods_ready()
             step.done(f"{len(self.pods())} pods ready")
         self._ready = True
         self._write_state()
 
     async def stop(self) -> None:
         """End everything in the reverse order of its start; safe after a failed start, and more than once."""
-        await self._end_tasks()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        self._executor.begin_closing()
         self._supervisor.begin_closing()
-        for role in (Role.LANE, Role.GATEWAY, Role.POD, Role.HEAD):
-            await self._supervisor.stop_role(role)
-        if self._registry is not None:
-            await self._registry.__aexit__()
-            self._registry = None
-        if self._watch is not None:
-            await self._watch.close()
-            self._watch = None
-        if self._publisher is not None:
-            await self._publisher.close()
-            self._publisher = None
+        for roles in _ENDING:
+            await asyncio.gather(*(self._supervisor.stop_role(role) for role in roles))
+        if self._control is not None:
+            await self._control.close()
+            self._control = None
+        await self._supervisor.close()
+        await self._executor.close()
+        # What was being started when the end began is there only now.
         await self._supervisor.close()
         if self._broker is not None:
             await self._broker.stop()
@@ -188,7 +170,7 @@ class LocalPlatform:
 
     def pods(self) -> list[PodInfo]:
         """The pods that run at this moment, by name."""
-        ready = {report.node for report in self._watch.joined()} if self._watch is not None else set()
+        ready = {report.node for report in self._control.nodes.joined()} if self._control is not None else set()
         return sorted(
             (
                 PodInfo(name=record.name, cluster=record.cluster or "", pid=record.pid, ready=record.name in ready)
@@ -220,11 +202,11 @@ class LocalPlatform:
 
     async def wait_pods_ready(self, *, timeout_seconds: float = READY_SECONDS) -> None:
         """Until every cluster has all its pods ready; raises LaunchError when that takes too long."""
-        wanted = self._plan.pods_per_cluster
+        book = self._running_control().book
 
         def complete() -> bool:
-            pods = self.pods()
-            return all(sum(pod.ready for pod in pods if pod.cluster == name) >= wanted for name in self._clusters)
+            ready = Counter(pod.cluster for pod in self.pods() if pod.ready)
+            return all(ready[want.cluster] >= want.pods for want in book.desired.values())
 
         await self._wait_nodes(complete, "all pods to be ready", timeout_seconds)
 
@@ -249,7 +231,7 @@ class LocalPlatform:
             ) from error
 
     def _log_tails(self) -> str:
-        roles = (Role.HEAD, Role.GATEWAY, Role.POD)
+        roles = (Role.KEEPER, Role.HEAD, Role.GATEWAY, Role.POD)
         records = [record for record in self._supervisor.records() if record.role in roles]
         return "\n".join(f"--- {record.name}\n{log_tail(self.folder.logs / f'{record.name}.log', 5)}" for record in records)
 
@@ -273,123 +255,58 @@ class LocalPlatform:
             else:
                 await self._broker.start()
             step.done(self._broker.describe())
+        self._launcher.kafka = self._broker.settings
         self.folder.write_secrets(channel_token=self._channel_token, kafka=self._broker.settings.to_env())
         self._write_state()
 
     async def _start_topics_and_readers(self) -> None:
         with self._say.step("topics") as step:
+            # Keepers see to their topics themselves, and their start takes as long as the rest of this.
+            await start_keepers(self._supervisor, self._launcher, self._plan.keepers)
             differences = await ensure_topics(self.settings, platform_topics())
-            self._publisher = Publisher(settings=self.settings, client_id="rayline-launcher")
-            await self._publisher.start()
-            self._watch = NodeWatch(self.settings)
-            await self._watch.start()
-            self._registry = AppRegistry(self.settings)
-            await self._registry.__aenter__()
+            self._control = Control(self.settings, say=self._say)
+            await self._control.start()
             step.done("ready" if not differences else "; ".join(map(str, differences)))
+
+    async def _start_control(self) -> None:
+        control = self._running_control()
+        await control.want(self._plan.desired())
         lanes = Lanes(
-            registry=self._registry,
+            registry=control.registry,
             supervisor=self._supervisor,
             per_app=self._plan.lanes_per_app,
-            launch_lane=self._launch_lane,
+            launch_lane=partial(launch_lane, self._launcher),
             on_event=self._say.say,
         )
-        self._tasks.add(self._background(lanes.run(), "lanes"))
+        self._task = asyncio.create_task(control.run(executor=self._executor, lanes=lanes), name="control")
+        self._task.add_done_callback(self._control_ended)
+        await start_resources(self._supervisor, self._launcher, self._plan.resources)
 
-    async def _start_clusters(self) -> None:
-        for number in range(1, self._plan.clusters + 1):
-            name = f"c{number}"
-            self._clusters[name] = Cluster(
-                name=name,
-                token_path=self.folder.ray / f"{name}.token",
-                log_path=self.folder.logs / f"{name}-head.log",
-                pods=self._plan.pods_per_cluster,
-                supervisor=self._supervisor,
-                launch=self._launch_in_cluster,
-                cpus_per_pod=self._plan.cpus_per_pod,
-            )
-        async with asyncio.TaskGroup() as group:
-            for cluster in self._clusters.values():
-                group.create_task(self._build(cluster))
-        await self.wait_pods_ready()
+    def _running_control(self) -> Control:
+        if self._control is None:
+            raise LaunchError("the platform is not started")
+        return self._control
 
-    async def _build(self, cluster: Cluster) -> None:
-        with self._say.step(f"cluster {cluster.name}: head") as step:
-            await cluster.build()
-            step.done(f"at {cluster.address}, starting its gateway and pods")
-
-    async def _act(self, action: Action) -> None:
-        cluster = self._clusters[action.cluster or ""]
-        if action.step is Step.REPLACE_POD:
-            await self._announce_gone([action.name])
-            name = await cluster.replace_pod()
-            if name is not None:
-                self._say.say(f"{name} replaces {action.name}")
-        elif action.step is Step.REBUILD_CLUSTER:
-            await self._announce_gone(await cluster.discard())
-            await self._build(cluster)
-
-    async def _announce_gone(self, pods: list[str]) -> None:
-        """Tell lanes at once what silence would tell them in seconds."""
-        known = {node.report.node: node.report for node in self.nodes.nodes() if node.report.node in pods}
-        gone = [
-            replace(report, state=NodeState.GONE, seq=report.seq + 1, actors=None, reason="its process ended")
-            for report in known.values()
-        ]
-        if gone and self._publisher is not None:
-            await self._publisher.publish(REPORTS, key=gone[0].key.encode(), value=encode_reports(gone))
-
-    async def _launch_lane(self, app: str, name: str) -> Child:
-        return await self._launch(name, Role.LANE, None, {}, "lane", "--app", app, "--instance", name)
-
-    async def _launch_in_cluster(self, name: str, role: Role, cluster: Cluster, *arguments: str) -> Child:
-        return await self._launch(name, role, cluster.name, ray_environment(cluster.token_path), *arguments)
-
-    async def _launch(self, name: str, role: Role, cluster: str | None, env: dict[str, str], *arguments: str) -> Child:
-        return await Child.start(
-            name=name,
-            role=role,
-            command=rayline_command(*arguments),
-            env={**self._environment(), **env},
-            log_path=self.folder.logs / f"{name}.log",
-            cluster=cluster,
-        )
-
-    def _environment(self) -> dict[str, str]:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name == TRACE_FILE_VARIABLE or not name.startswith(("RAYLINE_", "RAY_"))
-        }
-        return {
-            **inherited,
-            **self.settings.to_env(),
-            CHANNEL_TOKEN_VARIABLE: self._channel_token,
-            RUN_ID_VARIABLE: self._run_id,
-            LOG_LEVEL_VARIABLE: os.environ.get(LOG_LEVEL_VARIABLE, "INFO"),
-            "PYTHONUNBUFFERED": "1",
-        }
+    def _lost(self, name: str) -> None:
+        if self._control is not None:
+            self._control.lost(name)
 
     def _write_state(self) -> None:
-        if not self._locked or self._broker is None:
+        if not self._locked:
             return
         me = psutil.Process()
         self.folder.write(
             PlatformState(
                 run_id=self._run_id,
                 launcher=ProcessRecord(name="launcher", role="launcher", pid=me.pid, started=me.create_time()),
-                bootstrap_servers=self._broker.settings.bootstrap_servers,
+                bootstrap_servers=self._launcher.kafka.bootstrap_servers if self._launcher.kafka is not None else "",
                 ready=self._ready,
-                clusters={name: cluster.address for name, cluster in self._clusters.items()},
+                clusters=self._executor.addresses(),
                 processes=self._supervisor.records(),
             )
         )
 
-    def _background(self, work: object, name: str) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
-        task.add_done_callback(self._background_ended)
-        return task
-
-    def _background_ended(self, task: asyncio.Task[None]) -> None:
+    def _control_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._fail(error)
@@ -397,15 +314,3 @@ class LocalPlatform:
     def _fail(self, error: BaseException) -> None:
         if not self.failure.done():
             self.failure.set_exception(error)
-
-    async def _end_tasks(self) -> None:
-        tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-
-
-def rayline_command(*arguments: str) -> list[str]:
-    """A `rayline` process of this very installation; -P: a user's own `deploy` package in the working folder stays out."""
-    return [sys.executable, "-P", "-m", "deploy.cli", *arguments]

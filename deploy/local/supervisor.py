@@ -7,10 +7,11 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from deploy.local.child import ProcessRecord, Running, log_tail
-from deploy.local.supervision import Action, Role, Step, Supervision
+from deploy.local.supervision import Role, Supervision
 from rayline.errors import LaunchError, RaylineError
 
 _log = logging.getLogger(__name__)
@@ -18,34 +19,48 @@ _NOTICE_CODES: Final = (0, -int(signal.SIGTERM))
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """How a process ended. `noticed`: in order, as after a SIGTERM; `failed`: by itself, by a status; `asked_for`: by `stop`."""
+
+    name: str
+    ran_seconds: float
+    noticed: bool
+    failed: bool
+    asked_for: bool
+    text: str
+    log_path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """A process that is to be kept alive: `launch` starts it (each time); `grace_seconds` to end after SIGTERM."""
+    """A process that is to run: `launch` starts it (each time); `grace_seconds` to end after SIGTERM.
+
+    One with `on_end` is not started again when it ends, however that came: `on_end` is told, once.
+    """
 
     name: str
     role: Role
     launch: Callable[[], Awaitable[Running]]
     cluster: str | None = None
     grace_seconds: float = 10.0
+    on_end: Callable[[Ending], None] | None = None
 
 
 class Supervisor:
-    """Starts processes, watches their ends, and does what `Supervision` decides.
+    """Starts processes, watches their ends, and starts again what is to be kept alive.
 
-    Owns the children and one watching task for each. `RESTART` it does itself; the other steps are `act`'s, which knows
-    clusters. Does not know what a process needs before it can work.
+    Owns the children and one watching task for each. Does not know what a process needs before it can work, nor clusters.
     Life: `start` and `stop` for single processes in any order -> `begin_closing`, `stop_role` in the caller's order, `close`.
     """
 
     def __init__(
         self,
         *,
-        act: Callable[[Action], Awaitable[None]],
         on_change: Callable[[], None],
         on_event: Callable[[str], None],
         on_crash: Callable[[BaseException], None],
     ) -> None:
         """`on_crash` is told when the supervision itself fails, which nothing here can mend."""
-        self._act = act
         self._on_change = on_change
         self._on_event = on_event
         self._on_crash = on_crash
@@ -69,7 +84,7 @@ class Supervisor:
         return [child.record for _, child in self._children.values()]
 
     async def start(self, spec: ChildSpec) -> Running:
-        """Start a process and keep it alive from now on; raises LaunchError when it cannot be run."""
+        """Start a process and watch it from now on; raises LaunchError when it cannot be run."""
         child = await spec.launch()
         self._children[spec.name] = (spec, child)
         task = asyncio.create_task(self._watch(spec, child), name=f"watch {spec.name}")
@@ -93,7 +108,7 @@ class Supervisor:
         self._asked_for.discard(name)
 
     async def evict(self, name: str, *, grace_seconds: float) -> None:
-        """Notice (SIGTERM), `grace_seconds`, end (SIGKILL): the policy replaces it at once."""
+        """Notice (SIGTERM), `grace_seconds`, end (SIGKILL): an end in order, though nobody here asked for it."""
         child = self.child(name)
         self._evicted.add(name)
         await child.stop(grace_seconds=grace_seconds)
@@ -124,7 +139,11 @@ class Supervisor:
                 await child.kill()
             del self._children[spec.name]
             self._on_change()
-            await self._after_end(spec, child, code)
+            ending = self._ending(spec, child, code)
+            if spec.on_end is not None:
+                spec.on_end(ending)
+            elif not ending.asked_for:
+                await self._start_again(spec, child, ending)
         finally:
             if self._tasks.get(spec.name) is asyncio.current_task():
                 del self._tasks[spec.name]
@@ -134,34 +153,32 @@ class Supervisor:
         if error is not None:
             self._on_crash(error)
 
-    async def _after_end(self, spec: ChildSpec, child: Running, code: int | None) -> None:
-        asked_for = self._closing or spec.name in self._asked_for
-        evicted = spec.name in self._evicted or (spec.role is Role.POD and code in _NOTICE_CODES)
+    def _ending(self, spec: ChildSpec, child: Running, code: int | None) -> Ending:
+        evicted = spec.name in self._evicted
         self._evicted.discard(spec.name)
-        ran_seconds = child.running_seconds
+        return Ending(
+            name=spec.name,
+            ran_seconds=child.running_seconds,
+            noticed=evicted or code in _NOTICE_CODES,
+            failed=code is not None and code > 0,
+            asked_for=self._closing or spec.name in self._asked_for,
+            log_path=child.log_path,
+            text=f"its process ended ({_how(code)}) after {child.running_seconds:.1f} s",
+        )
+
+    async def _start_again(self, spec: ChildSpec, child: Running, ending: Ending) -> None:
+        self._on_event(f"{spec.name}: {ending.text}, it is started again; its log: {ending.log_path}")
+        ran_seconds = ending.ran_seconds
         while True:
-            action = self._policy.ended(
-                name=spec.name,
-                role=spec.role,
-                cluster=spec.cluster,
-                ran_seconds=ran_seconds,
-                asked_for=asked_for,
-                evicted=evicted,
-            )
-            if action is None:
-                return
-            self._on_event(
-                f"{spec.name} ended ({_how(code)}) after {ran_seconds:.1f} s: {action.step}; its log: {child.log_path}"
-            )
-            await asyncio.sleep(action.delay_seconds)
+            await asyncio.sleep(self._policy.restart_delay(spec.name, ran_seconds=ran_seconds))
             if self._closing or spec.name in self._asked_for:
                 return
             try:
-                await (self.start(spec) if action.step is Step.RESTART else self._act(action))
+                await self.start(spec)
             except RaylineError as error:
-                _log.error("%s of %s failed: %s\n%s", action.step, spec.name, error, log_tail(child.log_path))
-                self._on_event(f"{action.step} of {spec.name} failed: {error}")
-                ran_seconds, evicted = 0.0, False
+                _log.error("%s was not started again: %s\n%s", spec.name, error, log_tail(child.log_path))
+                self._on_event(f"{spec.name} was not started again: {error}")
+                ran_seconds = 0.0
             else:
                 return
 

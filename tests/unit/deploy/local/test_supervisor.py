@@ -16,12 +16,13 @@ import pytest
 
 from deploy.local.child import Child
 from deploy.local.state import PlatformState
-from deploy.local.supervision import Action, Role, Step
-from deploy.local.supervisor import ChildSpec, Supervisor
+from deploy.local.supervision import Role
+from deploy.local.supervisor import ChildSpec, Ending, Supervisor
 from deploy.local.teardown import clean_up
 from rayline.errors import LaunchError
 
 SLEEPER = "import time, signal; time.sleep(600)"
+NAP = "import time; time.sleep(0.5)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 PARENT = (
     "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
@@ -42,13 +43,11 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.actions: asyncio.Queue[Action] = asyncio.Queue()
+        self.endings: asyncio.Queue[Ending] = asyncio.Queue()
         self.changes: asyncio.Queue[list[int]] = asyncio.Queue()
         self.events: list[str] = []
         self.crashes: list[BaseException] = []
-        self.supervisor = Supervisor(
-            act=self.actions.put, on_change=self.changed, on_event=self.events.append, on_crash=self.crashes.append
-        )
+        self.supervisor = Supervisor(on_change=self.changed, on_event=self.events.append, on_crash=self.crashes.append)
 
     def changed(self) -> None:
         self.changes.put_nowait([record.pid for record in self.supervisor.records()])
@@ -62,7 +61,8 @@ class Bench:
             env=dict(os.environ),
             log_path=self.folder / f"{name}.log",
         )
-        return ChildSpec(name=name, role=role, launch=launch, cluster="c1", grace_seconds=grace_seconds)
+        on_end = self.endings.put_nowait if role in (Role.POD, Role.HEAD) else None
+        return ChildSpec(name=name, role=role, launch=launch, cluster="c1", grace_seconds=grace_seconds, on_end=on_end)
 
     async def next_pids(self, count: int) -> list[int]:
         while len(pids := await self.changes.get()) != count:
@@ -93,13 +93,36 @@ async def test_what_is_stopped_stays_away(tmp_path: Path) -> None:
     await bench.supervisor.close()
 
 
-async def test_a_dead_pod_and_a_dead_head_are_left_to_who_knows_clusters(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "strike", "noticed", "failed"),
+    [
+        (SLEEPER, signal.SIGKILL, False, False),
+        (SLEEPER, signal.SIGTERM, True, False),
+        (f"{NAP}; raise SystemExit(3)", None, False, True),
+        (NAP, None, True, False),
+    ],
+    ids=["killed", "terminated", "failed", "left"],
+)
+async def test_a_pods_end_is_told_once_with_how_it_came_and_nothing_is_started_again(
+    tmp_path: Path, code: str, strike: signal.Signals | None, noticed: bool, failed: bool
+) -> None:
     bench = Bench(tmp_path)
-    for name, role in (("pod", Role.POD), ("head", Role.HEAD)):
-        child = await bench.supervisor.start(bench.spec(name, SLEEPER, role))
-        child.signal(signal.SIGKILL)
-    steps = {(await bench.actions.get()).step for _ in range(2)}
-    assert steps == {Step.REPLACE_POD, Step.REBUILD_CLUSTER}
+    child = await bench.supervisor.start(bench.spec("pod", code, Role.POD))
+    if strike is not None:
+        child.signal(strike)
+    ending = await bench.endings.get()
+    assert (ending.name, ending.noticed, ending.failed, ending.asked_for) == ("pod", noticed, failed, False)
+    assert bench.supervisor.records() == []
+    await bench.supervisor.close()
+    assert bench.endings.empty()
+
+
+async def test_an_evicted_pod_that_had_to_be_killed_left_in_order_all_the_same(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.supervisor.start(bench.spec("pod", STUBBORN, Role.POD))
+    await asyncio.to_thread(wait_for_line, tmp_path / "pod.log")
+    await bench.supervisor.evict("pod", grace_seconds=0.2)
+    assert (await bench.endings.get()).noticed
     await bench.supervisor.close()
 
 

@@ -221,8 +221,7 @@ accidents = st.lists(
 
 def cause(made: World, what: str, number: int, cluster: str) -> None:
     """One accident, or one turn of somebody."""
-    running = made.running(cluster) if made.book.executor in {a.executor for a in made.book.actual.values()} else []
-    actual = made.book.actual.get(cluster)
+    running, actual = made.running(cluster), made.book.actual.get(cluster)
     match what:
         case "pod" | "notice" if running:
             made.end_pod(cluster, running[number % len(running)], noticed=what == "notice")

@@ -99,8 +99,11 @@ class World:
         self.book.take(replace(actual, head=ended))
 
     def running(self, cluster: str) -> list[str]:
+        """What runs of a cluster; what a former life of the executor said of it is history."""
         actual = self.book.actual.get(cluster)
-        return [] if actual is None else [pod for pod, fact in actual.pods.items() if fact.phase is Phase.RUNNING]
+        if actual is None or actual.executor != self.book.executor:
+            return []
+        return [pod for pod, fact in actual.pods.items() if fact.phase is Phase.RUNNING]
 
     def settle(self, turns: int = 200) -> None:
         """Let time pass without accidents until nothing is left to do."""

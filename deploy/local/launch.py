@@ -1,0 +1,63 @@
+"""How `rayline` processes are started on this machine: their command, environment and log."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from deploy.local.child import RUN_ID_VARIABLE, Child
+from deploy.local.state import StateFolder
+from deploy.local.supervision import Role
+from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, LOG_LEVEL_VARIABLE
+from rayline.bus import KafkaSettings
+from rayline.errors import LaunchError
+from rayline.telemetry import TRACE_FILE_VARIABLE
+
+
+def rayline_command(*arguments: str) -> list[str]:
+    """A `rayline` process of this very installation; -P: a user's own `deploy` package in the working folder stays out."""
+    return [sys.executable, "-P", "-m", "deploy.cli", *arguments]
+
+
+class ProcessLauncher:
+    """Starts `rayline` processes of one run. Owns no process: whoever starts one does.
+
+    `kafka` is set as soon as it is known; nothing can be started before.
+    """
+
+    def __init__(self, *, folder: StateFolder, run_id: str, channel_token: str) -> None:
+        self.folder = folder
+        self.kafka: KafkaSettings | None = None
+        self._run_id = run_id
+        self._channel_token = channel_token
+
+    async def start(
+        self, name: str, role: Role, *arguments: str, cluster: str | None = None, env: Mapping[str, str] = {}
+    ) -> Child:
+        """`rayline *arguments` as a child, its output in `logs/<name>.log`; raises LaunchError when it cannot be run."""
+        return await Child.start(
+            name=name,
+            role=role,
+            command=rayline_command(*arguments),
+            env={**self._environment(), **env},
+            log_path=self.folder.logs / f"{name}.log",
+            cluster=cluster,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        if self.kafka is None:
+            raise LaunchError("no process can be started before Kafka is known")
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name == TRACE_FILE_VARIABLE or not name.startswith(("RAYLINE_", "RAY_"))
+        }
+        return {
+            **inherited,
+            **self.kafka.to_env(),
+            CHANNEL_TOKEN_VARIABLE: self._channel_token,
+            RUN_ID_VARIABLE: self._run_id,
+            LOG_LEVEL_VARIABLE: os.environ.get(LOG_LEVEL_VARIABLE, "INFO"),
+            "PYTHONUNBUFFERED": "1",
+        }
