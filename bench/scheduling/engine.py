@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,7 +34,12 @@ class Run:
     late: int = 0
     again: int = 0
     deviations: list[float] = field(default_factory=list)
-    slow_share: list[tuple[float, float]] = field(default_factory=list)
+
+    def quantile(self, share: float) -> float:
+        """Seconds that so large a share of the jobs did not exceed; infinite where none ended."""
+        if not self.latencies:
+            return math.inf
+        return sorted(self.latencies)[min(len(self.latencies) - 1, int(share * len(self.latencies)))]
 
 
 class Simulation:
@@ -57,8 +63,6 @@ class Simulation:
         self._lanes: list[Chooser] = []
         self._queues: list[deque[SimBatch]] = [deque() for _ in range(scenario.lanes)]
         self._make_lane = make_lane
-        self._picked_slow: dict[int, int] = {}
-        self._picked: dict[int, int] = {}
 
     def run(self) -> Run:
         scenario = self._scenario
@@ -186,8 +190,6 @@ class Simulation:
             batch.dispatched = self._now
             batch.attempts += 1
             batch.node = node
-            second = int(self._now)
-            self._picked[second] = self._picked.get(second, 0) + 1
             if not node.alive:
                 self._at(self._now + LOSS_SEEN_SECONDS, lambda batch=batch: self._back(batch, noticed=False))  # type: ignore[misc]
             elif node.state is not NodeState.READY:

@@ -1,12 +1,12 @@
 """How lanes choose: the product's own router under a simulated clock, and references that others use or nobody can."""
 
+# ruff: noqa: ARG002 - most ways of choosing ignore most of what they could know
 from __future__ import annotations
 
 import bisect
 import itertools
 import random
 import zlib
-from collections.abc import Iterable
 from typing import Final, Protocol
 
 from bench.scheduling.node import SimBatch, SimNode
@@ -231,7 +231,3 @@ def _target(batch: SimBatch) -> Target:
     if not isinstance(target, Target):
         raise TypeError(f"batch {batch.number} was not sent by a router")
     return target
-
-
-def all_of(choosers: Iterable[Chooser]) -> list[Chooser]:
-    return list(choosers)

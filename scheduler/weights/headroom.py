@@ -3,8 +3,8 @@
 weight = power · room · speed · health · ramp
 
 - *power*: cores (or cards by their coefficients).
-- *room*: the share of them that neighbours leave us: 1 - (the machine's utilisation - our own). Our own work counts as ours, so
-  that a node's weight does not depend on how much it has from us; nor can an idle one fall to nothing.
+- *room*: the root of the share that neighbours leave us: 1 - (the machine's utilisation - our own). Our own work counts as
+  ours, so that a node's weight does not depend on how much it has from us; nor can an idle one fall to nothing.
 - *speed*: how fast batches end there, seen by this lane, in relation to the other nodes; 1 unless the difference is large.
 - *health*: throttling, stalls for memory and disk, full memory or disk, a clock that is off.
 - *ramp*: a newcomer starts small; one that keeps leaving and coming back starts small for longer.
@@ -62,9 +62,13 @@ class HeadroomWeights:
 
 
 def room_of(fleet: Fleet) -> Floats:
-    """The share of the node that neighbours leave us, `LEAST_ROOM` to 1."""
+    """The root of the share of the node that neighbours leave us, which is `LEAST_ROOM` to 1.
+
+    The root, because pods of one full machine are neighbours to each other: what one of them gets more of, the others have less
+    of, and a weight in proportion would keep any such difference; the root lets it fade.
+    """
     ours = np.minimum(fleet.column(Column.OWN_CPU) / fleet.column(Column.CORES), fleet.column(Column.HOST_CPU))
-    return np.clip(1.0 - (fleet.column(Column.HOST_CPU) - ours), LEAST_ROOM, 1.0)
+    return np.sqrt(np.clip(1.0 - (fleet.column(Column.HOST_CPU) - ours), LEAST_ROOM, 1.0))
 
 
 def speed_of(log_latency: Floats) -> Floats:

@@ -1,0 +1,58 @@
+"""`simulate`: scheduling policies side by side under virtual time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.exit_codes import ExitCode
+from deploy.cli.options import Output
+from deploy.cli.output import OutputFormat, note, show, table
+
+
+def simulate(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON to FILE, too.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only what the default must reach, shorter: seconds.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Fleets of 10,000 and 100,000 nodes as well.")] = False,
+    picture: Annotated[Path | None, typer.Option("--picture", metavar="FILE", help="Draw p99 over load as SVG.")] = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Compare scheduling policies in a simulation of the real router, weights and view; the same outcome on every machine.
+
+    Exits with 1 where the default policy misses what it must reach.
+    """
+    from bench.scheduling.pictures import draw_load
+    from bench.scheduling.tables import answer, as_document, bars, questions
+
+    asked = list(questions(quick=quick, large=large))
+    rows = [row for question in asked for row in answer(question, note)]
+    document = as_document(rows, asked)
+    if json_file is not None:
+        json_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if picture is not None:
+        draw_load(rows, picture)
+    header = ("question", "load", "lanes", "policy", "p50 s", "p99 s", "deviation", "missed", "sent again")
+    lines = [
+        (
+            row.question,
+            f"{row.load:g}",
+            row.lanes,
+            row.policy,
+            f"{row.p50_s:.2f}",
+            f"{row.p99_s:.2f}",
+            f"{row.utilisation_deviation:.3f}",
+            f"{row.deadline_missed:.2%}",
+            f"{row.sent_again:.2%}",
+        )
+        for row in rows
+    ]
+    reached = bars(rows)
+    verdicts = [f"{'✓' if bar.met else '✗'} load {bar.load:g}: {bar.name}: {bar.figure:g} (bar {bar.limit:g})" for bar in reached]
+    show(output, document, "\n".join([table(header, lines), "", *verdicts]))
+    if not all(bar.met for bar in reached):
+        raise typer.Exit(ExitCode.NO)
