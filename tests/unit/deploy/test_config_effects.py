@@ -1,0 +1,271 @@
+"""Every setting does what it says: one record of the config topic, one change of behaviour in the process that takes it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.structs import TopicPartition
+from opentelemetry.sdk.trace import TracerProvider
+
+from deploy.agent_process import _watch_config as watch_agent
+from deploy.keeper.process import KeeperProcess
+from deploy.keeper.process import watch_config as watch_keeper
+from ingest.admission import Rejection
+from ingest.lane import Lane
+from ingest.ledger import Ledger
+from ingest.partition import PartitionState
+from ingest.tuning import LaneTuning, manifest_values
+from rayline.app_spec import AppSpec, Batching
+from rayline.bus import KafkaSettings
+from rayline.config import SETTINGS, ConfigWatch, ProcessIdentity, Role, Verdict
+from rayline.reports import ActorEndpoint, NodeReport, NodeState
+from rayline.telemetry import Tracing
+from scheduler.resource import Resource
+from tests.unit.ingest.jobs import Record, job
+from workers.heartbeat import Heartbeat
+
+NOWHERE = KafkaSettings("127.0.0.1:1")
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Tuned:
+    """A watch without Kafka: records are handed to it."""
+
+    def __init__(self, watch: ConfigWatch, **parts: Any) -> None:
+        self.watch = watch
+        self.parts = SimpleNamespace(**parts)
+        self._version = 0
+        watch._state.start(watch._apply)
+
+    def set(self, key: str, value: str) -> None:
+        self._version += 1
+        answers = self.watch._state.take(key=key.encode(), value=value.encode(), version=self._version, apply=self.watch._apply)
+        assert [answer.verdict for answer in answers] == [Verdict.APPLIED], answers
+
+
+@pytest.fixture
+async def lane() -> AsyncIterator[Tuned]:
+    spec = AppSpec("app", "1", "/nowhere", "m:f", batching=Batching(max_jobs=64, linger_ms=10.0), sla_seconds=60.0)
+    tracing = Tracing(TracerProvider())
+    one = Lane(settings=NOWHERE, spec=spec, instance="0", channels=lambda _: None, result_partitions=1, tracing=tracing)  # type: ignore[arg-type, return-value]
+    watch = ConfigWatch(
+        settings=NOWHERE, identity=ProcessIdentity(role=Role.LANE, app="app", name="0"), base=manifest_values(spec)
+    )
+    LaneTuning(lane=one, spec=spec, tracing=tracing).wire(watch)
+    yield Tuned(watch, lane=one, tracing=tracing)
+    await one._publisher.close()
+    await one._consumer.stop()
+
+
+def fill(tuned: Tuned, *, payload: bytes = b"x" * 8, most: int = 100) -> int | None:
+    """How many jobs close a batch; None: more than `most`."""
+    batcher = tuned.parts.lane._batcher
+    batcher.due(float("inf"))
+    for count in range(1, most + 1):
+        if batcher.add(job(count, payload=payload), 0.0) is not None:
+            return count
+    return None
+
+
+def closes_after(tuned: Tuned, *, expires: float = 1e9) -> float:
+    """Seconds until a batch of one job goes."""
+    batcher = tuned.parts.lane._batcher
+    batcher.due(float("inf"))
+    batcher.add(job(1, expires=expires), 0.0)
+    due = batcher.next_due()
+    assert due is not None
+    return round(due, 6)
+
+
+def held_back(tuned: Tuned, payload: bytes) -> bool:
+    """Whether the lane stops reading with one job in its hands."""
+    one: Lane = tuned.parts.lane
+    state = PartitionState(ledger=Ledger(owner="a", committed=0))
+    state.halted = True
+    assert state.ledger.read(0)
+    state.take(job(0, payload=payload))
+    one._partitions[TopicPartition("app.requests", 0)] = state
+    one._regulate()
+    return one._held_back
+
+
+def admitted(tuned: Tuned, value: bytes) -> Any:
+    return tuned.parts.lane._admission.admit(Record(value=value), 0.0)
+
+
+def picks(tuned: Tuned) -> Counter[str]:
+    """Where a hundred short batches go, of two nodes alike in two clusters."""
+    one: Lane = tuned.parts.lane
+    actors = {name: (ActorEndpoint("app", "1", f"x{name}", "127.0.0.1", 1, 2, f"i{name}"),) for name in "ab"}
+    now = time.monotonic()
+    one._view.apply([NodeReport(name, "n", 1, 1, NodeState.READY, 1.0, actors=found) for name, found in actors.items()], now)
+    one._router.refresh(one._view, "1", now)
+    went: Counter[str] = Counter()
+    for _ in range(100):
+        target = one._router.pick(now)
+        if target is not None:
+            went[target.cluster_name] += 1
+            one._router.finished(target, now, seconds=0.001)
+    return went
+
+
+def late_after(tuned: Tuned) -> float:
+    times = tuned.parts.lane._dispatcher._times
+    for _ in range(40):
+        times.observe(8, 1.0)
+    return float(times.late_after_seconds(8))
+
+
+def budget(tuned: Tuned, deposits: int = 0) -> float:
+    found = tuned.parts.lane._dispatcher._budget
+    now = time.monotonic()
+    before = found.available(now)
+    found.deposit(deposits, now)
+    return round(found.available(now) - (before if deposits else 0), 3)
+
+
+def retries(name: str) -> Callable[[Tuned], int]:
+    return lambda tuned: getattr(tuned.parts.lane._dispatcher._spec.retries, name)
+
+
+# Setting → the record's value, what is seen before, and what is seen after.
+LANE_EFFECTS: dict[str, tuple[str, Callable[[Tuned], Any], Any, Any]] = {
+    "batching.max_jobs": ("3", fill, 64, 3),
+    "batching.max_bytes": ("16", fill, 64, 2),
+    "batching.linger_ms": ("70", closes_after, 0.01, 0.07),
+    "batching.slack_margin_ms": ("999", lambda tuned: closes_after(tuned, expires=1.0), 0.01, 0.001),
+    "in_flight.max_jobs": ("1", lambda tuned: held_back(tuned, b"x"), False, True),
+    "in_flight.max_bytes": ("1048576", lambda tuned: held_back(tuned, bytes(2**20)), False, True),
+    "limits.max_job_bytes": ("3", lambda tuned: isinstance(admitted(tuned, b"1234"), Rejection), False, True),
+    "retries.errors": ("5", retries("errors"), 0, 5),
+    "retries.evictions": ("6", retries("evictions"), 20, 6),
+    "retries.timeouts": ("7", retries("timeouts"), 1, 7),
+    "retries.kills": ("8", retries("kills"), 2, 8),
+    "budget.extra_share": ("0.5", lambda tuned: budget(tuned, 100), 20.0, 50.0),
+    "budget.reserve_jobs": ("10", budget, 256.0, 10.0),
+    "hedging.late_factor": ("3", late_after, 2.0, 3.0),
+    "hedging.late_floor_ms": ("9000", late_after, 2.0, 9.0),
+    "weights.policy": ('"static"', lambda tuned: str(tuned.parts.lane._router.policy), "headroom", "static"),
+    "weights.interval_seconds": ("9", lambda tuned: tuned.parts.lane.weight_interval_seconds, 3.0, 9.0),
+    "transactions.interval_ms": ("90", lambda tuned: tuned.parts.lane._publisher._interval_seconds, 0.04, 0.09),
+    "transactions.max_results": ("90", lambda tuned: tuned.parts.lane._publisher._max_results, 8_000, 90),
+    "trace.sampling": ("0", lambda tuned: tuned.parts.tracing.start("x", TRACEPARENT) is not None, True, False),
+}
+NODE_EFFECTS = {"traffic.weight", "cordon", "drain", "heartbeat.interval_seconds"}
+OTHER_EFFECTS = {"sla_seconds", "log.level", "view.interval_seconds"} | {name for name in SETTINGS if name.startswith("keeper.")}
+
+
+def test_each_setting_has_a_test_of_its_effect() -> None:
+    assert LANE_EFFECTS.keys() | NODE_EFFECTS | OTHER_EFFECTS == SETTINGS.keys()
+
+
+@pytest.mark.parametrize("name", LANE_EFFECTS)
+async def test_a_lanes_setting_changes_what_it_does(lane: Tuned, name: str) -> None:
+    value, seen, before, after = LANE_EFFECTS[name]
+    assert seen(lane) == before
+    lane.set(f"app/app/{name}", value)
+    assert seen(lane) == after
+
+
+async def test_the_sla_is_the_deadline_of_the_next_job(lane: Tuned) -> None:
+    before = admitted(lane, b"1").expires
+    lane.set("app/app/sla_seconds", "7")
+    assert before - admitted(lane, b"1").expires == pytest.approx(60 - 7)
+
+
+async def test_a_deleted_key_gives_the_manifests_value_back(lane: Tuned) -> None:
+    lane.set("app/app/batching.max_jobs", "3")
+    lane.set("app/app/batching.max_jobs", '{"v": 1}')
+    assert fill(lane) == 64
+
+
+async def test_values_that_contradict_each_other_are_refused(lane: Tuned) -> None:
+    with pytest.raises(AssertionError, match="would eat the whole SLA"):
+        lane.set("app/app/batching.linger_ms", "60000")
+    assert closes_after(lane) == 0.01
+
+
+async def test_traffic_follows_the_weight_of_a_cluster_and_of_a_node_before_that(lane: Tuned) -> None:
+    lane.set("app/app/weights.policy", '"static"')
+    assert picks(lane) == {"a": 50, "b": 50}
+    lane.set("cluster/a/traffic.weight", "3")
+    assert picks(lane) == {"a": 75, "b": 25}
+    lane.set("node/a/n/traffic.weight", "1")
+    assert picks(lane) == {"a": 50, "b": 50}
+    lane.set("cluster/b/traffic.weight", "0")
+    assert picks(lane) == {"a": 100}
+
+
+async def test_a_cordoned_cluster_gets_nothing_until_the_cordon_is_lifted(lane: Tuned) -> None:
+    lane.set("cluster/b/cordon", "true")
+    assert picks(lane) == {"a": 100}
+    lane.set("cluster/b/cordon", "false")
+    assert picks(lane)["b"] > 0
+
+
+async def test_a_new_version_keeps_what_is_set_and_takes_the_rest_from_its_own_manifest(lane: Tuned) -> None:
+    one: Lane = lane.parts.lane
+    spec = AppSpec("app", "2", "/nowhere", "m:f", batching=Batching(max_jobs=9, linger_ms=20.0), sla_seconds=60.0)
+    tuning = LaneTuning(lane=one, spec=spec)
+    tuning.wire(lane.watch)
+    lane.set("app/app/batching.max_jobs", "3")
+    tuning.deploy(spec, lane.watch)
+    assert (fill(lane), closes_after(lane), one._spec.version) == (3, 0.02, "2")
+
+
+async def test_the_log_level_is_the_processes() -> None:
+    watch = Tuned(ConfigWatch(settings=NOWHERE, identity=ProcessIdentity(role=Role.RESOURCE, name="0")))
+    level = logging.getLogger().level
+    try:
+        watch.set("global/log.level", '"CRITICAL"')
+        assert not logging.getLogger("rayline.anything").isEnabledFor(logging.ERROR)
+    finally:
+        logging.getLogger().setLevel(level)
+
+
+async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
+    async def beat() -> None: ...
+
+    heart = Heartbeat(beat=beat)
+    cordons: list[bool] = []
+    orders: list[bool] = []
+    agent: Any = SimpleNamespace(set_interval=heart.set_interval, set_cordoned=cordons.append)
+    order: Any = SimpleNamespace(set=orders.append)
+    watch = Tuned(watch_agent(NOWHERE, cluster="a", pod="p", agent=agent, order=order))
+    watch.set("cluster/a/heartbeat.interval_seconds", "5")
+    watch.set("node/a/p/cordon", "true")
+    watch.set("node/a/p/drain", "true")
+    assert (heart.interval_seconds, cordons[-1], orders[-1]) == (5.0, True, True)
+
+
+async def test_a_resource_publishes_rounds_as_often_as_it_is_told() -> None:
+    resource = Resource(name="0")
+    identity = ProcessIdentity(role=Role.RESOURCE, name="0")
+    watch = Tuned(ConfigWatch(settings=NOWHERE, identity=identity).on("view.interval_seconds", resource.set_interval))
+    watch.set("global/view.interval_seconds", "7")
+    resource.started(0.0)
+    list(resource.records(0.0))
+    assert resource.due() == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "expected"),
+    [
+        ("keeper.starting_pods", "3", "starting_pods", 3),
+        ("keeper.building_clusters", "2", "building_clusters", 2),
+        ("keeper.surge_pods", "5", "surge", 5),
+        ("keeper.join_seconds", "60", "join_ms", 60_000),
+        ("keeper.silent_seconds", "90", "silent_ms", 90_000),
+    ],
+)
+async def test_a_keeper_decides_within_the_limits_it_is_told(name: str, value: str, field: str, expected: int) -> None:
+    keeper = KeeperProcess(settings=NOWHERE, name="k")
+    watch = Tuned(watch_keeper(NOWHERE, keeper, name="k"))
+    watch.set(f"global/{name}", value)
+    assert getattr(keeper.limits, field) == expected
