@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 from rayline.app_spec import AppSpec
+from rayline.bus.consumer import Record
 from rayline.clock import BrokerClock
 from rayline.jobs import (
     CE_ID,
@@ -17,27 +18,14 @@ from rayline.jobs import (
     MAX_DEADLINE_DIGITS,
     MAX_JOB_ID_BYTES,
     ContentType,
-    Header,
     Job,
 )
 
 MAX_HEADERS: Final = 64
 MAX_HEADER_BYTES: Final = 16 * 1024
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _CE_CONTENT_TYPE: Final = "ce_datacontenttype"
 _CONTENT_TYPES: Final = {kind.value.encode(): kind for kind in ContentType} | {b"application/x-msgpack": ContentType.MSGPACK}
-
-
-class Record(Protocol):
-    """The fields of a consumed Kafka record that admission reads."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    timestamp_type: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[Header]
 
 
 class Reason(StrEnum):
@@ -72,7 +60,7 @@ class Admission:
         self._sla_ms = spec.sla_seconds * 1000
         self._max_bytes = spec.limits.max_job_bytes
 
-    def admit(self, record: Record, arrived: float) -> Job | Rejection:
+    def admit(self, topic: str, partition: int, record: Record, arrived: float) -> Job | Rejection:
         """`arrived` is the monotonic time (seconds) at which the record was read."""
         value = record.value
         headers = record.headers
@@ -81,8 +69,8 @@ class Admission:
             # A producer's clock may run ahead; nobody's deadline becomes longer by that.
             timestamp_ms = int(self._clock.at(arrived)) if timestamp_ms < 0 else int(now_ms)
         job = Job(
-            record.topic,
-            record.partition,
+            topic,
+            partition,
             record.offset,
             timestamp_ms,
             record.key,
@@ -115,6 +103,8 @@ class Admission:
         if size > MAX_HEADER_BYTES:
             return Rejection(job, Reason.BAD_HEADER, f"{size} bytes of headers; the limit is {MAX_HEADER_BYTES}")
         found = dict(job.headers)
+        if any(_SURROGATE.search(name) for name in found):
+            return Rejection(job, Reason.BAD_HEADER, "the name of a header is not UTF-8")
         for name in (JOB_ID, CE_ID):
             if name in found:
                 given = _text(found[name])

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from aiokafka.structs import TopicPartition
 
 from ingest.partition import Share
-from ingest.records import Ended, dead_letter_headers, journey_headers, result_headers
-from rayline.bus.transactions import BatchBuilder
+from ingest.records import Ended, SharedHeaders, dead_letter_headers, journey_headers, result_headers
+from rayline.bus.record_batch import RecordBatchWriter, encode_headers
 from rayline.clock import BrokerClock
-from rayline.jobs import Header
 from scheduler.dispatcher import Journey
 
 # Brokers with small heaps suffer from batches of half a megabyte and more.
@@ -25,7 +24,7 @@ class Outgoing:
     """One record batch for one partition; `newest` is the job of its newest record, `letters` whether it holds dead letters."""
 
     where: tuple[str, int]
-    batch: BatchBuilder
+    batch: RecordBatchWriter
     newest: Ended
     letters: bool
 
@@ -33,7 +32,7 @@ class Outgoing:
 class BatchBuilding:
     """Turns shares of partitions into record batches. Owns the size at which a batch is full, which refusals lower.
 
-    Does not own the producer (`new_batch` is its), the transaction, or the byte accounting of partitions.
+    Does not own the producer, the transaction, or the byte accounting of partitions.
     """
 
     def __init__(self, *, results_topic: str, result_partitions: int, dlq_topic: str, clock: BrokerClock) -> None:
@@ -43,34 +42,37 @@ class BatchBuilding:
         self._clock = clock
         self._full_bytes = MAX_BATCH_BYTES
 
-    def build(
-        self, shares: Iterable[tuple[TopicPartition, Share]], *, new_batch: Callable[[], BatchBuilder], now: float
-    ) -> list[Outgoing]:
-        """Results of each partition in the order of its share, and their dead letters; `now` is monotonic seconds."""
+    def build(self, shares: Iterable[tuple[TopicPartition, Share]], *, now: float) -> Iterator[Outgoing]:
+        """Results of each partition in the order of its share, then their dead letters; `now` is monotonic seconds."""
         now_ms = self._clock.at(now)
         epoch_ms = self._clock.at(0.0)
-        shared: dict[Journey, tuple[Header, ...]] = {}
-        built: list[Outgoing] = []
-        letters = _Writer(new_batch, (self._dlq_topic, 0), built, self._full_bytes, letters=True)
+        shared: dict[Journey, SharedHeaders] = {}
+        letters = _Writer((self._dlq_topic, 0), self._full_bytes, letters=True)
         for tp, share in shares:
             # The same partition number keeps the order of a key, and the key's partition where the counts are equal.
-            where = (self._results_topic, tp.partition % self._result_partitions)
-            writer = _Writer(new_batch, where, built, self._full_bytes, letters=False)
+            writer = _Writer((self._results_topic, tp.partition % self._result_partitions), self._full_bytes, letters=False)
             for ended in share.ended:
                 journey = ended.journey
                 common = None
                 if journey is not None:
                     common = shared.get(journey)
                     if common is None:
-                        common = shared[journey] = journey_headers(journey)
+                        common = shared[journey] = journey_headers(journey, now=now)
                 job = ended.job
                 headers = result_headers(
                     ended, common, appended_ms=job.timestamp_ms, arrived_ms=job.arrived * 1000 + epoch_ms, now=now
                 )
-                writer.append(ended, None if ended.bare else job.key, ended.value, headers)
+                full = writer.append(ended, None if ended.bare else job.key, ended.value, headers)
+                if full is not None:
+                    yield full
                 if ended.dead_letter is not None:
-                    letters.append(ended, *_letter(ended, int(now_ms)))
-        return built
+                    full = letters.append(ended, *_letter(ended, int(now_ms)))
+                    if full is not None:
+                        yield full
+            if writer.current is not None:
+                yield writer.current
+        if letters.current is not None:
+            yield letters.current
 
     def make_smaller(self, refused: Iterable[Outgoing], replace_value: Callable[[Ended, str, str], None]) -> bool:
         """The broker refused one of these for its size; False when nothing can be made smaller.
@@ -104,41 +106,33 @@ class BatchBuilding:
 class _Writer:
     """Appends records for one partition, opening a new batch whenever one is full."""
 
-    def __init__(
-        self,
-        new_batch: Callable[[], BatchBuilder],
-        where: tuple[str, int],
-        built: list[Outgoing],
-        full_bytes: int,
-        *,
-        letters: bool,
-    ) -> None:
-        self._new_batch = new_batch
+    def __init__(self, where: tuple[str, int], full_bytes: int, *, letters: bool) -> None:
         self._where = where
-        self._built = built
         self._full_bytes = full_bytes
         self._letters = letters
-        self._current: Outgoing | None = None
+        self.current: Outgoing | None = None
 
-    def append(self, ended: Ended, key: bytes | None, value: bytes | None, headers: list[Header]) -> None:
-        current = self._current
-        # Without compression the sum is what the batch will have, give or take its varints.
-        size = (len(key) if key is not None else 0) + (len(value) if value is not None else 0)
+    def append(self, ended: Ended, key: bytes | None, value: bytes | None, headers: bytes) -> Outgoing | None:
+        """The batch that was full without this record, if one was."""
+        current = self.current
+        size = (len(key) if key is not None else 0) + (len(value) if value is not None else 0) + len(headers)
+        full = None
         if (
             current is None
             or current.batch.size() + size > self._full_bytes
-            or current.batch.append(timestamp=None, key=key, value=value, headers=headers) is None
+            or not current.batch.append(key=key, value=value, headers=headers)
         ):
-            current = self._current = Outgoing(self._where, self._new_batch(), ended, self._letters)
-            self._built.append(current)
-            current.batch.append(timestamp=None, key=key, value=value, headers=headers)
+            full = current
+            current = self.current = Outgoing(self._where, RecordBatchWriter(), ended, self._letters)
+            current.batch.append(key=key, value=value, headers=headers)
         current.newest = ended
+        return full
 
 
-def _letter(ended: Ended, time_ms: int) -> tuple[bytes | None, bytes | None, list[Header]]:
+def _letter(ended: Ended, time_ms: int) -> tuple[bytes | None, bytes | None, bytes]:
     """Key, value and headers of a dead letter: the job as it was, unless the broker refuses to take it once more."""
     job = ended.job
     if ended.bare:
-        return None, None, dead_letter_headers(ended, time_ms=time_ms)
+        return None, None, encode_headers(dead_letter_headers(ended, time_ms=time_ms))
     value = job.payload if ended.letter_whole and not ended.tombstone else None
-    return job.key, value, dead_letter_headers(ended, time_ms=time_ms)
+    return job.key, value, encode_headers(dead_letter_headers(ended, time_ms=time_ms))

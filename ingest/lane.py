@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from ingest.admission import Admission, Reason, Rejection
 from ingest.batcher import Batcher, Closed
@@ -20,7 +20,7 @@ from ingest.suspects import SuspectLog
 from ingest.takeover import Halted, Takeover, read_back
 from ingest.tracing import start_job_span
 from rayline.app_spec import AppSpec
-from rayline.bus.consumer import GroupConsumer
+from rayline.bus.consumer import GroupConsumer, Record
 from rayline.bus.protocol import GroupMember
 from rayline.bus.settings import KafkaSettings
 from rayline.clock import BrokerClock
@@ -407,7 +407,7 @@ class Lane:
                 for tp, records in fetched.items():
                     state = self._partitions.get(tp)
                     if state is not None and state.owned:
-                        self._admit(state, records, now)
+                        self._admit(tp, state, records, now)
                 self._arm_linger()
             self._follow_gaps()
             self._regulate()
@@ -423,17 +423,17 @@ class Lane:
         if trailing:
             self._publisher.notify()
 
-    def _admit(self, state: PartitionState, records: list[ConsumerRecord], now: float) -> None:
+    def _admit(self, tp: TopicPartition, state: PartitionState, records: list[Record], now: float) -> None:
         ledger, admit, add = state.ledger, self._admission.admit, self._batcher.add
+        topic, number = tp
         if records[-1].timestamp_type == 1:
             self._clock.observe_read(append_ms=records[-1].timestamp, read_at=now)
-        partition = (records[0].topic, records[0].partition)
-        suspected, suspects = self._suspects.book.suspected(partition), list[Job]()
+        suspected, suspects = self._suspects.book.suspected((topic, number)), list[Job]()
         closed: list[Closed] = []
         for record in records:
             if not ledger.read(record.offset):
                 continue
-            admitted = admit(record, now)
+            admitted = admit(topic, number, record, now)
             if isinstance(admitted, Rejection):
                 self._reject(state, admitted, now)
                 continue
@@ -448,7 +448,7 @@ class Lane:
                 closed.append(batch)
         self._submit(closed)
         if suspects:
-            self._dispatcher.submit(self._suspects.book.batches(partition, suspects, self._instance))
+            self._dispatcher.submit(self._suspects.book.batches((topic, number), suspects, self._instance))
 
     def _reject(self, state: PartitionState, rejection: Rejection, now: float) -> None:
         state.take(rejection.job)

@@ -6,20 +6,21 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiokafka.structs import TopicPartition
 
-from ingest.batches import BatchBuilding
+from ingest.batches import BatchBuilding, Outgoing
 from ingest.partition import PartitionState, Share
 from ingest.records import Ended
 from ingest.tracing import end_job_span
 from rayline.bus.consumer import GroupConsumer
 from rayline.bus.protocol import GroupMember
+from rayline.bus.record_batch import RecordBatchWriter
 from rayline.bus.settings import KafkaSettings
-from rayline.bus.transactions import BatchBuilder, Phase, TransactionalProducer
+from rayline.bus.transactions import Phase, TransactionalProducer
 from rayline.clock import BrokerClock
 from rayline.errors import MemberFenced, RecordTooLarge, TransactionIndefinite
 from rayline.results import Outcome
@@ -133,8 +134,8 @@ class ResultPublisher:
         async with self._turn:
             if not self._producer.usable:
                 await self._renew()
-            batch = self._producer.new_batch()
-            batch.append(timestamp=None, key=None, value=json.dumps({"v": 1, **event}).encode())
+            batch = RecordBatchWriter()
+            batch.append(key=None, value=json.dumps({"v": 1, **event}).encode())
             offsets = {}
             for tp in partitions:
                 plan = self._partitions[tp].ledger.plan(())
@@ -171,10 +172,10 @@ class ResultPublisher:
                 self._idle.set()
             return
         self._last_begin = time.monotonic()
-        outgoing = self._building.build(shares.items(), new_batch=self._producer.new_batch, now=self._last_begin)
+        outgoing: list[Outgoing] = []
         try:
             offsets = {tp: (share.plan.frontier, share.plan.metadata) for tp, share in shares.items()}
-            await self._commit([(*out.where, out.batch) for out in outgoing], offsets, self._consumer.member())
+            await self._commit(self._build(shares, outgoing), offsets, self._consumer.member())
         except MemberFenced as error:
             _log.warning("%s", error)
             self._suspended = True
@@ -188,6 +189,14 @@ class ResultPublisher:
             self._work.set()
             return
         self._account(shares)
+
+    def _build(
+        self, shares: Mapping[TopicPartition, Share], outgoing: list[Outgoing]
+    ) -> Iterator[tuple[str, int, RecordBatchWriter]]:
+        """The batches of a transaction, one by one; `outgoing` collects them."""
+        for out in self._building.build(shares.items(), now=self._last_begin):
+            outgoing.append(out)
+            yield (*out.where, out.batch)
 
     def _account(self, shares: Mapping[TopicPartition, Share]) -> None:
         """These were committed."""
@@ -208,7 +217,7 @@ class ResultPublisher:
 
     async def _commit(
         self,
-        batches: list[tuple[str, int, BatchBuilder]],
+        batches: Iterable[tuple[str, int, RecordBatchWriter]],
         offsets: Mapping[TopicPartition, tuple[int, str]],
         member: GroupMember,
     ) -> None:

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from rayline import results
+from rayline.bus.record_batch import encode_header, header_name, varint
 from rayline.jobs import CONTENT_TYPE, DEADLINE_MS, JOB_ID, TRACEPARENT, ContentType, Header, Job
 from rayline.results import Outcome
 from rayline.telemetry import traceparent_of
 from scheduler.dispatcher import Journey
 
 _NOT_PASSED_ON: Final = results.RESULT_HEADERS | {DEADLINE_MS, CONTENT_TYPE}
-_OUTCOMES: Final = {outcome: (results.OUTCOME, outcome.value.encode()) for outcome in Outcome}
-_JSON: Final = (CONTENT_TYPE, ContentType.JSON.value.encode())
+_OUTCOMES: Final = {outcome: encode_header(results.OUTCOME, outcome.value.encode()) for outcome in Outcome}
+_JSON: Final = encode_header(CONTENT_TYPE, ContentType.JSON.value.encode())
+_JOB_ID: Final = header_name(JOB_ID)
+_SOURCE: Final = header_name(results.SOURCE)
+_TIMING: Final = header_name(results.TIMING)
 
 
 @dataclass(slots=True, eq=False)
@@ -51,8 +55,17 @@ def job_bytes(job: Job) -> int:
     return size
 
 
-def journey_headers(journey: Journey) -> tuple[Header, ...]:
-    """The headers that all jobs of one answer share."""
+@dataclass(frozen=True, slots=True)
+class SharedHeaders:
+    """What the results of one answer have in common: some encoded headers, their number, and all of the timing but the queue."""
+
+    count: int
+    encoded: bytes
+    timing: bytes
+
+
+def journey_headers(journey: Journey, *, now: float) -> SharedHeaders:
+    """Of an answer that is published at `now` (monotonic seconds)."""
     headers = [
         (results.APP_VERSION, journey.app_version.encode()),
         (results.CLUSTER, journey.cluster.encode()),
@@ -64,54 +77,62 @@ def journey_headers(journey: Journey) -> tuple[Header, ...]:
         headers.append((results.PICK, journey.pick))
     if journey.model_version is not None:
         headers.append((results.MODEL_VERSION, journey.model_version.encode()))
-    return tuple(headers)
+    dispatch_ms = (journey.answered - journey.dispatched) * 1000 - journey.execute_ms
+    timing = results.format_timing_after_queue(
+        dispatch_ms=max(0.0, dispatch_ms), execute_ms=journey.execute_ms, publish_ms=(now - journey.answered) * 1000
+    )
+    return SharedHeaders(len(headers), b"".join([encode_header(*header) for header in headers]), timing)
 
 
-def result_headers(
-    ended: Ended, shared: tuple[Header, ...] | None, *, appended_ms: float, arrived_ms: float, now: float
-) -> list[Header]:
-    """All headers of a result.
+def result_headers(ended: Ended, shared: SharedHeaders | None, *, appended_ms: float, arrived_ms: float, now: float) -> bytes:
+    """All headers of a result, encoded.
 
     `shared` comes from `journey_headers`; `appended_ms` is when the broker took the job, `arrived_ms` the broker's time at
     which the lane read it; `now` is monotonic seconds.
     """
     job, journey = ended.job, ended.journey
-    headers: list[Header] = [
-        (JOB_ID, job.job_id.encode()),
-        _OUTCOMES[ended.outcome],
-        (results.SOURCE, job.source.encode()),
-    ]
+    own: list[bytes] = []
+    queue_ms = arrived_ms - appended_ms
+    if queue_ms < 0.0:
+        queue_ms = 0.0
     if shared is not None and journey is not None:
-        headers.extend(shared)
-        dispatch_ms = (journey.answered - journey.dispatched) * 1000 - journey.execute_ms
-        timing = results.format_timing(
-            queue_ms=max(0.0, arrived_ms - appended_ms) + (journey.dispatched - job.arrived) * 1000,
-            dispatch_ms=max(0.0, dispatch_ms),
-            execute_ms=journey.execute_ms,
-            publish_ms=(now - journey.answered) * 1000,
-        )
+        count, common = shared.count + 4, shared.encoded
+        timing = b"queue=%.1f%b" % (queue_ms + (journey.dispatched - job.arrived) * 1000, shared.timing)
     else:
-        headers.append((results.ATTEMPTS, b"%d" % ended.attempts))
-        timing = results.format_timing(
-            queue_ms=max(0.0, arrived_ms - appended_ms) + (ended.at - job.arrived) * 1000,
-            dispatch_ms=0.0,
-            execute_ms=0.0,
-            publish_ms=(now - ended.at) * 1000,
-        )
-    headers.append((results.TIMING, timing))
+        count, common = 5, encode_header(results.ATTEMPTS, b"%d" % ended.attempts)
+        after = results.format_timing_after_queue(dispatch_ms=0.0, execute_ms=0.0, publish_ms=(now - ended.at) * 1000)
+        timing = b"queue=%.1f%b" % (queue_ms + (ended.at - job.arrived) * 1000, after)
     if ended.error_type is not None:
-        headers.append((results.ERROR_TYPE, ended.error_type[: results.MAX_ERROR_TYPE_CHARS].encode("utf-8", "replace")))
-        message = (ended.error_message or "")[: results.MAX_ERROR_MESSAGE_CHARS]
-        headers.append((results.ERROR_MESSAGE, message.encode("utf-8", "replace")))
+        error_type = ended.error_type[: results.MAX_ERROR_TYPE_CHARS].encode("utf-8", "replace")
+        message = (ended.error_message or "")[: results.MAX_ERROR_MESSAGE_CHARS].encode("utf-8", "replace")
+        own += (encode_header(results.ERROR_TYPE, error_type), encode_header(results.ERROR_MESSAGE, message))
     if job.content_type is ContentType.JSON:
-        headers.append(_JSON)
+        own.append(_JSON)
     if job.headers and not ended.bare:
         not_passed_on = _NOT_PASSED_ON
         if job.span is not None:
-            headers.append((TRACEPARENT, traceparent_of(job.span).encode()))
+            own.append(encode_header(TRACEPARENT, traceparent_of(job.span).encode()))
             not_passed_on = _NOT_PASSED_ON | {TRACEPARENT}
-        headers.extend(header for header in job.headers if header[0] not in not_passed_on)
-    return headers
+        own += [encode_header(*header) for header in job.headers if header[0] not in not_passed_on]
+    ident = job.given_id.encode() if job.given_id is not None else b"%d-%d" % (job.partition, job.offset)
+    source = b"%b/%d/%d" % (job.topic.encode(), job.partition, job.offset)
+    return b"".join(
+        (
+            varint(count + len(own)),
+            _JOB_ID,
+            varint(len(ident)),
+            ident,
+            _OUTCOMES[ended.outcome],
+            _SOURCE,
+            varint(len(source)),
+            source,
+            common,
+            _TIMING,
+            varint(len(timing)),
+            timing,
+            *own,
+        )
+    )
 
 
 def dead_letter_headers(ended: Ended, *, time_ms: int) -> list[Header]:

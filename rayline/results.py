@@ -111,9 +111,9 @@ class Result:
         }
 
 
-def format_timing(*, queue_ms: float, dispatch_ms: float, execute_ms: float, publish_ms: float) -> bytes:
-    """The `timing` header: `queue=1.2,dispatch=0.3,execute=5.0,publish=0.9` (milliseconds)."""
-    return b"queue=%.1f,dispatch=%.1f,execute=%.1f,publish=%.1f" % (queue_ms, dispatch_ms, execute_ms, publish_ms)
+def format_timing_after_queue(*, dispatch_ms: float, execute_ms: float, publish_ms: float) -> bytes:
+    """What follows the queue in the `timing` header `queue=1.2,dispatch=0.3,execute=5.0,publish=0.9` (milliseconds)."""
+    return b",dispatch=%.1f,execute=%.1f,publish=%.1f" % (dispatch_ms, execute_ms, publish_ms)
 
 
 def parse_timing(value: str) -> dict[str, float]:

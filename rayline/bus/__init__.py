@@ -8,13 +8,13 @@ from rayline.bus.admin import check_reachable, delete_topics, describe, ensure_t
 from rayline.bus.consumer import GroupConsumer, RebalanceListener
 from rayline.bus.log import CompactedLog, Delivery, LogRecord, Publisher
 from rayline.bus.protocol import NO_OFFSET, GroupMember
+from rayline.bus.record_batch import RecordBatchWriter
 from rayline.bus.settings import KafkaSettings, SaslMechanism, SecurityProtocol
-from rayline.bus.transactions import MAX_METADATA_CHARS, BatchBuilder, Phase, TransactionalProducer, fence
+from rayline.bus.transactions import MAX_METADATA_CHARS, Phase, TransactionalProducer, fence
 
 __all__ = [
     "MAX_METADATA_CHARS",
     "NO_OFFSET",
-    "BatchBuilder",
     "CompactedLog",
     "ConsumerRecord",
     "Delivery",
@@ -25,6 +25,7 @@ __all__ = [
     "Phase",
     "Publisher",
     "RebalanceListener",
+    "RecordBatchWriter",
     "SaslMechanism",
     "SecurityProtocol",
     "TopicPartition",

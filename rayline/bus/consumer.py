@@ -15,10 +15,11 @@ from typing import Any, Final, Protocol
 
 import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.protocol.admin import DescribeGroupsRequest
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from rayline.bus.connection import close_whole, start_when_reachable
 from rayline.bus.identity import topic_ids
@@ -26,6 +27,7 @@ from rayline.bus.offsets import StableCoordinator, wait_for_committed
 from rayline.bus.protocol import GroupMember, check_client
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import BusError, MemberFenced, OffsetLost
+from rayline.jobs import Header
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +35,18 @@ _UNTAKEN: Final = 0
 BUSY_FETCH_BYTES: Final = 256 * 1024
 BUSY_FETCH_WAIT_MS: Final = 15
 _IDENTITY_SECONDS: Final = 5.0
+
+
+class Record(Protocol):
+    """A record as the batch holds it. `timestamp` is epoch ms, `timestamp_type` 1 where the broker gave it; a header's name has
+    surrogates where it was not UTF-8."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
 
 
 class RebalanceListener(Protocol):
@@ -156,7 +170,7 @@ class GroupConsumer:
             await self._consumer._fetcher.close()
             await self._consumer._client.close()
 
-    async def getmany(self, *, timeout_ms: int, max_records: int | None = None) -> dict[TopicPartition, list[ConsumerRecord]]:
+    async def getmany(self, *, timeout_ms: int, max_records: int | None = None) -> dict[TopicPartition, list[Record]]:
         """Records of the resumed partitions, at most `max_records` in all; empty after `timeout_ms` without any.
 
         Raises:
@@ -312,7 +326,7 @@ class GroupConsumer:
         except kafka_errors.UnknownTopicOrPartitionError as error:
             raise BusError(f"the topic {topic} does not exist: deploy the app that it belongs to first") from error
 
-    async def _poll(self, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
+    async def _poll(self, max_records: int | None) -> dict[TopicPartition, list[Record]]:
         subscription = self._consumer._subscription
         self._consumer._coordinator.check_errors()
         if subscription.reassignment_in_progress:
@@ -320,9 +334,10 @@ class GroupConsumer:
         ready = self._consumer.assignment() - subscription.paused_partitions()
         if not ready:
             return {}
-        records: dict[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
-            *ready, timeout_ms=0, max_records=max_records
-        )
+        for result in self._consumer._fetcher._records.values():
+            if isinstance(result, FetchResult) and result.has_more():
+                result._partition_records._consumer_record = _as_it_is
+        records: dict[TopicPartition, list[Record]] = await self._consumer.getmany(*ready, timeout_ms=0, max_records=max_records)
         return records
 
     async def _lost(self, error: kafka_errors.OffsetOutOfRangeError) -> Exception:
@@ -390,6 +405,11 @@ class GroupConsumer:
             self._failure = error
         finally:
             self._wake()
+
+
+def _as_it_is(_: TopicPartition, record: Record) -> Record:
+    """In place of aiokafka's conversion: half of the cost of reading a record."""
+    return record
 
 
 class _PausedOnArrival(SubscriptionState):

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaProducer
@@ -22,6 +22,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from rayline.bus.connection import close_whole, start_when_reachable
 from rayline.bus.protocol import GroupMember, TxnOffsetCommit, check_client
+from rayline.bus.record_batch import RecordBatchWriter
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import (
     BrokerUnavailable,
@@ -50,26 +51,6 @@ class Phase(StrEnum):
     SENT = "sent"
     OFFSETS_SENT = "offsets_sent"
     COMMITTED = "committed"
-
-
-class BatchBuilder(Protocol):
-    """A record batch under construction for one partition."""
-
-    def append(
-        self,
-        *,
-        timestamp: int | None,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Sequence[tuple[str, bytes]] = ...,
-    ) -> object | None:
-        """Add one record (`timestamp` in epoch ms, None for now); None when the batch is full and did not take it."""
-
-    def size(self) -> int:
-        """Bytes so far."""
-
-    def record_count(self) -> int:
-        """Records so far."""
 
 
 class _MemberGone(kafka_errors.KafkaError):
@@ -195,7 +176,7 @@ class TransactionalProducer:
     Owns one aiokafka producer and its transaction. Does not own the group membership (each commit is told its
     `GroupMember`), the ledger, or any retry: after the first failure it refuses all use.
 
-    Life: `start` -> any number of (`new_batch`, `commit`) one after the other -> `close`; after a failure `discard`.
+    Life: `start` -> any number of `commit`, one after the other -> `close`; after a failure `discard`.
     """
 
     def __init__(
@@ -205,8 +186,6 @@ class TransactionalProducer:
         transactional_id: str,
         transaction_timeout_ms: int = 15_000,
         max_request_size: int = 10 * 1024 * 1024,
-        max_batch_size: int = 1024 * 1024,
-        compression_type: str | None = None,
         start_timeout_seconds: float = 30.0,
     ) -> None:
         check_client()
@@ -226,8 +205,6 @@ class TransactionalProducer:
             # The broker answers a retriable error while it verifies a new transaction; long pauses would be the latency.
             retry_backoff_ms=5,
             max_request_size=max_request_size,
-            max_batch_size=max_batch_size,
-            compression_type=compression_type,
         )
         self._usable = False
         self._closed = False
@@ -271,23 +248,18 @@ class TransactionalProducer:
             raise
         self._usable = True
 
-    def new_batch(self) -> BatchBuilder:
-        """An empty batch for one partition, at most `max_batch_size` bytes (a first record is taken at any size)."""
-        batch: BatchBuilder = self._producer.create_batch()
-        return batch
-
     async def commit(
         self,
         *,
-        batches: Sequence[tuple[str, int, BatchBuilder]],
+        batches: Iterable[tuple[str, int, RecordBatchWriter]],
         offsets: Mapping[TopicPartition, tuple[int, str]],
         group: GroupMember,
         on_phase: Callable[[Phase], None] | None = None,
     ) -> int | None:
         """Publish `batches` (topic, partition, batch) and commit `offsets` (next offset, metadata) as one transaction.
 
-        Returns the time in epoch ms at which the broker appended the first batch; None without batches, or where the
-        topic keeps the producer's time.
+        `batches` may be made while they are iterated: what is ready is sent meanwhile. Returns the time in epoch ms at which
+        the broker appended the first batch; None without batches, or where the topic keeps the producer's time.
 
         Raises:
             ProducerFenced: another process took the transactional id; this process must stop.
@@ -330,7 +302,7 @@ class TransactionalProducer:
 
     def _check_arguments(
         self,
-        batches: Sequence[tuple[str, int, BatchBuilder]],
+        batches: Iterable[tuple[str, int, RecordBatchWriter]],
         offsets: Mapping[TopicPartition, tuple[int, str]],
         group: GroupMember,
     ) -> None:
@@ -353,7 +325,7 @@ class TransactionalProducer:
 
     async def _run_transaction(
         self,
-        batches: Sequence[tuple[str, int, BatchBuilder]],
+        batches: Iterable[tuple[str, int, RecordBatchWriter]],
         offsets: Mapping[TopicPartition, tuple[int, str]],
         group: GroupMember,
         phase: _PhaseReport,
@@ -362,14 +334,15 @@ class TransactionalProducer:
         await producer.begin_transaction()
         phase.reached(Phase.BEGUN)
         deliveries: list[asyncio.Future[Any]] = []
-        chains: dict[tuple[str, int], list[BatchBuilder]] = {}
-        for topic, partition, batch in batches:
-            chains.setdefault((topic, partition), []).append(batch)
+        chains: dict[tuple[str, int], asyncio.Task[None]] = {}
         try:
-            # A partition takes its next batch when the one before is on its way; the partitions do not wait for one another.
+            # A partition takes its next batch when the one before is on its way; the partitions do not wait for one another,
+            # and what is ready goes while the rest is still being built.
             async with asyncio.TaskGroup() as senders:
-                for where, chain in chains.items():
-                    senders.create_task(self._send_chain(where, chain, deliveries))
+                for topic, partition, batch in batches:
+                    where = (topic, partition)
+                    chains[where] = senders.create_task(self._send(where, batch, chains.get(where), deliveries))
+                    await asyncio.sleep(0)
             # A failed delivery does not stop commit_transaction(): the offset would be committed, the result lost.
             delivered = await asyncio.gather(*deliveries)
         except ExceptionGroup as errors:
@@ -389,13 +362,16 @@ class TransactionalProducer:
         phase.reached(Phase.COMMITTED)
         return _append_time_ms(delivered)
 
-    async def _send_chain(
-        self, where: tuple[str, int], chain: Sequence[BatchBuilder], deliveries: list[asyncio.Future[Any]]
+    async def _send(
+        self,
+        where: tuple[str, int],
+        batch: RecordBatchWriter,
+        before: asyncio.Task[None] | None,
+        deliveries: list[asyncio.Future[Any]],
     ) -> None:
-        topic, partition = where
-        for batch in chain:
-            delivery = await self._producer.send_batch(batch, topic, partition=partition)
-            deliveries.append(delivery)
+        if before is not None:
+            await asyncio.wait({before})
+        deliveries.append(await self._producer.send_batch(batch, where[0], partition=where[1]))
 
     def _explain(self, error: Exception, phase: _PhaseReport) -> BusError:
         """The error of ours for what went wrong."""

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from rayline.bus import GroupConsumer, KafkaSettings, Phase, TopicPartition, TransactionalProducer, fence
+from rayline.bus import GroupConsumer, KafkaSettings, Phase, RecordBatchWriter, TopicPartition, TransactionalProducer, fence
 from rayline.errors import BusError
 from rayline.topics import requests_topic, results_topic
 
@@ -70,9 +70,9 @@ class TinyLane:
         self.transactions += 1
         batches = []
         for tp, found in records.items():
-            batch = self.producer.new_batch()
+            batch = RecordBatchWriter()
             for record in found:
-                assert batch.append(timestamp=None, key=None, value=record.value) is not None
+                assert batch.append(key=None, value=record.value)
             batches.append((self._results, tp.partition, batch))
 
         def on_phase(phase: Phase) -> None:

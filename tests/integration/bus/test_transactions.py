@@ -13,15 +13,16 @@ from aiokafka.protocol.transaction import EndTxnRequest
 
 from rayline.bus import (
     MAX_METADATA_CHARS,
-    BatchBuilder,
     GroupConsumer,
     KafkaSettings,
     Phase,
+    RecordBatchWriter,
     TopicPartition,
     TransactionalProducer,
     ensure_topics,
     fence,
 )
+from rayline.bus.record_batch import encode_headers
 from rayline.errors import BusError, MemberFenced, ProducerFenced, RecordTooLarge, TransactionIndefinite
 from rayline.topics import TopicSpec, app_topics, requests_topic, results_topic
 from tests.support.foreign import read_committed
@@ -52,10 +53,10 @@ class Stage:
             settings=self.settings, transactional_id=transactional_id, transaction_timeout_ms=transaction_timeout_ms
         )
 
-    def batch(self, producer: TransactionalProducer, *values: bytes) -> tuple[str, int, BatchBuilder]:
-        batch = producer.new_batch()
+    def batch(self, *values: bytes) -> tuple[str, int, RecordBatchWriter]:
+        batch = RecordBatchWriter()
         for value in values:
-            assert batch.append(timestamp=None, key=None, value=value, headers=[("h", b"1")]) is not None
+            assert batch.append(key=None, value=value, headers=encode_headers([("h", b"1")]))
         return self.results, 0, batch
 
     def visible(self) -> list[bytes | None]:
@@ -91,7 +92,7 @@ async def test_results_and_offsets_become_visible_together(stage: Stage) -> None
     phases: list[Phase] = []
     before_ms = time.time() * 1000
     appended_ms = await producer.commit(
-        batches=[stage.batch(producer, b"one", b"two")],
+        batches=[stage.batch(b"one", b"two")],
         offsets={stage.source: (2, "ledger")},
         group=stage.consumer.member(),
         on_phase=phases.append,
@@ -130,7 +131,7 @@ async def test_a_stale_generation_commits_nothing_and_holds_no_reader_up(stage: 
     producer = stage.producer("lane-a")
     await producer.start()
     stale = replace(stage.consumer.member(), generation=stage.consumer.member().generation - 1)
-    batch = stage.batch(producer, b"ghost")
+    batch = stage.batch(b"ghost")
     with pytest.raises(MemberFenced):
         await producer.commit(batches=[batch], offsets={stage.source: (9, "")}, group=stale)
     assert not producer.usable
@@ -139,7 +140,7 @@ async def test_a_stale_generation_commits_nothing_and_holds_no_reader_up(stage: 
 
     other = stage.producer("lane-b")
     await other.start()
-    await other.commit(batches=[stage.batch(other, b"real")], offsets={}, group=stage.consumer.member())
+    await other.commit(batches=[stage.batch(b"real")], offsets={}, group=stage.consumer.member())
     assert stage.visible() == [b"real"]
     assert await stage.committed() == (-1, "")
     await producer.discard()
@@ -161,10 +162,8 @@ async def test_the_holder_of_a_taken_id_is_fenced(stage: Stage) -> None:
     await first.start()
     await second.start()
     with pytest.raises(ProducerFenced):
-        await first.commit(
-            batches=[stage.batch(first, b"old")], offsets={stage.source: (1, "old")}, group=stage.consumer.member()
-        )
-    await second.commit(batches=[stage.batch(second, b"new")], offsets={stage.source: (1, "new")}, group=stage.consumer.member())
+        await first.commit(batches=[stage.batch(b"old")], offsets={stage.source: (1, "old")}, group=stage.consumer.member())
+    await second.commit(batches=[stage.batch(b"new")], offsets={stage.source: (1, "new")}, group=stage.consumer.member())
     await first.discard()
     await second.close()
     assert stage.visible() == [b"new"]
@@ -200,7 +199,7 @@ async def leave_open(stage: Stage, producer: TransactionalProducer, phase: Phase
 
     with pytest.raises(TransactionIndefinite, match=phase):
         await producer.commit(
-            batches=[stage.batch(producer, b"open")],
+            batches=[stage.batch(b"open")],
             offsets={stage.source: (5, "open")},
             group=stage.consumer.member(),
             on_phase=on_phase,
@@ -215,9 +214,7 @@ async def test_a_discarded_producer_has_committed_nothing(stage: Stage, phase: P
     await producer.discard()
     successor = stage.producer("lane-a")
     await successor.start()
-    await successor.commit(
-        batches=[stage.batch(successor, b"next")], offsets={stage.source: (1, "next")}, group=stage.consumer.member()
-    )
+    await successor.commit(batches=[stage.batch(b"next")], offsets={stage.source: (1, "next")}, group=stage.consumer.member())
     await successor.close()
     assert stage.visible() == [b"next"]
     assert await stage.committed() == (1, "next")
@@ -229,11 +226,11 @@ async def test_a_record_over_the_brokers_limit_is_named_and_takes_nothing_with_i
         await ensure_topics(kafka, [TopicSpec(small, 1, {"max.message.bytes": "2000"})])
         producer = stage.producer("lane-a")
         await producer.start()
-        batch = producer.new_batch()
-        assert batch.append(timestamp=None, key=None, value=b"x" * 5_000) is not None
+        batch = RecordBatchWriter()
+        assert batch.append(key=None, value=b"x" * 5_000)
         with pytest.raises(RecordTooLarge):
             await producer.commit(
-                batches=[stage.batch(producer, b"beside"), (small, 0, batch)],
+                batches=[stage.batch(b"beside"), (small, 0, batch)],
                 offsets={stage.source: (1, "")},
                 group=stage.consumer.member(),
             )
@@ -258,9 +255,7 @@ async def test_a_lost_reply_to_the_commit_is_indefinite_and_the_state_can_be_rea
 
     monkeypatch.setattr(client, "send", lose_the_reply)
     with pytest.raises(TransactionIndefinite):
-        await producer.commit(
-            batches=[stage.batch(producer, b"done")], offsets={stage.source: (1, "done")}, group=stage.consumer.member()
-        )
+        await producer.commit(batches=[stage.batch(b"done")], offsets={stage.source: (1, "done")}, group=stage.consumer.member())
     await producer.discard()
     successor = stage.producer("lane-a")
     await successor.start()

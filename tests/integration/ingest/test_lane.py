@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 
 import msgpack
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ForeignPartition
@@ -15,7 +16,8 @@ from confluent_kafka.admin import AdminClient
 
 from ingest.lane import Lane
 from rayline.app_spec import Batching, Limits
-from rayline.bus import KafkaSettings
+from rayline.bus import KafkaSettings, RecordBatchWriter
+from rayline.bus.record_batch import varint
 from rayline.topics import dlq_topic, group_id, requests_topic, results_topic
 from tests.integration.ingest.lanes import (
     PARTITIONS,
@@ -123,6 +125,27 @@ async def test_what_cannot_be_accepted_ends_as_said_and_lies_in_the_dead_letters
         "many": "bad_header",
         "broken": "undecodable",
     }
+
+
+async def test_a_header_whose_name_is_not_text_costs_its_own_job_alone(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka)
+    submit(kafka, app, 20)
+    writer = RecordBatchWriter()
+    for name in (b"fine", b"a\xff", b"fine"):
+        header_bytes = varint(1) + varint(len(name)) + name + varint(1) + b"v"
+        assert writer.append(key=None, value=msgpack.packb({"n": 0}), headers=header_bytes)
+    producer = AIOKafkaProducer(**kafka.client_kwargs(), transactional_id=f"{app}-foreign")
+    await producer.start()
+    async with producer.transaction():
+        await producer.send_batch(writer, requests_topic(app), partition=0)
+    await producer.stop()
+    async with running(lane_of(kafka, app), app):
+        report = await verdict(kafka, app, 23)
+    assert_exactly_once(report, 23)
+    found = await results_of(kafka, app)
+    assert Counter(header(seen, "outcome") for seen in found) == {"ok": 22, "invalid": 1}
+    (letter,) = await asyncio.to_thread(read_committed, kafka, dlq_topic(app))
+    assert dict(letter.headers)["dlq-reason"].startswith(b"bad_header")
 
 
 async def test_results_of_a_key_come_in_the_order_of_its_jobs(kafka: KafkaSettings) -> None:

@@ -31,6 +31,4 @@ class Record:
     key: bytes | None = None
     timestamp: int = 1_000_000
     timestamp_type: int = 1
-    topic: str = "app.requests"
-    partition: int = 3
     offset: int = 42

@@ -25,13 +25,13 @@ def admission() -> Admission:
 
 
 def accepted(admission: Admission, record: Record) -> Job:
-    admitted = admission.admit(record, 0.0)  # type: ignore[arg-type]
+    admitted = admission.admit("app.requests", 3, record, 0.0)  # type: ignore[arg-type]
     assert isinstance(admitted, Job), admitted
     return admitted
 
 
 def refused(admission: Admission, record: Record) -> Rejection:
-    admitted = admission.admit(record, 0.0)  # type: ignore[arg-type]
+    admitted = admission.admit("app.requests", 3, record, 0.0)  # type: ignore[arg-type]
     assert isinstance(admitted, Rejection)
     return admitted
 
@@ -158,6 +158,6 @@ def test_any_record_is_a_job_or_a_rejection_that_keeps_it_whole(
     value: bytes | None, headers: list[tuple[str, bytes | None]]
 ) -> None:
     admission = Admission(spec=SPEC, clock=BrokerClock(wall_ms=NOW_MS, monotonic=0.0))
-    admitted = admission.admit(Record(value=value, headers=headers), 0.0)  # type: ignore[arg-type]
+    admitted = admission.admit("app.requests", 3, Record(value=value, headers=headers), 0.0)  # type: ignore[arg-type]
     job = admitted.job if isinstance(admitted, Rejection) else admitted
     assert (job.payload, list(job.headers)) == (value or b"", headers)

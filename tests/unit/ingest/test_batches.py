@@ -12,35 +12,12 @@ from ingest.batches import MAX_BATCH_BYTES, BatchBuilding, Outgoing
 from ingest.ledger import Plan
 from ingest.partition import Share
 from ingest.records import Ended
+from rayline.bus.record_batch import read_batch
 from rayline.clock import BrokerClock
 from rayline.results import Outcome
 from tests.unit.ingest.jobs import job
 
 BROKER_BYTES = 40_000
-
-
-class MemoryBatch:
-    """A record batch that is only added up; full at MAX_BATCH_BYTES, as aiokafka's."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]] = []
-        self.bytes = 0
-
-    def append(
-        self, *, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
-    ) -> object | None:
-        size = len(key or b"") + len(value or b"") + sum(len(name) + len(raw or b"") for name, raw in headers)
-        if self.records and self.bytes + size > MAX_BATCH_BYTES:
-            return None
-        self.records.append((key, value, headers))
-        self.bytes += size
-        return self
-
-    def size(self) -> int:
-        return self.bytes
-
-    def record_count(self) -> int:
-        return len(self.records)
 
 
 def building() -> BatchBuilding:
@@ -49,15 +26,14 @@ def building() -> BatchBuilding:
 
 def build(under_test: BatchBuilding, ended: Sequence[Ended]) -> list[Outgoing]:
     share = Share(Plan(0, "", frozenset()), tuple(ended))
-    return under_test.build([(TopicPartition("app.requests", 6), share)], new_batch=MemoryBatch, now=0.0)
+    return list(under_test.build([(TopicPartition("app.requests", 6), share)], now=0.0))
 
 
 def records(built: list[Outgoing], topic: str) -> list[tuple[bytes | None, bytes | None]]:
     found = []
     for out in built:
         if out.where[0] == topic:
-            assert isinstance(out.batch, MemoryBatch)
-            found += [(key, value) for key, value, _ in out.batch.records]
+            found += [(record.key, record.value) for record in read_batch(out.batch._build())]
     return found
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ingest.records import Ended, dead_letter_headers, journey_headers, result_headers
 from rayline import results
+from rayline.bus.record_batch import RecordBatchWriter, read_batch
 from rayline.jobs import CONTENT_TYPE, DEADLINE_MS, ContentType, Header
 from rayline.results import Outcome, parse_result
 from scheduler.dispatcher import Journey
@@ -20,8 +21,11 @@ header_lists = st.lists(st.tuples(names, st.binary(max_size=20)), max_size=12)
 
 
 def headers_of(ended: Ended) -> list[Header]:
-    shared = journey_headers(ended.journey) if ended.journey is not None else None
-    return result_headers(ended, shared, appended_ms=1_000.0, arrived_ms=1_040.0, now=11.0)
+    shared = journey_headers(ended.journey, now=11.0) if ended.journey is not None else None
+    writer = RecordBatchWriter()
+    writer.append(key=None, value=None, headers=result_headers(ended, shared, appended_ms=1_000.0, arrived_ms=1_040.0, now=11.0))
+    (record,) = read_batch(writer._build())
+    return [(name, raw or b"") for name, raw in record.headers]
 
 
 @given(header_lists, st.sampled_from(list(ContentType)))

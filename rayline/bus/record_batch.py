@@ -1,0 +1,235 @@
+"""Kafka's record batch, message format v2: written with headers that are encoded once for many records, and read with names
+that need not be UTF-8. Format: Kafka's documentation, "Record Batch"."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c, decode_varint
+
+from rayline.jobs import Header
+
+# base offset, length, leader epoch, magic, CRC | attributes, last delta, first and last time, producer id, epoch, sequence, count
+_PREFIX: Final = struct.Struct(">qiibI")
+_CHECKED: Final = struct.Struct(">hiqqqhii")
+_LENGTH_AT: Final = 8
+_LENGTH_END: Final = 12
+_MAGIC: Final = 2
+_TRANSACTIONAL: Final = 0x10
+_NO_LEADER_EPOCH: Final = -1
+MAX_BATCH_BYTES: Final = 1024 * 1024
+
+
+def _varint(value: int) -> bytes:
+    """A zigzag varint."""
+    rest = (value << 1) ^ (value >> 63)
+    out = bytearray()
+    while rest > 0x7F:
+        out.append(0x80 | (rest & 0x7F))
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
+
+
+_VARINTS: Final = tuple(_varint(number) for number in range(8192))
+_NULL: Final = _varint(-1)
+
+
+def varint(number: int) -> bytes:
+    """A number of at least 0 as Kafka's varint."""
+    return _VARINTS[number] if number < 8192 else _varint(number)
+
+
+def header_name(name: str) -> bytes:
+    """The first half of an encoded header; the value's varint length and bytes follow. What is not text in a name is written as
+    an escape: no reader stumbles over it again."""
+    raw = name.encode("utf-8", "backslashreplace")
+    return varint(len(raw)) + raw
+
+
+def encode_header(name: str, value: bytes | None) -> bytes:
+    """One header as it stands in a record."""
+    return header_name(name) + (_NULL if value is None else varint(len(value)) + value)
+
+
+def encode_headers(headers: Sequence[Header]) -> bytes:
+    """All headers of a record: their number, then each."""
+    return varint(len(headers)) + b"".join([encode_header(name, value) for name, value in headers])
+
+
+NO_HEADERS: Final = encode_headers(())
+
+
+class RecordBatchWriter:
+    """One transactional record batch under construction for one partition, without compression.
+
+    Owns the records so far. Does not own the producer's state: the sender gives it before it asks for the bytes, which are made
+    once (a retry must send the same). In aiokafka's eyes it is one of its own batch builders.
+    """
+
+    __slots__ = ("_buffer", "_closed", "_created_ms", "_parts", "_size", "_state")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = _PREFIX.size + _CHECKED.size
+        self._created_ms = int(time.time() * 1000)
+        self._state = (-1, -1, -1)
+        self._buffer: bytes | None = None
+        self._closed = False
+
+    def append(self, *, key: bytes | None, value: bytes | None, headers: bytes = NO_HEADERS) -> bool:
+        """Add a record with encoded headers; False when the batch is full and did not take it (a first one is always taken)."""
+        delta = len(self._parts)
+        body = b"".join(
+            (
+                b"\0\0",
+                _VARINTS[delta] if delta < 8192 else _varint(delta),
+                _NULL if key is None else varint(len(key)) + key,
+                _NULL if value is None else varint(len(value)),
+                value or b"",
+                headers,
+            )
+        )
+        record = varint(len(body)) + body
+        if self._closed or (delta and self._size + len(record) > MAX_BATCH_BYTES):
+            return False
+        self._parts.append(record)
+        self._size += len(record)
+        return True
+
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._size
+
+    def record_count(self) -> int:
+        """Records so far."""
+        return len(self._parts)
+
+    # What aiokafka calls.
+
+    def close(self) -> None:
+        self._closed = True
+
+    def closed(self) -> bool:
+        return self._closed
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._state = (producer_id, producer_epoch, base_sequence)
+
+    def _build(self) -> bytes:
+        if self._buffer is None:
+            self._closed = True
+            count = len(self._parts)
+            fields = _CHECKED.pack(_TRANSACTIONAL, count - 1, self._created_ms, self._created_ms, *self._state, count)
+            checked = b"".join((fields, *self._parts))
+            length = _PREFIX.size - _LENGTH_END + len(checked)
+            self._buffer = _PREFIX.pack(0, length, _NO_LEADER_EPOCH, _MAGIC, calc_crc32c(checked)) + checked
+        return self._buffer
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRecord:
+    """A record as it stands in a batch. `timestamp_type` is 1 where the broker gave the time."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def read_batch(data: bytes) -> list[ReadRecord]:
+    """All records of one batch; bytes of a header's name that are not UTF-8 become surrogates (`surrogateescape`)."""
+    batch = _DefaultRecordBatchPy(data)
+    batch._maybe_uncompress()
+    buffer, position = batch._buffer, batch._pos
+    stamped_by_broker = batch.timestamp_type
+    records = []
+    for _ in range(batch._num_records):
+        length, position = decode_varint(buffer, position)
+        end = position + length
+        time_delta, position = decode_varint(buffer, position + 1)
+        delta, position = decode_varint(buffer, position)
+        key, position = _bytes(buffer, position)
+        value, position = _bytes(buffer, position)
+        count, position = decode_varint(buffer, position)
+        headers = []
+        for _ in range(count):
+            name, position = _bytes(buffer, position)
+            raw, position = _bytes(buffer, position)
+            headers.append(((name or b"").decode("utf-8", "surrogateescape"), raw))
+        records.append(
+            ReadRecord(
+                batch.base_offset + delta,
+                batch.max_timestamp if stamped_by_broker else batch.first_timestamp + time_delta,
+                stamped_by_broker,
+                key,
+                value,
+                headers,
+            )
+        )
+        position = end
+    return records
+
+
+def _bytes(buffer: bytearray, position: int) -> tuple[bytes | None, int]:
+    length, position = decode_varint(buffer, position)
+    if length < 0:
+        return None, position
+    return bytes(buffer[position : position + length]), position + length
+
+
+class TolerantRecords:
+    """aiokafka's `MemoryRecords` over one partition's part of a fetch, which does not end at a header name that is not UTF-8."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._records: Any = MemoryRecords(data)
+        self._position = 0
+
+    def has_next(self) -> bool:
+        return bool(self._records.has_next())
+
+    def size_in_bytes(self) -> int:
+        return int(self._records.size_in_bytes())
+
+    def next_batch(self) -> _TolerantBatch | None:
+        batch = self._records.next_batch()
+        if batch is None:
+            return None
+        begin = self._position
+        (length,) = struct.unpack_from(">i", self._data, begin + _LENGTH_AT)
+        self._position = begin + _LENGTH_END + length
+        return _TolerantBatch(batch, self._data, begin, self._position)
+
+
+class _TolerantBatch:
+    """aiokafka's batch; where its reader gives up, ours goes on."""
+
+    def __init__(self, batch: Any, data: bytes, begin: int, end: int) -> None:
+        self._batch = batch
+        self._where = (data, begin, end)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        read = 0
+        try:
+            for record in self._batch:
+                read += 1
+                yield record
+            return
+        except UnicodeDecodeError:
+            data, begin, end = self._where
+        yield from read_batch(bytes(data[begin:end]))[read:]
