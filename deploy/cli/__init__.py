@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from deploy.cli import apps, config, clusters, dlq, doctor, drain, env, jobs, nodes, platform, processes, programs
+from deploy.cli import apps, config, clusters, dlq, doctor, drain, env, jobs, nodes, platform, processes, programs, simulate
 from deploy.cli.exit_codes import ExitCode, explain_failure
 from deploy.process_environment import LOG_LEVEL_VARIABLE
 
@@ -47,6 +47,7 @@ _PROGRAM = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("demo", context_settings=_PROGRAM)(programs.demo)
 app.command("bench", context_settings=_PROGRAM)(programs.bench)
 app.command("chaos", context_settings=_PROGRAM)(programs.chaos)
+app.command("simulate")(simulate.simulate)
 app.command("lane", hidden=True)(processes.lane)
 app.command("gateway", hidden=True)(processes.gateway)
 app.command("agent", hidden=True)(processes.agent)
