@@ -93,7 +93,7 @@ def check_health(root: Path, bundle: Bundle) -> None:
         done = subprocess.run(
             [python_of(root), "-c", _PROGRAM, json.dumps(wanted)],
             # Without -P (new in Python 3.11) the working folder is the first to be looked in until the program takes it off.
-            cwd=root / "lib",
+            cwd=root,
             env=process_environment(root, bundle, os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

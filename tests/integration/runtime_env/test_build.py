@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -395,6 +397,45 @@ def test_a_conda_environment_is_packed_and_put_right_where_it_is_activated(works
     assert (root / "bin" / "settings").read_text() == f"prefix={root}\n"
     assert workshop.unpack(built) == root
     check_health(root, built.bundle)
+
+
+@needs_python
+def test_the_command_line_builds_signs_compares_verifies_and_rolls_back(workshop: Workshop, tmp_path: Path) -> None:
+    settings = {
+        "RAYLINE_ENV_STORE": str(tmp_path / "store"),
+        "RAYLINE_ENV_CACHE": str(workshop.cache.path),
+        "RAYLINE_ENV_KEY": str(tmp_path / "key"),
+        "RAYLINE_ENV_TRUST": str(tmp_path / "trust"),
+        "UV_CACHE_DIR": str(workshop.home / "uv-cache"),
+    }
+
+    def rayline(*arguments: str, code: int = 0, **more: str) -> Any:
+        command = [sys.executable, "-P", "-m", "deploy.cli", "env", *arguments, "-o", "json"]
+        environment = {**workshop.environment, **settings, **more}
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if code != 1 else done.stderr
+
+    folder = str(tmp_path / "app")
+    app(tmp_path / "app", NEEDS_ONE)
+    assert "rayline env keygen" in rayline("build", folder, "--bare", code=1, RAYLINE_ENV_KEY="")
+    line = rayline("keygen", str(tmp_path / "key"))["trust_line"]
+    (tmp_path / "trust").write_text(f"{line}\n")
+    first = rayline("build", folder, "--bare")
+    (tmp_path / "app" / "feature.py").write_text("def f(job):\n    return 2\n")
+    second = rayline("build", folder, "--bare")
+    assert (second["counter"], second["made"]) == (2, ["app"])
+    assert second["moved_bytes"] < 2**20
+    assert rayline("diff", "demo@1", "demo@2")["added"] == ["app"]
+    assert rayline("verify", "demo", "--full")["in_order"]
+    assert "nobody here trusts" in rayline("verify", "demo", code=1, RAYLINE_ENV_TRUST="")
+    back = rayline("publish", "demo@1")
+    assert (back["counter"], back["digest"]) == (3, first["digest"])
+    assert [row["counter"] for row in rayline("list", "demo")["bundles"]] == [1, 2, 3]
+    assert rayline("gc", "--keep", "1")["blobs"] == 1
+    assert rayline("show", "demo")["bundle"]["python"] == first["python"]
+    subjects = {one["subject"]: one["health"] for one in rayline("doctor")["findings"]}
+    assert (subjects["uv"], subjects["key"], subjects["trust"], subjects["store"]) == ("good",) * 4
 
 
 @needs_python
