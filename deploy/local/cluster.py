@@ -42,7 +42,8 @@ class ClusterTools:
 
 @dataclass(slots=True)
 class _Head:
-    """A head, and the gateway that goes with it. `generation` None: it was started ahead of any order."""
+    """A head, and the gateway that goes with it. `generation` None: it was started ahead of any order; `address`: empty before it
+    was started."""
 
     name: str
     gateway: str
@@ -50,6 +51,7 @@ class _Head:
     token_path: Path
     fact: ProcessFact
     generation: int | None = None
+    address: str = ""
     retired: bool = False
     address_known: asyncio.Event = field(default_factory=asyncio.Event)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,7 +90,7 @@ class LocalCluster:
     def address(self) -> str:
         """`host:port` of the head; empty while there is none."""
         head = self._head
-        return head.process.address if head is not None and head.fact.phase is Phase.RUNNING else ""
+        return head.address if head is not None and head.fact.phase is Phase.RUNNING else ""
 
     def prepare(self) -> None:
         """Start a head now that the first order will find: it needs nothing that an order would tell."""
@@ -170,6 +172,7 @@ class LocalCluster:
         )
         try:
             await self._tools.supervisor.start(spec)
+            head.address = head.process.address
             head.address_known.set()
             if not self._closing:
                 await asyncio.to_thread(head.process.wait_ready)
@@ -180,7 +183,7 @@ class LocalCluster:
         else:
             if head.fact.phase is Phase.STARTING and not self._closing:
                 head.fact = _fact(Phase.RUNNING)
-                self._tools.on_event(f"{head.name} answers at {head.process.address} ({time.monotonic() - begun:.1f} s)")
+                self._tools.on_event(f"{head.name} answers at {head.address} ({time.monotonic() - begun:.1f} s)")
         finally:
             head.address_known.set()
             head.answers.set()
@@ -208,7 +211,7 @@ class LocalCluster:
         await head.answers.wait()
         if head.fact.phase is not Phase.RUNNING or self._closing:
             return
-        options = ("gateway", "--cluster", self._name, "--address", head.process.address)
+        options = ("gateway", "--cluster", self._name, "--address", head.address)
         launch = partial(
             self._tools.launcher.start,
             head.gateway,
@@ -263,7 +266,7 @@ class LocalCluster:
             *options,
             *zone,
             "--address",
-            head.process.address,
+            head.address,
             cluster=self._name,
             env=ray_environment(head.token_path),
         )

@@ -37,6 +37,8 @@ class SleepingHead:
 
     @property
     def address(self) -> str:
+        if self._process is None:
+            raise ClusterError("the head of c1 was not started")
         return "127.0.0.1:1"
 
     @property
@@ -55,9 +57,11 @@ class SleepingHead:
         self.kill()
 
     def kill(self) -> None:
-        assert self._process is not None
+        if self._process is None:
+            return
         self._process.kill()
         self._process.wait()
+        self._process = None
 
 
 class SleepingLauncher:
@@ -81,6 +85,7 @@ class Site:
 
     def __init__(self, folder: Path, *, broken: bool = False) -> None:
         self.losses: list[str] = []
+        self.addresses: list[str] = []
         self.crashes: list[BaseException] = []
         self._changed = asyncio.Event()
         self.launcher = SleepingLauncher(StateFolder(folder))
@@ -97,6 +102,7 @@ class Site:
         self.cluster = LocalCluster(name="c1", executor="life", tools=tools)
 
     def changed(self) -> None:
+        self.addresses.append(self.cluster.address)
         self._changed.set()
 
     def actual(self) -> ActualCluster:
