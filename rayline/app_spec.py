@@ -122,7 +122,9 @@ class Environment:
     def from_dict(cls, data: Mapping[str, Any]) -> Environment:
         """Read plain values back (lists become tuples)."""
         requirements = {name: tuple(Requirement(**one) for one in data.get(name, ())) for name in ("requirements", "constraints")}
-        values = {name: tuple(value) if isinstance(value, list | tuple) else value for name, value in data.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list | tuple) else value for name, value in data.items()
+        }
         return cls(**{**values, **requirements})
 
 
