@@ -68,7 +68,7 @@ class RetryBudget:
     def hand_back(self, jobs: int, now: float, *, paid: bool) -> None:
         """A dispatch was no load. `paid`: it was spent for; otherwise it was a first dispatch, whose deposit is undone."""
         self._pass_time(now)
-        self._deposits += jobs if paid else -EXTRA_SHARE * jobs
+        self._deposits += jobs if paid else -self._extra_share * jobs
         if self._deposits < 0:
             # It was spent meanwhile.
             self._reserve += self._deposits

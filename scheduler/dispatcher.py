@@ -11,30 +11,32 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 
 from rayline.app_spec import AppSpec
 from rayline.errors import WorkerError
 from rayline.jobs import Job
-from rayline.reports import ActorEndpoint, NodeState
+from rayline.reports import NodeState
 from rayline.results import Outcome
 from rayline.telemetry import traceparent_of
 from rayline.wire import AnswerHead, BatchHead, Verdict, encode_request
 from scheduler.batch import Batch, Cause, Death, next_batch_id
 from scheduler.budget import RetryBudget
+from scheduler.channels import ChannelFactory, Channels
 from scheduler.flights import Answers, CalledOff, Flight, Journey
-from scheduler.hedging import ServiceTimes, other_domains
+from scheduler.hedging import ServiceTimes
+from scheduler.ports import Sink, SuspectMemory
 from scheduler.retry import Again, Decision, Fate, GiveUp, Wait, decide
-from scheduler.router import Router, Target
+from scheduler.rivals import Rivals
+from scheduler.router import Router
 from scheduler.statistics import Counters, DispatchStatistics
 from scheduler.trials import Trials
 from scheduler.view import Standing, View
 from scheduler.waiting import Waiting
-from workers.channel import Channel
 
-__all__ = ["Answers", "ChannelFactory", "Dispatcher", "Journey", "Sink", "SuspectMemory", "new_batch"]
+__all__ = ["Answers", "ChannelFactory", "Dispatcher", "Journey", "new_batch"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,32 +53,6 @@ _CAUSES: Final = {
     Verdict.LOST: Cause.KILLED,
     Verdict.DONE: Cause.KILLED,
 }
-
-
-class Sink(Protocol):
-    """Where ended jobs go."""
-
-    def answered(self, answers: Answers) -> None:
-        """An actor answered these jobs."""
-
-    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, attempts: int) -> None:
-        """These jobs ended without an answer of their own."""
-
-
-class SuspectMemory(Protocol):
-    """Outlives this process, so that a poison job does not begin anew with each owner of its partition."""
-
-    def note(self, batch: Batch) -> None:
-        """A worker died under this batch."""
-
-    async def remember(self, batch: Batch, target: Target) -> None:
-        """This batch, under which workers died, is about to run there."""
-
-
-class ChannelFactory(Protocol):
-    """Opens a channel to an actor; closing is the dispatcher's."""
-
-    def __call__(self, endpoint: ActorEndpoint) -> Channel: ...
 
 
 class Dispatcher:
@@ -103,7 +79,6 @@ class Dispatcher:
         self._view = view
         self._router = router
         self._sink = sink
-        self._open_channel = channels
         self._prefix = batch_prefix
         self._memory = memory
         self._trials = Trials(view=view, prefix=batch_prefix)
@@ -113,7 +88,10 @@ class Dispatcher:
         self._budget = budget or RetryBudget(now=clock())
         self._times = ServiceTimes()
         self._counters = Counters()
-        self._channels: dict[str, Channel] = {}
+        self._rivals = Rivals(
+            view=view, router=router, budget=self._budget, times=self._times, counters=self._counters, prefix=batch_prefix
+        )
+        self._channels = Channels(channels)
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -176,10 +154,8 @@ class Dispatcher:
         self._router.refresh(self._view, self._spec.version, now)
         for flight in self._flights:
             self._look_after(flight, now)
-        self._hedge(now)
-        current = self._router.instances() | {flight.target.endpoint.instance for flight in self._flights}
-        for instance in [instance for instance in self._channels if instance not in current]:
-            self._close_channel(instance)
+        self._rivals.hedge(self._flights, now, nothing_ready=self._waiting.nothing_ready, launch=self._launch)
+        self._channels.keep(self._router.instances() | {flight.target.endpoint.instance for flight in self._flights})
         self._wake.set()
 
     async def run(self) -> None:
@@ -211,8 +187,7 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for instance in list(self._channels):
-            self._close_channel(instance)
+        self._channels.close()
 
     # Sending.
 
@@ -226,7 +201,7 @@ class Dispatcher:
                 if live:
                     fresh.appendleft(batch.part(live))
                 continue
-            target = self._router.pick(now)
+            target = self._router.pick(now, batch=batch.batch_id)
             if target is None:
                 return
             fresh.popleft()
@@ -250,7 +225,7 @@ class Dispatcher:
                 self._counters.short_of_budget += 1
                 passed.append(batch)
                 break
-            target = self._router.pick(now, batch.avoid, alone=batch.suspect)
+            target = self._router.pick(now, batch.avoid, alone=batch.suspect, batch=batch.batch_id)
             if target is None:
                 passed.append(batch)
                 continue
@@ -286,7 +261,7 @@ class Dispatcher:
         )
         request = encode_request([job.payload for job in batch.jobs])
         try:
-            final = await self._channel(target.endpoint).exchange(
+            final = await self._channels.to(target.endpoint).exchange(
                 request,
                 head,
                 timeout_seconds=remaining,
@@ -312,19 +287,9 @@ class Dispatcher:
         retry_errors = flight.batch.errors < self._spec.retries.errors
         answers = flight.take(answer, head, retry_errors=retry_errors, now=self._clock())
         if flight.rival is not None:
-            self._tell_rival(flight, [*(answers.jobs if answers is not None else ()), *flight.errors[raised:]])
+            self._rivals.answered(flight, [*(answers.jobs if answers is not None else ()), *flight.errors[raised:]])
         if answers is not None:
             self._sink.answered(answers)
-
-    def _tell_rival(self, flight: Flight, jobs: list[Job]) -> None:
-        """The first answer counts: a rival with nothing left to do is called off."""
-        rival = flight.rival
-        assert rival is not None
-        if flight.hedge:
-            self._counters.hedge_wins += len(jobs)
-        rival.forget(jobs)
-        if not rival.unfinished:
-            rival.call_off(CalledOff.BEATEN)
 
     def _land(self, flight: Flight, verdict: Verdict, reason: str | None) -> None:
         """The batch is back from its actor: settle the actor's account and what is unfinished."""
@@ -381,30 +346,12 @@ class Dispatcher:
             innocent = batch.suspect and not flight.begun
             if innocent or self._trials.fate(death, now) is Fate.LEFT:
                 cause, death = Cause.EVICTED, None
-        if flight.rival is not None:
-            unfinished = self._part_rivals(flight, flight.rival, unfinished, cause)
+        unfinished = self._rivals.part(flight, unfinished, cause)
         rules = self._trials.rules(self._spec, now)
         for jobs, why in ((unfinished, cause), (flight.errors, Cause.ERROR)):
             live = self._expire(batch, jobs, now)
             if live:
                 self._follow(decide(batch, live, why, rules, node=target.node, death=death))
-
-    def _part_rivals(self, flight: Flight, rival: Flight, unfinished: list[Job], cause: Cause) -> list[Job]:
-        """One of two flights has ended; returns the jobs that are not the other's now.
-
-        A batch that killed its worker is not left to kill the other one, too: what is unfinished is fetched back and split.
-        """
-        flight.rival = rival.rival = None
-        if cause is Cause.KILLED:
-            rival.forget(unfinished)
-            if not rival.unfinished:
-                rival.call_off(CalledOff.BEATEN)
-            return unfinished
-        if cause is Cause.REFUSED:
-            rival.batch.attempts -= 1
-        rival.batch.avoid |= {flight.target.node}
-        running = set(rival.unfinished.values())
-        return [job for job in unfinished if job not in running]
 
     def _follow(self, decisions: Iterable[Decision]) -> None:
         again: list[Batch] = []
@@ -440,7 +387,7 @@ class Dispatcher:
             rules = self._trials.rules(self._spec, now)
             for batch in self._waiting.take_held():
                 self._follow(self._trials.reopen(batch, rules, now))
-        self._hedge(now)
+        self._rivals.hedge(self._flights, now, nothing_ready=self._waiting.nothing_ready, launch=self._launch)
 
     def _look_after(self, flight: Flight, now: float) -> None:
         """Fetch a batch back from an actor of which nothing more will come, or which is unseen while others are well."""
@@ -456,68 +403,23 @@ class Dispatcher:
         elif flight.unseen_since is not None and now - flight.unseen_since > UNSEEN_SECONDS:
             flight.call_off(CalledOff.ACTOR_UNSEEN)
 
-    def _hedge(self, now: float) -> None:
-        """Give what a silent node holds to another one beside it, and what is late where nothing else wants the place."""
-        for flight in list(self._flights):
-            if flight.called_off is not None or not flight.unfinished:
-                continue
-            silent = self._view.suspect(flight.target.node, now)
-            if flight.rival is not None:
-                if silent and self._view.suspect(flight.rival.target.node, now):
-                    flight.call_off(CalledOff.NODE_LEFT)
-            elif silent or (now > flight.late_at and self._waiting.nothing_ready and not flight.batch.suspect):
-                self._launch_hedge(flight, now)
-
-    def _launch_hedge(self, flight: Flight, now: float) -> None:
-        needed = self._times.expected_seconds(len(flight.unfinished))
-        jobs = [job for job in flight.unfinished.values() if job.expires - now > needed]
-        if not jobs:
-            return
-        if not self._budget.affords(len(jobs), now):
-            self._counters.short_of_budget += 1
-            return
-        batch = flight.batch
-        for avoid in other_domains(self._view.nodes(), flight.target.node):
-            target = self._router.pick(now, avoid | batch.avoid, hedge=True, alone=batch.suspect)
-            if target is not None:
-                break
-        else:
-            return
-        self._budget.spend(len(jobs), now)
-        self._counters.hedged += len(jobs)
-        part = batch.part(jobs, batch_id=next_batch_id(self._prefix), avoid=batch.avoid | {flight.target.node})
-        hedge = Flight(part, target, now, dict(enumerate(jobs)), [], paid=True, hedge=True, rival=flight)
-        flight.rival = hedge
-        self._launch(hedge)
-        batch.attempts = part.attempts
-        _log.info("batch %s on %s is late: hedged as %s on %s", batch.batch_id, flight.target.node, part.batch_id, target.node)
-
     def _expire(self, batch: Batch, jobs: Iterable[Job], now: float, *, needed: float = 0.0) -> list[Job]:
         """End those whose deadline passes within the seconds that are needed; returns the others."""
         live: list[Job] = []
         expired: list[Job] = []
         for job in jobs:
             (expired if job.expires <= now + needed else live).append(job)
-        self._end_expired(batch, expired)
+        self._end_expired(batch, expired, needed=needed)
         return live
 
-    def _end_expired(self, batch: Batch, jobs: list[Job]) -> None:
-        if jobs:
-            where = "while it was being worked on" if batch.attempts else "before a worker was free"
-            self._sink.ended(
-                jobs, Outcome.DEADLINE_EXCEEDED, "rayline.DeadlineExceeded", f"the job's deadline passed {where}", batch.attempts
-            )
-
-    def _channel(self, endpoint: ActorEndpoint) -> Channel:
-        channel = self._channels.get(endpoint.instance)
-        if channel is None:
-            channel = self._channels[endpoint.instance] = self._open_channel(endpoint)
-        return channel
-
-    def _close_channel(self, instance: str) -> None:
-        channel = self._channels.pop(instance, None)
-        if channel is not None:
-            channel.close()
+    def _end_expired(self, batch: Batch, jobs: list[Job], *, needed: float = 0.0) -> None:
+        if not jobs:
+            return
+        if needed:
+            why = f"the job's deadline leaves no time for another attempt, which takes about {needed:.2g} s"
+        else:
+            why = f"the job's deadline passed {'while it was being worked on' if batch.attempts else 'before a worker was free'}"
+        self._sink.ended(jobs, Outcome.DEADLINE_EXCEEDED, "rayline.DeadlineExceeded", why, batch.attempts)
 
 
 def _traceparents(batch: Batch) -> dict[int, str]:

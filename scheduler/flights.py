@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
@@ -85,7 +86,7 @@ class Flight:
             self.called_off = why
             self.task.cancel()
 
-    def forget(self, jobs: list[Job]) -> None:
+    def forget(self, jobs: Collection[Job]) -> None:
         """These are another flight's, or nobody's, from here on."""
         gone = set(jobs)
         for index in [index for index, job in self.unfinished.items() if job in gone]:
