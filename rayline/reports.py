@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final
 
 import msgpack
@@ -139,7 +140,10 @@ class NodeReport:
 
 
 _ACTOR_FIELDS: Final = tuple(field.name for field in fields(ActorEndpoint))
-_LOAD_FIELDS: Final = (*_MEASURES, "own_memory_bytes", "jobs_in_flight")
+_WHOLE_MEASURES: Final = frozenset({"own_memory_bytes", "jobs_in_flight"})
+_MEASURE_NAMES: Final = frozenset(_MEASURES)
+_LOAD_FIELDS: Final = (*_MEASURES, *sorted(_WHOLE_MEASURES))
+_STATES: Final = {int(state): state for state in NodeState}
 
 
 def encode_reports(reports: Sequence[NodeReport]) -> bytes:
@@ -206,54 +210,66 @@ def read_nodes(data: dict[str, Any]) -> list[NodeReport]:
 
 
 def _node(item: dict[str, Any]) -> NodeReport:
-    actors = item.get("actors")
-    cpus = None if item.get("cpus") is None else float(item["cpus"])
-    if cpus is not None and not 0 <= cpus < MAX_CPUS:
-        raise ValueError(f"{cpus} CPUs")
+    """A large platform brings a hundred thousand of these each second: what is left out costs nothing."""
+    get = item.get
+    cpus, zone, reason, cordoned = get("cpus"), get("zone"), get("reason"), get("cordoned")
+    actors, load, seqs = get("actors"), get("load"), get("seqs")
+    if cpus is not None:
+        cpus = float(cpus)
+        if not 0 <= cpus < MAX_CPUS:
+            raise ValueError(f"{cpus} CPUs")
     return NodeReport(
-        cluster=_text(item["cluster"]),
-        node=_text(item["node"]),
-        incarnation=_number(item["incarnation"]),
-        seq=_number(item["seq"]),
-        state=NodeState(item["state"]),
-        cpus=cpus,
-        zone=None if item.get("zone") is None else _text(item["zone"]),
-        actors=None if actors is None else tuple(_actor(actor) for actor in actors),
-        reason=None if item.get("reason") is None else _text(item["reason"]),
-        beat=item.get("beat") is True,
-        age_ms=_number(item.get("age_ms", 0)),
-        load=None if item.get("load") is None else _load(item["load"]),
-        interval_ms=_interval(item.get("interval_ms", DEFAULT_INTERVAL_MS)),
-        seqs=None if item.get("seqs") is None else FactSeqs(*map(_number, item["seqs"])),
-        cordoned=item.get("cordoned") if isinstance(item.get("cordoned"), bool) else None,
+        _text(item["cluster"]),
+        _text(item["node"]),
+        _number(item["incarnation"]),
+        _number(item["seq"]),
+        _STATES[_number(item["state"])],
+        cpus,
+        None if zone is None else _text(zone),
+        None if actors is None else tuple([_actor(actor) for actor in actors]),
+        None if reason is None else _text(reason),
+        get("beat") is True,
+        _number(get("age_ms", 0)),
+        None if load is None else _load(load),
+        cordoned if isinstance(cordoned, bool) else None,
+        _interval(item["interval_ms"]) if "interval_ms" in item else DEFAULT_INTERVAL_MS,
+        None if seqs is None else _seqs(seqs),
     )
+
+
+def _seqs(items: list[Any]) -> FactSeqs:
+    if any(type(number) is not int for number in items):
+        raise TypeError(f"{items!r} are not whole numbers")
+    return FactSeqs(*items)
 
 
 def _load(item: dict[str, Any]) -> NodeLoad:
-    memory, jobs = item.get("own_memory_bytes"), item.get("jobs_in_flight")
-    measures: dict[str, Any] = {name: _measure(item.get(name)) for name in _MEASURES}
-    return NodeLoad(
-        **measures,
-        own_memory_bytes=None if memory is None else _number(memory),
-        jobs_in_flight=None if jobs is None else _number(jobs),
-        cards=tuple(CardLoad(_text(card["kind"]), _measure(card.get("utilisation"))) for card in item.get("cards", ())),
-    )
+    values: dict[str, Any] = {}
+    for name, value in item.items():
+        if name in _WHOLE_MEASURES:
+            values[name] = None if value is None else _number(value)
+        elif name == "cards":
+            values[name] = tuple(CardLoad(_text(card["kind"]), _measure(card.get("utilisation"))) for card in value)
+        elif name in _MEASURE_NAMES:
+            values[name] = _measure(value)
+    return NodeLoad(**values)
 
 
 def _actor(item: dict[str, Any]) -> ActorEndpoint:
-    return ActorEndpoint(
-        app=_text(item["app"]),
-        version=_text(item["version"]),
-        name=_text(item["name"]),
-        host=_text(item["host"]),
-        port=_number(item["port"]),
-        slots=_number(item["slots"]),
-        instance=_text(item["instance"]),
-    )
+    app, version, name, host = item["app"], item["version"], item["name"], item["host"]
+    port, slots, instance = item["port"], item["slots"], item["instance"]
+    for text in (app, version, name, host, instance):
+        if type(text) is not str:
+            raise TypeError(f"{text!r} is not text")
+    return _endpoint(app, version, name, host, _number(port), _number(slots), instance)
+
+
+# Everybody is told of the same actors again and again: one object for each is enough.
+_endpoint = lru_cache(maxsize=1 << 18)(ActorEndpoint)
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
+    if type(value) is not str:
         raise TypeError(f"{value!r} is not text")
     return value
 
@@ -262,9 +278,11 @@ def _measure(value: object) -> float | None:
     """A finite number, or None: what is not one is not known."""
     if value is None:
         return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise TypeError(f"{value!r} is not a finite number")
-    return float(value)
+    if type(value) is float or type(value) is int:
+        number = float(value)
+        if math.isfinite(number):
+            return number
+    raise TypeError(f"{value!r} is not a finite number")
 
 
 def _interval(value: object) -> int:
@@ -275,6 +293,6 @@ def _interval(value: object) -> int:
 
 
 def _number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if type(value) is not int:
         raise TypeError(f"{value!r} is not a whole number")
     return value

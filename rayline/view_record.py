@@ -1,7 +1,7 @@
 """What a resource publishes: its nodes as records of `rayline.view`, in the form of a report, cut into chunks.
 
-Keys are `nodes/<group>/<resource>/<chunk>`: the topic keeps the last word of each resource. Chunk `news` holds what changed since
-the last whole round. A tombstone ends a chunk.
+Keys are `nodes/<group>/<resource>/<chunk>`: the topic keeps the last word of each resource. Numbered chunks hold
+everything, chunks `beats-…` only what beats bring, chunk `news` what changed since the round before. A tombstone ends a chunk.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rayline.reports import MAX_REPORT_BYTES, NodeReport, read_nodes, report_fie
 
 DEFAULT_GROUP: Final = "default"
 NEWS_CHUNK: Final = "news"
+BEATS_CHUNK: Final = "beats-"
 # Under the topic's limit of 1 MiB, with room for the record's frame.
 MAX_CHUNK_BYTES: Final = 900_000
 _PREFIX: Final = "nodes"

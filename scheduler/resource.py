@@ -2,7 +2,8 @@
 
 Every resource of a group hears the reports itself, or those of the groups below it, and publishes only what it heard itself:
 R resources exchange R(R-1) aggregates a round however many nodes there are, and nothing echoes. What peers tell completes the
-picture (`view`) but is not passed on. Any of them may be killed: the others hear the same reports.
+picture (`view`) but is not passed on. Most rounds carry what beats bring, every third one all that is known; what changes is
+passed on at once and complete. Any of them may be killed: the others hear the same reports.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from rayline.reports import NodeReport
-from rayline.view_record import DEFAULT_GROUP, NEWS_CHUNK, ViewKey, encode_chunks
+from rayline.view_record import BEATS_CHUNK, DEFAULT_GROUP, NEWS_CHUNK, ViewKey, encode_chunks
 from scheduler.listener import Heard
 from scheduler.node_history import NodeEvent, NodeHistory
 from scheduler.view import FORGET_AFTER_SECONDS, View
 
 NEWS_PAUSE_SECONDS: Final = 0.05
+# Readers that join look back for longer than this takes (`scheduler.node_feed`).
+WHOLE_EVERY_ROUNDS: Final = 3
 DEFAULT_INTERVAL_SECONDS: Final = 1.0
 
 
@@ -143,9 +146,14 @@ class Resource:
         )
 
     def _round(self, now: float) -> list[Outgoing]:
+        whole = self._rounds % WHOLE_EVERY_ROUNDS == 0
         self._rounds += 1
         # Rounds keep their beat; one that comes late does not make the next ones follow in a hurry.
         self._round_at = max(self._round_at + self._interval_seconds, now + self._interval_seconds / 2)
+        if not whole:
+            values = self._encode(self._own.beats(now, whole=self._news), now)
+            beats = [Outgoing(self._key(f"{BEATS_CHUNK}{number}"), value) for number, value in enumerate(values)]
+            return beats + self._tombstones(now)
         values = self._encode(self._own.reports(now), now)
         outgoing = [Outgoing(self._key(str(number)), value) for number, value in enumerate(values)]
         outgoing += [Outgoing(self._key(str(number)), None) for number in range(len(values), self._chunks)]

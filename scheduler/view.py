@@ -11,7 +11,7 @@ reports it. Silence of everybody at once is our own deafness: the last view stay
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -141,6 +141,10 @@ class View:
         """All nodes (or these) as merged reports, which another view takes in with the same outcome as what they are made of."""
         nodes = self._sorted() if keys is None else [self._nodes[key] for key in sorted(keys) if key in self._nodes]
         return [node.report(now) for node in nodes]
+
+    def beats(self, now: float, whole: Collection[str] = ()) -> list[NodeReport]:
+        """All nodes as merged reports of what each beat brings: life, state, reason and load. Those in `whole` are complete."""
+        return [node.report(now, beat_only=node.key not in whole) for node in self._sorted()]
 
     def routable(self, app: str, version: str, now: float) -> dict[str, tuple[NodeView, tuple[ActorEndpoint, ...]]]:
         """Nodes that get work, with their actors of the app, by key: ready, not cordoned, not silent.
@@ -276,20 +280,20 @@ class _Node:
             self._view = NodeView(self._report(age_ms=0), self.heard)
         return self._view
 
-    def report(self, now: float) -> NodeReport:
-        """Merged, as it is passed on at `now`."""
-        return self._report(age_ms=max(0, round((now - self.heard) * 1000)))
+    def report(self, now: float, *, beat_only: bool = False) -> NodeReport:
+        """Merged, as it is passed on at `now`; with `beat_only` without what seldom changes."""
+        return self._report(age_ms=max(0, round((now - self.heard) * 1000)), beat_only=beat_only)
 
-    def _report(self, *, age_ms: int) -> NodeReport:
+    def _report(self, *, age_ms: int, beat_only: bool = False) -> NodeReport:
         return NodeReport(
             self.cluster,
             self.name,
             self.incarnation,
             self.seq,
             self.state,
-            self.cpus,
-            self.zone,
-            self.actors,
+            None if beat_only else self.cpus,
+            None if beat_only else self.zone,
+            None if beat_only else self.actors,
             self.reason,
             self.beat,
             age_ms,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rayline.reports import ActorEndpoint, NodeLoad, NodeReport, NodeState
 from rayline.view_record import ViewKey, decode_view_record
 from scheduler.listener import Heard
-from scheduler.resource import Resource
+from scheduler.resource import WHOLE_EVERY_ROUNDS, Resource
 from scheduler.view import FORGET_AFTER_SECONDS, Standing, View
 
 Sent = tuple[float, NodeReport]
@@ -63,7 +63,7 @@ def straight(reports: list[Sent]) -> View:
 
 
 def pass_on(resource: Resource, now: float) -> list[Heard]:
-    """What a reader hears of a whole round that is published at `now`."""
+    """What a reader hears of a round that is published at `now`."""
     resource.started(now)
     told = []
     for record in resource.records(now):
@@ -87,7 +87,10 @@ def test_any_order_repetition_and_delay_through_any_number_of_tiers_gives_the_sa
         for one in heard:
             for resource in data.draw(st.sampled_from([resources, resources[:1], resources[1:]])):
                 resource.take(one)
-        heard = [told for resource in resources for told in pass_on(resource, 5.5 + tier / 4)]
+        rounds = data.draw(st.integers(1, 4))
+        heard = [
+            told for resource in resources for number in range(rounds) for told in pass_on(resource, 5.1 + tier / 4 + number / 20)
+        ]
     lane = View()
     for one in data.draw(st.permutations(heard)) * data.draw(st.integers(1, 2)):
         lane.apply(one.reports, one.at, ears=one.ears)
@@ -164,8 +167,8 @@ def test_resources_pass_on_only_what_they_heard_themselves() -> None:
         rounds = {resource.name: pass_on(resource, float(second)) for resource in resources}
         for resource in resources:
             for name, told in rounds.items():
-                for one in told:
-                    resource.take(one)
+                for heard in told:
+                    resource.take(heard)
                     delivered += name != resource.name
         for number, resource in enumerate(resources):
             own = {one.node for told in rounds[f"r{number}"] for one in told.reports}
@@ -204,8 +207,10 @@ def test_chunks_stay_under_the_limit_and_what_is_no_longer_needed_is_ended() -> 
     first = resource.records(0.0)
     assert len(first) == 3
     assert all(record.value is not None and len(record.value) <= 1_000_000 for record in first)
-    resource.take(Heard([report("alive", beat=True)], FORGET_AFTER_SECONDS + 10, FORGET_AFTER_SECONDS + 10))
-    ended = resource.records(FORGET_AFTER_SECONDS + 10)
+    later = FORGET_AFTER_SECONDS + 10
+    resource.take(Heard([report("alive", beat=True)], later, later))
+    for number in range(WHOLE_EVERY_ROUNDS):
+        ended = resource.records(later + number)
     assert [(record.key.chunk, record.value is None) for record in ended] == [("0", False), ("1", True), ("2", True)]
 
 
