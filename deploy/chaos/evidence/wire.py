@@ -21,6 +21,8 @@ from typing import Final, NamedTuple
 BATCH_BYTES: Final = 300
 LOOK_SECONDS: Final = 0.1
 _NETWORK: Final = b"\x7f\x4d"  # 127.77
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+_REQUEST_DUMP: Final = 0x301
 _SOCK_DIAG_BY_FAMILY: Final = 20
 _NETLINK_SOCK_DIAG: Final = 4
 _INET_DIAG_INFO: Final = 2
@@ -93,12 +95,15 @@ def socket_inodes(pid: int) -> set[int]:
 
 
 def connections(link: socket.socket) -> Iterator[Connection]:
-    """Established TCP connections of this machine to addresses of nodes."""
-    request = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 1 << (_INET_DIAG_INFO - 1), 0, 1 << _ESTABLISHED) + bytes(
-        48
-    )
-    header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, 0x301, 1, 0)
-    link.send(header + request)
+    """Established TCP connections of this machine to addresses of nodes; gRPC's are of IPv6, with the address mapped into it."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (_INET_DIAG_INFO - 1), 0, 1 << _ESTABLISHED) + bytes(48)
+        link.send(struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + request)
+        for message in _answers(link):
+            yield from _connection(message)
+
+
+def _answers(link: socket.socket) -> Iterator[bytes]:
     while True:
         data = link.recv(1 << 20)
         at = 0
@@ -108,13 +113,14 @@ def connections(link: socket.socket) -> Iterator[Connection]:
                 return
             if kind == _NLMSG_ERROR:
                 raise OSError(-struct.unpack_from("=i", data, at + 16)[0], "sock_diag")
-            yield from _connection(data[at + 16 : at + length])
+            yield data[at + 16 : at + length]
             at += (length + 3) & ~3
 
 
 def _connection(message: bytes) -> Iterator[Connection]:
     local_port, port = struct.unpack_from(">HH", message, 4)
-    remote = message[24:28]
+    remote = message[24:40]
+    remote = remote[12:] if remote.startswith(_MAPPED) else remote[:4]
     if not remote.startswith(_NETWORK):
         return
     inode = struct.unpack_from("=I", message, 68)[0]

@@ -6,6 +6,8 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from deploy.chaos.evidence.executions import Execution, read_executions, runs_now
 from deploy.chaos.evidence.wire import Connection, Wire, connections, socket_inodes
 
@@ -31,11 +33,16 @@ def test_a_process_whose_last_line_is_a_beginning_is_busy(tmp_path: Path) -> Non
         assert runs_now(tmp_path / "7-7") is busy
 
 
-def test_the_kernel_tells_what_was_sent_to_a_node() -> None:
-    with socket.socket() as listener, socket.socket() as client, socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 4) as link:
+@pytest.mark.parametrize(("family", "prefix"), [(socket.AF_INET, ""), (socket.AF_INET6, "::ffff:")])
+def test_the_kernel_tells_what_was_sent_to_a_node(family: int, prefix: str) -> None:
+    with (
+        socket.socket() as listener,
+        socket.socket(family) as client,
+        socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 4) as link,
+    ):
         listener.bind(("127.77.250.1", 0))
         listener.listen()
-        client.connect(listener.getsockname())
+        client.connect((prefix + "127.77.250.1", listener.getsockname()[1]))
         client.sendall(bytes(1000))
         (seen,) = [c for c in connections(link) if c.port == listener.getsockname()[1]]
         assert (seen.host, seen.bytes_sent) == ("127.77.250.1", 1000)
