@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import subprocess
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +18,11 @@ from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_e
 from workers.heartbeat import INTERVAL_SECONDS, Heartbeat
 from workers.notices import Notice, NoticeSource, PreStopServer, SignalSource
 from workers.pod_actors import HAND_BACK_SECONDS, PodActor, drain_actor, read_pod_actors, read_pod_work
+from workers.pod_ray import PodRay
 from workers.ports import PortBlock, claim_ports
 from workers.reporting import Publisher, Reporter
 from workers.sampling import Sampler, find_cards
-from workers.sessions import lead_session, signal_session, wait_session_end
+from workers.sessions import lead_session
 
 POD_LABEL: Final = "rayline-pod"
 INCARNATION_LABEL: Final = "rayline-incarnation"
@@ -31,7 +30,6 @@ ZONE_LABEL: Final = "rayline-zone"
 # Of the grace period, for what follows the hand-back: answers leave, GONE is told, Ray ends.
 LEAVE_SECONDS: Final = HAND_BACK_SECONDS + 0.3
 MIN_HAND_BACK_SECONDS: Final = 0.1
-RAY_STOP_SECONDS: Final = 2.0
 GONE_SECONDS: Final = 2.0
 # A sample that takes longer (a sick disk) is left out of its beat.
 SAMPLE_SECONDS: Final = 0.5
@@ -61,7 +59,7 @@ class PodOptions:
 
 
 class Agent:
-    """Owns the pod: its session, ports, folder, `ray start`, heartbeat and notice. Does not own the actors (the gateway places
+    """Owns the pod: its session, ports, folder, Ray node, heartbeat and notice. Does not own the actors (the gateway places
     them), nor the bus.
 
     Life cycle: `run` leads the session, reports STARTING, runs Ray and beats (READY as soon as an actor serves) until the first
@@ -91,6 +89,7 @@ class Agent:
         self._sampler: Sampler | None = None
         self._sampling: asyncio.Future[NodeLoad] | None = None
         self._notice: Notice | None = None
+        self._end: str | None = None
         self._hand_back_at = float("inf")
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
@@ -123,13 +122,14 @@ class Agent:
         try:
             self._tell(NodeState.STARTING, None)
             beating = self._background(self._heartbeat.run(), "heartbeat")
-            await self._notice_or_end(ray)
-            code = await self._leave(ray)
-            await _cancel(beating, *sources)
+            watching = self._background(self._watch_ray(ray), "ray node")
+            await self._wake.wait()
+            code = await self._leave()
+            await _cancel(beating, watching, *sources)
             return code
         finally:
             await _cancel(*self._tasks)
-            await asyncio.to_thread(self._stop_ray, ray)
+            await asyncio.to_thread(ray.stop)
             ports.release()
             remove_ray_folder(self._folder)
 
@@ -149,19 +149,13 @@ class Agent:
         self._notice = notice
         self._wake.set()
 
-    async def _notice_or_end(self, ray: subprocess.Popen[bytes]) -> None:
-        loop = asyncio.get_running_loop()
-        ended = os.pidfd_open(ray.pid)
-        loop.add_reader(ended, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            loop.remove_reader(ended)
-            os.close(ended)
+    async def _watch_ray(self, ray: PodRay) -> None:
+        self._end = await ray.wait_end()
+        self._wake.set()
 
-    async def _leave(self, ray: subprocess.Popen[bytes]) -> int:
+    async def _leave(self) -> int:
         if self._notice is None:
-            reason = f"ray ended with exit code {ray.wait()}"
+            reason = self._end
             _log.error("pod %s: %s", self._reporter.key, reason)
             await self._reporter.tell(NodeState.GONE, reason, until=time.monotonic() + GONE_SECONDS)
             return 1
@@ -238,7 +232,7 @@ class Agent:
             # The pod goes on: it has other ways to take a notice, and a lost heartbeat takes it out of rotation.
             _log.error("pod %s: %s ended", self._reporter.key, task.get_name(), exc_info=error)
 
-    def _start_ray(self, ports: PortBlock) -> subprocess.Popen[bytes]:
+    def _start_ray(self, ports: PortBlock) -> PodRay:
         options = self._options
         labels = {POD_LABEL: options.pod, INCARNATION_LABEL: str(self._incarnation)}
         if options.zone is not None:
@@ -253,15 +247,7 @@ class Agent:
             *ports.ray_options(),
         )
         environment = {**os.environ, **ray_environment(options.token_path), POD_DIR_VARIABLE: str(self._folder)}
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/", env=environment)
-
-    def _stop_ray(self, ray: subprocess.Popen[bytes]) -> None:
-        me, session = os.getpid(), os.getsid(0)
-        if ray.poll() is None:
-            ray.send_signal(signal.SIGTERM)
-            wait_session_end(session, timeout_seconds=RAY_STOP_SECONDS, spare=me)
-        signal_session(session, signal.SIGKILL, spare=me)
-        ray.wait()
+        return PodRay(command=command, environment=environment)
 
 
 async def _cancel(*tasks: asyncio.Task[object]) -> None:

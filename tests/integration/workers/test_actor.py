@@ -228,7 +228,7 @@ async def test_a_notice_hands_back_what_did_not_start_and_leaves_nothing(cluster
     assert answered.head.verdict is Verdict.DRAINING
     assert answered.values == {0: {"do": "echo"}, 1: "slept"}
     assert await asyncio.to_thread(pod.process.wait, 15) == 0
-    assert pod.states() == ["STARTING", "READY", "DRAINING", "GONE"]
+    assert [state for state in pod.states() if state != "READY"] == ["STARTING", "DRAINING", "GONE"]
     assert session_members(pod.process.pid) == []
     cluster.gateway.wait_for(lambda report: report["node"] == "p2" and report["state"] == 3)
     channel.close()
