@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from rayline.bus.log import CompactedLog, LogRecord, Publisher
 from rayline.bus.settings import KafkaSettings
 from rayline.config.answer import Answer, Presence, Verdict, shown_key
 from rayline.config.declared import SETTINGS
+from rayline.config.last_good import LastGood
 from rayline.config.process import ProcessIdentity
 from rayline.config.record import MAX_VALUE_BYTES
 from rayline.config.setting import Setting
@@ -39,6 +41,7 @@ _FETCH_WAIT_MS: Final = 1_000
 _TURN_SECONDS: Final = 0.005
 _LOGGED_A_TURN: Final = 3
 _GOOD_BYE_SECONDS: Final = 1.0
+_REPAIR_SECONDS: Final = (0.2, 1.0)
 _LOG_LEVEL: Final = "log.level"
 # In the place of a record's offset.
 _PRESENCE: Final = -1
@@ -88,6 +91,8 @@ class ConfigWatch:
         self._check_seconds = check_seconds
         self._reader: CompactedLog | None = None
         self._running: asyncio.Task[None] | None = None
+        self._last_good = LastGood(declared) if identity.registrar else None
+        self._repair_at = float("inf")
         self._pending: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._noted: list[bytes] = []
         self._work = asyncio.Event()
@@ -205,11 +210,17 @@ class ConfigWatch:
                         "config %s, version %d: %s, in force %r", answer.key, answer.version, answer.verdict, answer.effective
                     )
             self._say(answers)
+            if self._last_good is not None:
+                self._last_good.take(key=record.key, value=record.value, version=record.offset)
             if live and self._identity.registrar and AUTHOR_HEADER not in dict(record.headers):
                 self._note(record, answers)
             if time.monotonic() >= turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = time.monotonic() + _TURN_SECONDS
+        if self._last_good is not None and self._last_good.damaged and self._repair_at == float("inf"):
+            # A little apart from other registrars: the first one's record makes the others' superfluous.
+            self._repair_at = time.monotonic() + random.uniform(*_REPAIR_SECONDS)
+            self._work.set()
         if refused > _LOGGED_A_TURN:
             _log.warning("config: %d more records are refused", refused - _LOGGED_A_TURN)
         if records and live:
@@ -294,16 +305,31 @@ class ConfigWatch:
     async def _speak_with(self, publisher: Publisher) -> None:
         try:
             while True:
+                presence_at = time.monotonic() + self._presence_seconds
                 try:
-                    async with asyncio.timeout(self._presence_seconds):
+                    async with asyncio.timeout(min(presence_at, self._repair_at) - time.monotonic()):
                         await self._work.wait()
                 except TimeoutError:
-                    self._tell_presence()
+                    if time.monotonic() >= presence_at:
+                        self._tell_presence()
                 self._work.clear()
                 await self._send(publisher)
+                if time.monotonic() >= self._repair_at:
+                    await self._repair(publisher)
         except asyncio.CancelledError:
             await self._say_good_bye(publisher)
             raise
+
+    async def _repair(self, publisher: Publisher) -> None:
+        self._repair_at = float("inf")
+        if self._last_good is None:
+            return
+        for change in self._last_good.repairs():
+            _log.warning("config %s: what counted before version %s is written again", change.key, change.if_previous)
+            author = self._identity.process.encode()
+            await publisher.publish(
+                CONFIG, key=str(change.key).encode(), value=change.encode(), headers=[(AUTHOR_HEADER, author)]
+            )
 
     async def _say_good_bye(self, publisher: Publisher) -> None:
         try:

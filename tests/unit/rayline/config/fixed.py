@@ -25,6 +25,8 @@ _REASONS: Final = {
     """,
     "protects against what comes from outside: raising it would remove the protection": """
         ingest.admission: MAX_HEADERS MAX_HEADER_BYTES
+        rayline.bus.record_batch: MAX_BATCH_BYTES
+        rayline.config.last_good: MAX_REMEMBERED
         rayline.config.state: MAX_KEYS MAX_REASON_CHARS
         rayline.config.watch: MAX_NOTED MAX_PENDING
         rayline.environment_manifest: MAX_REQUIREMENTS
@@ -83,7 +85,7 @@ _REASONS: Final = {
         scheduler.seats: EVIDENCE_SECONDS EWMA_SHARE QUEUE_BEHIND_SECONDS
         scheduler.trials: NEWS_SECONDS
         workers.actor: HAND_BACK_SECONDS
-        workers.agent: GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS RAY_STOP_SECONDS SAMPLE_SECONDS TELL_SECONDS
+        workers.agent: GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS SAMPLE_SECONDS TELL_SECONDS
         workers.app_loop: COLLECT_SECONDS
         workers.channel: CONNECT_SECONDS EXIT_SECONDS
         workers.cluster: STOP_SECONDS _POLL_SECONDS
@@ -95,6 +97,7 @@ _REASONS: Final = {
         workers.notices.interruption_file: POLL_SECONDS
         workers.notices.prestop: GOODBYE_SECONDS HEAD_SECONDS
         workers.pod_actors: HAND_BACK_SECONDS
+        workers.pod_ray: LOOK_SECONDS STOP_SECONDS
         workers.pool: FIRST_BACKOFF_SECONDS MAX_BACKOFF_SECONDS
         workers.ray_node: _HEAD_SECONDS _POLL_SECONDS
         workers.reporting: ATTEMPT_SECONDS RETRY_SECONDS
