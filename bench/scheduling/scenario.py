@@ -36,8 +36,8 @@ class Scenario:
     lanes: int = 1
     costs: Costs = Costs.EXPONENTIAL
     cores: tuple[int, int] = (4, 32)
-    seconds: float = 90.0
-    warm_up_seconds: float = 20.0
+    seconds: float = 60.0
+    warm_up_seconds: float = 15.0
     neighbour_seconds: float = 20.0
     delay_seconds: tuple[float, float] = (0.02, 0.15)
     notices: float = 0.0

@@ -62,10 +62,10 @@ def questions(*, quick: bool = False, large: bool = False) -> Iterator[Question]
     if quick:
         for load in BAR_LOADS:
             yield Question(
-                "load", replace(usual, load=load, seconds=30.0, warm_up_seconds=8.0), ("headroom", PERFECT, FORMULA), 1
+                "load", replace(usual, load=load, seconds=25.0, warm_up_seconds=8.0), ("headroom", PERFECT, FORMULA), 1
             )
         return
-    for load in (0.5, 0.6, 0.8, 0.95):
+    for load in (0.6, 0.8, 0.95, 0.5):
         yield Question("load", replace(usual, load=load), EVERYDAY)
     for lanes in (4, 16):
         yield Question("several lanes", replace(usual, lanes=lanes), SHORTLIST, 3)
@@ -77,7 +77,7 @@ def questions(*, quick: bool = False, large: bool = False) -> Iterator[Question]
     yield Question("6 nodes at 30 %, unreported", replace(usual, slow_nodes=6), SHORTLIST, 3)
     for load in (0.6, 0.8, 0.95):
         yield Question("logarithm", replace(usual, load=load), (*ABLATIONS, FORMULA, "article, own CPU"), 3)
-    yield Question("1,000 nodes", replace(usual, nodes=1_000, lanes=4, seconds=20.0, warm_up_seconds=8.0), SHORTLIST[:4], 1)
+    yield Question("1,000 nodes", replace(usual, nodes=1_000, lanes=4, seconds=12.0, warm_up_seconds=6.0), SHORTLIST[:4], 1)
     if large:
         many = ("headroom", "static")
         yield Question("10,000 nodes", replace(usual, nodes=10_000, lanes=1, seconds=9.0, warm_up_seconds=4.0), many, 1)

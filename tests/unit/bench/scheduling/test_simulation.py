@@ -1,0 +1,72 @@
+"""The simulation: the same world for everybody, the bars of the default in small, and what evictions and slow nodes do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.scheduling.engine import Run, Simulation
+from bench.scheduling.node import SimBatch, SimNode
+from bench.scheduling.policies import ALL, FORMULA, PERFECT
+from bench.scheduling.scenario import Scenario
+from bench.scheduling.tables import FORMULA_BAR, PERFECT_BAR, answer, bars, questions
+
+SMALL = Scenario(nodes=20, cores=(2, 8), seconds=25.0, warm_up_seconds=8.0)
+
+
+def run(policy: str, scenario: Scenario = SMALL, seed: int = 0) -> Run:
+    return Simulation(scenario, seed, ALL[policy]).run()
+
+
+def test_the_default_keeps_its_bars_in_small() -> None:
+    rows = [row for question in questions(quick=True) for row in answer(question)]
+    reached = bars(rows)
+    assert [bar.limit for bar in reached] == [PERFECT_BAR, FORMULA_BAR] * 2
+    assert all(bar.met for bar in reached), reached
+
+
+def test_a_run_is_determined_by_scenario_and_seed() -> None:
+    assert run("headroom").latencies == run("headroom").latencies
+    assert run("headroom").latencies != run("headroom", seed=1).latencies
+
+
+def test_every_policy_sees_the_same_jobs() -> None:
+    assert len({run(policy).arrived for policy in ("headroom", PERFECT, FORMULA, "random")}) == 1
+
+
+@pytest.mark.parametrize("policy", list(ALL))
+def test_no_job_is_lost_to_evictions(policy: str) -> None:
+    evicted = replace(SMALL, load=0.3, notices=60.0, deaths=60.0, replacement_seconds=2.0)
+    outcome = run(policy, evicted)
+    assert outcome.again > 0
+    assert outcome.unfinished == 0
+    assert len(outcome.latencies) == outcome.arrived
+
+
+def test_several_lanes_do_not_run_into_each_other() -> None:
+    alone, many = run("headroom"), run("headroom", replace(SMALL, lanes=4))
+    assert many.quantile(0.99) < 2 * alone.quantile(0.99)
+
+
+def test_batches_share_the_cores_that_neighbours_leave() -> None:
+    node = SimNode("n", 4, 1, neighbour=0.5)
+    for number in range(4):
+        node.add(SimBatch(number, 0.0, 1.0, 0, seat=number), 0.0)
+    assert node.next_end() == pytest.approx(2.0)
+    node.advance(1.0)
+    node.neighbour = 0.0
+    assert node.next_end() == pytest.approx(1.5)
+    report = node.report(1.0)
+    assert report.load is not None
+    assert (report.load.own_cpu, report.load.host_cpu, report.load.jobs_in_flight) == (2.0, 1.0, 4)
+
+
+def test_a_batch_waits_at_its_own_actor_though_others_are_free() -> None:
+    node = SimNode("n", 2, 1)
+    for number in range(2):
+        node.add(SimBatch(number, 0.0, 1.0, 0, seat=0), 0.0)
+    assert node.running == 1
+    assert node.end_one(1.0).number == 0
+    assert node.running == 1
+    assert node.next_end() == 2.0
