@@ -24,6 +24,8 @@ from workers.sessions import session_members, signal_session, wait_session_end
 OBJECT_STORE_BYTES: Final = 80_000_000
 LOG_ROTATION_BYTES: Final = 20_000_000
 STOP_SECONDS: Final = 5.0
+HEALTH_CHECK_VARIABLE: Final = "RAY_health_check_timeout_ms"
+HEALTH_CHECK_TIMEOUT_MS: Final = 20_000
 OWNER_FILE: Final = "rayline-session"
 _POLL_SECONDS: Final = 0.05
 
@@ -43,8 +45,10 @@ def write_token(path: Path) -> str:
 def ray_environment(token_path: Path) -> dict[str, str]:
     """The variables that every Ray process and driver of a cluster needs: own token, no usage statistics, small log files.
 
-    Ray's health checks keep their patience (a dead node is known after about 15 s): on a busy machine a hasty check ends healthy
-    nodes, and lanes do not wait for it.
+    Ray's health checks keep their patience, because lanes do not wait for them: a raylet that was killed is known after about
+    15 s (5 checks refused, 3 s apart), one that is frozen after 115 s (5 checks of 20 s without an answer; Ray's own 65 s are too
+    near to a freeze of a minute, after which the pod goes on). What Ray declares dead ends itself when it thaws, and its pod
+    with it. An own value in the environment wins.
     """
     return {
         "RAY_AUTH_MODE": "token",
@@ -53,6 +57,7 @@ def ray_environment(token_path: Path) -> dict[str, str]:
         "RAY_ROTATION_MAX_BYTES": str(LOG_ROTATION_BYTES),
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
+        HEALTH_CHECK_VARIABLE: os.environ.get(HEALTH_CHECK_VARIABLE, str(HEALTH_CHECK_TIMEOUT_MS)),
     }
 
 
