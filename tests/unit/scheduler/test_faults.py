@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil, log2
 from random import Random
 
+import pyarrow as pa
 import pytest
 
 from rayline.app_spec import AppSpec, Retries
 from rayline.jobs import Job
 from rayline.reports import NodeState
 from rayline.results import Outcome
-from rayline.wire import JobStatus
+from rayline.wire import AnswerHead, BatchHead, JobStatus
 from scheduler.budget import EXTRA_SHARE, RESERVE_REFILL_SECONDS, RetryBudget
 from scheduler.dispatcher import SWEEP_SECONDS, Answers, Dispatcher, new_batch
 from scheduler.router import Router
@@ -25,6 +27,7 @@ from scheduler.weights import StaticWeights
 from tests.unit.ingest.jobs import job
 from tests.unit.scheduler import virtual_time
 from tests.unit.scheduler.pods import Fleet, Pod, PodChannel
+from workers.channel import OnChunk
 
 SEEDS = int(os.environ.get("RAYLINE_FAULT_SEEDS", "150"))
 SLA_SECONDS = 10.0
@@ -65,19 +68,22 @@ class Run:
 class Watched(PodChannel):
     """Checks that nothing is sent where nothing should be."""
 
-    async def exchange(self, *given: object, **named: object) -> object:  # type: ignore[override]
+    async def exchange(self, batch: pa.RecordBatch, head: BatchHead, *, timeout_seconds: float, on_chunk: OnChunk) -> AnswerHead:
         pod, now = self._actor.pod, asyncio.get_running_loop().time()
         silent = 0.0 if pod.silent_since is None else now - pod.silent_since
         # Silence of everybody is our own deafness: the last view stays in force, and for a moment after.
         deaf = now - self._fleet.nobody_heard < SUSPECT_AFTER_SECONDS
         assert silent < SUSPECT_AFTER_SECONDS + LOOK_SECONDS or deaf, "sent to a silent node"
-        return await super().exchange(*given, **named)  # type: ignore[arg-type]
+        return await super().exchange(batch, head, timeout_seconds=timeout_seconds, on_chunk=on_chunk)
 
 
 async def play(seed: int) -> Run:
     numbers = Random(seed)
     count = numbers.randint(1, 160)
-    some = lambda most: set(numbers.sample(range(count), min(count, numbers.randint(0, most))))  # noqa: E731
+
+    def some(most: int) -> set[int]:
+        return set(numbers.sample(range(count), min(count, numbers.randint(0, most))))
+
     fleet = Fleet(
         numbers=numbers,
         pods=numbers.randint(2, 6),
@@ -93,7 +99,7 @@ async def play(seed: int) -> Run:
         view=view,
         router=router,
         sink=run,
-        channels=lambda endpoint: Watched(endpoint, fleet),  # type: ignore[arg-type,return-value]
+        channels=lambda endpoint: Watched(endpoint, fleet),
         batch_prefix="t",
         budget=RetryBudget(now=0.0, reserve_jobs=run.reserve),
         clock=loop.time,
@@ -134,7 +140,7 @@ async def play(seed: int) -> Run:
     return run
 
 
-async def fault(run: Run, numbers: Random, tell: object) -> None:
+async def fault(run: Run, numbers: Random, tell: Callable[[list[Pod]], None]) -> None:
     """One thing that happens to one pod, or to half of them, or to all."""
     fleet, loop = run.fleet, asyncio.get_running_loop()
     await asyncio.sleep(numbers.uniform(0, 8))
@@ -151,7 +157,7 @@ async def fault(run: Run, numbers: Random, tell: object) -> None:
                 fleet.end_actor(pod)
             case "notice":
                 pod.state = NodeState.DRAINING
-                tell([pod])  # type: ignore[operator]
+                tell([pod])
             case "freeze":
                 pod.frozen, pod.silent_since = True, loop.time()
             case "slow":
