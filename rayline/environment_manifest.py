@@ -144,7 +144,7 @@ def _from_file(located: LocatedYaml, root: Path, keys: tuple[str, str], name: st
 
 
 def _read_requirements(path: Path, root: Path, above: tuple[Path, ...]) -> Iterator[Requirement]:
-    """Every requirement with its `file:line`; `-r` and `-c` files are followed, other options are refused."""
+    """Every requirement with its `file:line`; `-r` files are followed, other options are refused."""
     if path in above or len(above) > MAX_REQUIREMENTS:
         raise ManifestError(f"{path}: requirement files include each other in a circle: {', '.join(map(str, above))}")
     pending, start = "", 1

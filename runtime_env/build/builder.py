@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final
 
 from rayline.app_spec import AppSpec, Requirement
-from rayline.errors import InterpreterMissing
+from rayline.errors import BuildError, InterpreterMissing
 from runtime_env.build.cache import BuildCache
 from runtime_env.build.conda_layer import conda_python, copy_conda
 from runtime_env.build.index_settings import uv_environment
@@ -83,7 +83,11 @@ class _Layers:
 
 def platform_requirements() -> tuple[Requirement, ...]:
     """What Rayline's actors need beside the app: Ray in exactly our version, and what its messages are made of."""
-    asked = [text.split(";")[0].strip() for text in requires("rayline") or [] if "extra ==" not in text]
+    try:
+        own = requires("rayline") or []
+    except PackageNotFoundError as error:
+        raise BuildError("Rayline is not installed as a package here, so its own needs are unknown: install it again") from error
+    asked = [text.split(";")[0].strip() for text in own if "extra ==" not in text]
     wanted = [text for text in asked if text.split(">")[0].split("=")[0].split("[")[0].strip() in _PLATFORM_PACKAGES]
     return tuple(
         Requirement(text, _PLATFORM_WHERE) for text in [*(t for t in wanted if not t.startswith("ray")), f"ray=={version('ray')}"]

@@ -78,21 +78,35 @@ class BuildCache:
     def scratch(self) -> Iterator[Path]:
         """A private folder, gone at the end; raises DiskFull for what overflows in it."""
         self._tmp.mkdir(parents=True, exist_ok=True)
-        with disk_full_told(self._path):
-            folder = Path(tempfile.mkdtemp(prefix="build-", dir=self._tmp))
-            with (self._tmp / f"{folder.name}.lock").open("wb") as lock:
+        with disk_full_told(self._path), self._locked_name() as lock:
+            folder = lock.with_suffix("")
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked_name(self) -> Iterator[Path]:
+        """A new lock file that this process holds; made again when a sweep took it before it was locked."""
+        while True:
+            handle, name = tempfile.mkstemp(prefix="build-", suffix=".lock", dir=self._tmp)
+            with os.fdopen(handle, "wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                try:
-                    yield folder
-                finally:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    Path(lock.name).unlink(missing_ok=True)
+                if Path(name).exists():
+                    yield Path(name)
+                    return
 
     def sweep(self) -> int:
         """Remove what killed builds left; returns how many folders."""
         swept = 0
         for path in sorted(self._tmp.glob("*.lock")):
-            with path.open("wb") as lock:
+            try:
+                lock = path.open("r+b")
+            except FileNotFoundError:
+                continue  # its owner is done
+            with lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
