@@ -34,6 +34,7 @@ from rayline.topics import group_id, requests_topic
 from rayline.wire import JobStatus
 from scheduler.dispatcher import Answers, ChannelFactory, Dispatcher, new_batch
 from scheduler.router import Router, phase_of
+from scheduler.statistics import DispatchStatistics
 from scheduler.view import View
 
 _log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class LaneStatistics:
     bytes_held: int
     batches_queued: int
     batches_in_flight: int
-    redispatched: int
+    dispatch: DispatchStatistics
     transactions: int
     results: dict[str, int]
 
@@ -248,7 +249,7 @@ class Lane:
             bytes_held=self._bytes_held(),
             batches_queued=self._dispatcher.queued,
             batches_in_flight=self._dispatcher.in_flight,
-            redispatched=self._dispatcher.redispatched,
+            dispatch=self._dispatcher.statistics(),
             transactions=self._publisher.statistics.transactions,
             results={outcome.value: count for outcome, count in self._publisher.statistics.results.items()},
         )

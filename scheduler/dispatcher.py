@@ -107,11 +107,6 @@ class Dispatcher:
     def in_flight(self) -> int:
         return len(self._flights)
 
-    @property
-    def redispatched(self) -> int:
-        """Jobs that were dispatched once more."""
-        return sum(self._counters.again.values()) + self._counters.hedged
-
     def statistics(self) -> DispatchStatistics:
         return self._counters.snapshot()
 
