@@ -113,9 +113,7 @@ def judge(batch: Batch, rules: Rules) -> Decision:
 def _that_count(deaths: Sequence[Death], rules: Rules) -> tuple[Death, ...]:
     """Without those that went with their nodes; a node that outlived its worker may leave later, that changes nothing."""
     fates = [(death, rules.fate(death)) for death in deaths]
-    return tuple(
-        replace(death, at=ALWAYS) if fate is Fate.OUTLIVED else death for death, fate in fates if fate is not Fate.LEFT
-    )
+    return tuple(replace(death, at=ALWAYS) if fate is Fate.OUTLIVED else death for death, fate in fates if fate is not Fate.LEFT)
 
 
 def most_deaths(suspects: int, kills: int) -> int:
