@@ -76,7 +76,8 @@ def platform_topics() -> tuple[TopicSpec, ...]:
     """The topics of Rayline itself: compacted where the last word counts, short-lived where only the present does."""
     return (
         TopicSpec(REPORTS, 2, _appended(_HOUR_MS)),
-        TopicSpec(VIEW, 1, _compacted()),
+        # What resources and lanes that are long gone said leaves with time.
+        TopicSpec(VIEW, 1, _compacted() | {"cleanup.policy": "compact,delete", "retention.ms": str(_DAY_MS)}),
         TopicSpec(CONFIG, 1, _compacted()),
         # Answers of processes that are long gone leave with time.
         TopicSpec(CONFIG_APPLIED, 1, _compacted() | {"cleanup.policy": "compact,delete", "retention.ms": str(30 * _DAY_MS)}),

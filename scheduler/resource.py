@@ -18,6 +18,7 @@ from rayline.reports import NodeReport
 from rayline.view_record import BEATS_CHUNK, DEFAULT_GROUP, NEWS_CHUNK, ViewKey, encode_chunks
 from scheduler.listener import Heard
 from scheduler.node_history import NodeEvent, NodeHistory
+from scheduler.router import phase_of
 from scheduler.view import FORGET_AFTER_SECONDS, View
 
 NEWS_PAUSE_SECONDS: Final = 0.05
@@ -81,6 +82,7 @@ class Resource:
         self._news_at = -math.inf
         self._heard = self._told = self._rounds = self._published = self._published_bytes = 0
         self._interval_seconds = interval_seconds
+        self._phase = phase_of(name)
 
     def set_interval(self, seconds: float) -> None:
         """Publish a whole round so often from now on."""
@@ -148,8 +150,7 @@ class Resource:
     def _round(self, now: float) -> list[Outgoing]:
         whole = self._rounds % WHOLE_EVERY_ROUNDS == 0
         self._rounds += 1
-        # Rounds keep their beat; one that comes late does not make the next ones follow in a hurry.
-        self._round_at = max(self._round_at + self._interval_seconds, now + self._interval_seconds / 2)
+        self._round_at = self._next_round(now)
         if not whole:
             values = self._encode(self._own.beats(now, whole=self._news), now)
             beats = [Outgoing(self._key(f"{BEATS_CHUNK}{number}"), value) for number, value in enumerate(values)]
@@ -159,6 +160,13 @@ class Resource:
         outgoing += [Outgoing(self._key(str(number)), None) for number in range(len(values), self._chunks)]
         self._chunks = len(values)
         return outgoing + self._tombstones(now)
+
+    def _next_round(self, now: float) -> float:
+        """Rounds keep a beat of their own: resources of one machine take turns, so that readers hear of a node more often."""
+        interval = self._interval_seconds
+        offset = self._phase * interval
+        following = (math.floor((now - offset) / interval) + 1) * interval + offset
+        return following if following >= now + interval / 2 else following + interval
 
     def _tombstones(self, now: float) -> list[Outgoing]:
         """End the records of peers that have been silent for so long that their nodes are forgotten."""

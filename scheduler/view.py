@@ -54,20 +54,22 @@ class NodeView:
         """It had missed three of its beats by then; `at` is `View.horizon`, or now where everybody is known to be heard."""
         return at - self.heard > SUSPECT_AFTER_BEATS * self.report.interval_ms / 1000
 
-    def standing(self, at: float) -> Standing:
+    def standing(self, at: float, lost_after_seconds: float = LOST_AFTER_SECONDS) -> Standing:
         """As it stood at `View.horizon`."""
         report = self.report
-        return _standing(report.state, report.cordoned, at - self.heard, report.interval_ms)
+        return _standing(report.state, report.cordoned, at - self.heard, report.interval_ms, lost_after_seconds)
 
 
 class View:
     """Owns the merged nodes, and when this process last heard anybody at all. Does not own weights or what is in flight.
 
     `beat_seconds` is how often somebody is heard when all is well: the beats' interval, or that of the resources.
+    `lost_after_seconds` of silence, a node is given up. Both may change at any time.
     """
 
-    def __init__(self, *, beat_seconds: float = 1.0) -> None:
+    def __init__(self, *, beat_seconds: float = 1.0, lost_after_seconds: float = LOST_AFTER_SECONDS) -> None:
         self.beat_seconds = beat_seconds
+        self.lost_after_seconds = lost_after_seconds
         self._nodes: dict[str, _Node] = {}
         self._order: list[_Node] | None = []
         self._ears = -math.inf
@@ -130,12 +132,13 @@ class View:
     def standing(self, key: str, now: float) -> Standing | None:
         """How the node stands, or None where it is not known."""
         node = self._nodes.get(key)
-        return None if node is None else node.standing(self.horizon(now))
+        return None if node is None else node.standing(self.horizon(now), self.lost_after_seconds)
 
     def standings(self, now: float) -> list[tuple[str, int, Standing]]:
         """Key, incarnation and standing of all nodes."""
         horizon = self.horizon(now)
-        return [(key, node.incarnation, node.standing(horizon)) for key, node in self._nodes.items()]
+        lost_after = self.lost_after_seconds
+        return [(key, node.incarnation, node.standing(horizon, lost_after)) for key, node in self._nodes.items()]
 
     def reports(self, now: float, keys: Iterable[str] | None = None) -> list[NodeReport]:
         """All nodes (or these) as merged reports, which another view takes in with the same outcome as what they are made of."""
@@ -272,8 +275,8 @@ class _Node:
     def silent(self, at: float) -> bool:
         return at - self.heard > SUSPECT_AFTER_BEATS * self.interval_ms / 1000
 
-    def standing(self, at: float) -> Standing:
-        return _standing(self.state, self.cordoned, at - self.heard, self.interval_ms)
+    def standing(self, at: float, lost_after_seconds: float) -> Standing:
+        return _standing(self.state, self.cordoned, at - self.heard, self.interval_ms, lost_after_seconds)
 
     def view(self) -> NodeView:
         if self._view is None:
@@ -325,10 +328,12 @@ class _Node:
         return changed
 
 
-def _standing(state: NodeState, cordoned: bool | None, silent_seconds: float, interval_ms: int) -> Standing:
+def _standing(
+    state: NodeState, cordoned: bool | None, silent_seconds: float, interval_ms: int, lost_after_seconds: float
+) -> Standing:
     if state is NodeState.GONE:
         return Standing.GONE
-    if silent_seconds > LOST_AFTER_SECONDS:
+    if silent_seconds > lost_after_seconds:
         return Standing.LOST
     if state is NodeState.DRAINING:
         return Standing.DRAINING
