@@ -117,3 +117,25 @@ async def test_a_pod_that_was_frozen_goes_on_as_the_same_and_tells_at_once_when_
     assert time.monotonic() - ended < 10
     assert session_members(pod.process.pid) == []
     cluster.undeploy("frozen-pod")
+
+
+async def test_a_pod_that_ray_gave_up_while_it_was_frozen_ends_when_it_thaws_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("initial_delay_ms", 500), ("period_ms", 500), ("timeout_ms", 1000), ("failure_threshold", 3)):
+        monkeypatch.setenv(f"RAY_health_check_{name}", str(value))
+    hasty = ClusterUnderTest(tmp_path)
+    try:
+        pod = hasty.start_pod("p1")
+        signal_session(pod.process.pid, signal.SIGSTOP)
+        try:
+            hasty.gateway.wait_for(lambda report: report["node"] == "p1" and report["state"] == 3, 60)
+        finally:
+            signal_session(pod.process.pid, signal.SIGCONT)
+        assert await asyncio.to_thread(pod.process.wait, 20) == 1
+        last = pod.reports(changes=True)[-1]
+        assert last["state"] == 3
+        assert "raylet" in last["reason"]
+        assert session_members(pod.process.pid) == []
+    finally:
+        hasty.close()
