@@ -7,19 +7,18 @@ format (plain files, folders, symbolic links, long names) and refuses the rest b
 - files are written first, links last, so that no byte ever goes through a link;
 - where links lead is computed with all other links in force (a chain of harmless links can climb out);
 - hard links, devices, pipes, setuid and setgid are refused; files come out as 0444 or 0555;
-- bytes, members and the ratio of decompression are bounded while they stream, in 1 MiB of memory.
+- bytes, members and the ratio of decompression are bounded while they stream, in little memory.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final
 
 import zstandard
 
@@ -35,7 +34,7 @@ from rayline.errors import (
 )
 
 BLOCK: Final = 512
-CHUNK: Final = 2**20
+CHUNK: Final = 2**18
 MAX_WINDOW_BYTES: Final = 2**27
 MAX_PATH_BYTES: Final = 4096
 MAX_LINK_HOPS: Final = 40
@@ -106,34 +105,52 @@ class Entries:
                 pending += below.split("/")[::-1]
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
 class _Bounded:
-    """The decompressed stream: counts what comes out, and refuses more than was declared or is allowed."""
+    """The decompressed stream: counts what comes out, and refuses more than was declared or is allowed.
+
+    Everything passes through one buffer that stays in the processor's cache: contents go from it straight into files.
+    """
 
     def __init__(self, blob: BinaryIO, declared_bytes: int, compressed_bytes: int, limits: Limits) -> None:
-        reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(blob, read_size=CHUNK, closefd=False)
-        self._reader = io.BufferedReader(reader, CHUNK)  # type: ignore[type-var,unused-ignore]
+        self._reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(blob, closefd=False)
+        self._buffer = memoryview(bytearray(CHUNK))
+        self._start = self._end = 0
         self._most = min(declared_bytes, limits.max_bytes)
         self._ratio = max(_RATIO_FROM_BYTES, compressed_bytes * limits.max_ratio)
-        self.count = 0
+        self._count = 0
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes; raises ArchiveBomb, BlobTruncated or BlobCorrupt."""
-        if self.count + size > self._most:
+        return b"".join(bytes(part) for part in self._parts(size))
+
+    def write_to(self, handle: int, size: int) -> None:
+        """Write exactly the next `size` bytes to an open file; raises as `read`."""
+        for part in self._parts(size):
+            left = part
+            while left:
+                left = left[os.write(handle, left) :]
+
+    def _parts(self, size: int) -> Iterator[memoryview]:
+        self._count += size
+        if self._count > self._most:
             raise ArchiveBomb(f"the archive holds more than the {self._most} bytes that were declared or are allowed")
-        if self.count + size > self._ratio:
+        if self._count > self._ratio:
             raise ArchiveBomb(f"the archive unpacks to more than {self._ratio} bytes, far more than its size accounts for")
+        while size:
+            if self._start == self._end:
+                self._fill()
+            stop = min(self._start + size, self._end)
+            yield self._buffer[self._start : stop]
+            size -= stop - self._start
+            self._start = stop
+
+    def _fill(self) -> None:
         try:
-            data = self._reader.read(size)
+            self._start, self._end = 0, self._reader.readinto(self._buffer)
         except zstandard.ZstdError as error:
             raise BlobCorrupt(f"the archive cannot be decompressed: {error}") from error
-        if len(data) != size:
+        if not self._end:
             raise BlobTruncated("the archive ends in the middle of a member")
-        self.count += size
-        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,25 +210,17 @@ def _make_folders(base: str, path: str, entries: Entries) -> None:
     entries.folders.add(path)
 
 
-def _write_file(stream: _Readable, path: str, member: _Member) -> None:
+def _write_file(stream: _Bounded, path: str, member: _Member) -> None:
     mode = 0o555 if member.mode & 0o111 else 0o444
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
     try:
-        left = member.size
-        while left:
-            data = stream.read(min(left, CHUNK))
-            left -= len(data)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(handle, view) :]
+        stream.write_to(handle, member.size)
     finally:
         os.close(handle)
-    padding = -member.size % BLOCK
-    if padding:
-        stream.read(padding)
+    stream.read(-member.size % BLOCK)
 
 
-def _members(stream: _Readable) -> Iterator[_Member]:
+def _members(stream: _Bounded) -> Iterator[_Member]:
     """The members of a tar; file contents are left in the stream for the caller, who must read them with their padding."""
     longer: dict[str, str] = {}
     while True:
@@ -220,7 +229,7 @@ def _members(stream: _Readable) -> Iterator[_Member]:
             return
         kind, size = header[156:157], _number(header[124:136])
         checksum = _number(header[148:156])
-        if checksum != sum(header[:148]) + 8 * 32 + sum(header[156:]):
+        if checksum != sum(header) - sum(header[148:156]) + 8 * 32:
             raise BlobCorrupt("a member's header has a wrong checksum: this is no archive of ours")
         if kind == tarfile.XHDTYPE:
             longer = _pax(stream, size)
@@ -255,7 +264,7 @@ def _checked_path(path: str) -> str:
     return path
 
 
-def _pax(stream: _Readable, size: int) -> dict[str, str]:
+def _pax(stream: _Bounded, size: int) -> dict[str, str]:
     if size > 4 * MAX_PATH_BYTES:
         raise ArchiveUnsafe(f"an extended header of {size} bytes")
     data = stream.read(size + -size % BLOCK)[:size]
