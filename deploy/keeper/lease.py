@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from rayline.bus import GroupConsumer, KafkaSettings, Phase, TopicPartition, TransactionalProducer
+from rayline.bus import GroupConsumer, KafkaSettings, Phase, RecordBatchWriter, TopicPartition, TransactionalProducer
 from rayline.clusters import Entry, encode_entry
 from rayline.events import Event, encode_event
 from rayline.topics import CLUSTERS, EVENTS
@@ -127,13 +127,21 @@ class Term:
             ProducerFenced, MemberFenced: another keeper leads; nothing was written.
             BusError: it is not known whether it was written.
         """
-        orders, told = self._producer.new_batch(), self._producer.new_batch()
-        for entry in entries:
-            key, value = encode_entry(entry)
-            orders.append(timestamp=None, key=key, value=value)
-        for event in events:
-            told.append(timestamp=None, key=event.key, value=encode_event(event))
-        batches = [(CLUSTERS, 0, orders)] + ([(EVENTS, 0, told)] if events else [])
+        orders = _batches(CLUSTERS, [encode_entry(entry) for entry in entries])
+        told = _batches(EVENTS, [(event.key, encode_event(event)) for event in events])
         # The offset itself means nothing: with it the broker checks that this member may lead at this moment.
         offsets = {_PARTITION: (0, "")}
-        await self._producer.commit(batches=batches, offsets=offsets, group=self._consumer.member(), on_phase=self._on_phase)
+        await self._producer.commit(
+            batches=[*orders, *told], offsets=offsets, group=self._consumer.member(), on_phase=self._on_phase
+        )
+
+
+def _batches(topic: str, records: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, int, RecordBatchWriter]]:
+    """Records for the one partition of a platform topic, in as few batches as they need."""
+    batches: list[tuple[str, int, RecordBatchWriter]] = []
+    for key, value in records:
+        if not batches or not batches[-1][2].append(key=key, value=value):
+            writer = RecordBatchWriter()
+            writer.append(key=key, value=value)
+            batches.append((topic, 0, writer))
+    return batches
