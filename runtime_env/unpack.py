@@ -19,7 +19,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +69,20 @@ def unpack(bundle: Bundle, blob_paths: Mapping[str, Path], target_root: Path, *,
                 raise
         _compose(bundle, root, environment)
     return environment
+
+
+def discard(bundle: Bundle, target_root: Path, *, layers: Collection[str] = ()) -> None:
+    """Remove an environment that nothing runs from, and the unpacked layers `layers` (digests) that no other one needs.
+
+    Files that other environments share stay with them: a layer's folder is one of several names of its files.
+    """
+    root = target_root.absolute()
+    with _locked(root), _scratch(root) as scratch:
+        for number, path in enumerate(
+            [root / "envs" / hex_of(bundle.digest), *(root / "layers" / hex_of(digest) for digest in layers)]
+        ):
+            if path.exists():
+                path.rename(scratch / str(number))
 
 
 def boot_id() -> str:

@@ -321,9 +321,13 @@ def _signing_key(path: Path | None, development: bool) -> SigningKey | None:
 def _try(bundle: Bundle, blob_paths: Any, builds: Any) -> None:
     """Unpack beside the cache, sharing layers from build to build, and import the entrypoint there."""
     from runtime_env.preflight import check_health
-    from runtime_env.unpack import unpack
+    from runtime_env.unpack import discard, unpack
 
-    check_health(unpack(bundle, blob_paths, builds.path / "tried"), bundle)
+    place = builds.path / "tried"
+    try:
+        check_health(unpack(bundle, blob_paths, place), bundle)
+    finally:
+        discard(bundle, place)
 
 
 def _summary(signed: SignedBundle) -> dict[str, Any]:

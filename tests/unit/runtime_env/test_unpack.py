@@ -13,7 +13,7 @@ import pytest
 from rayline.errors import ArchiveBomb, BlobCorrupt, BlobTruncated, DiskFull, EnvError, LinkEscape, NotInStore, PathEscape
 from runtime_env.bundle import Bundle, Layer, hex_of
 from runtime_env.layer_reader import Limits
-from runtime_env.unpack import unpack
+from runtime_env.unpack import discard, unpack
 from tests.support.layers import archive, bundle_of, layer_of, member, packed_layer, symlink
 
 
@@ -192,3 +192,17 @@ def test_what_a_killed_unpacking_left_is_removed_by_the_next(old: tuple[Bundle, 
     (target / "tmp" / "unpack-killed").mkdir()
     unpack(bundle, blobs, target)
     assert not list((target / "tmp").iterdir())
+
+
+def test_an_environment_that_is_discarded_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    shared, blob0 = packed_layer(tree_of(tmp_path / "shared", lib__common="common"), tmp_path / "blobs", name="shared")
+    a, blob1 = packed_layer(tree_of(tmp_path / "a", app__feature="a"), tmp_path / "blobs", name="a")
+    blobs = {shared.digest: blob0, a.digest: blob1}
+    target = tmp_path / "node"
+    kept = unpack(bundle_of(shared, app="other"), blobs, target)
+    gone = unpack(bundle_of(shared, a), blobs, target)
+    discard(bundle_of(shared, a), target, layers=[a.digest])
+    assert not gone.exists()
+    assert (kept / "lib/common").read_text() == "common"
+    assert [path.name for path in (target / "layers").iterdir()] == [hex_of(shared.digest)]
+    discard(bundle_of(shared, a), target)
