@@ -31,6 +31,8 @@ ZONE_LABEL: Final = "rayline-zone"
 LEAVE_SECONDS: Final = HAND_BACK_SECONDS + 0.3
 MIN_HAND_BACK_SECONDS: Final = 0.1
 GONE_SECONDS: Final = 2.0
+# How long an idle pod waits for the broker to take its notice.
+NOTICE_SECONDS: Final = 0.3
 # A sample that takes longer (a sick disk) is left out of its beat.
 SAMPLE_SECONDS: Final = 0.5
 TELL_SECONDS: Final = 30.0
@@ -169,9 +171,9 @@ class Agent:
         (self._folder / NOTICE_MARK).touch()
         telling = self._tell(NodeState.DRAINING, notice.reason)
         await self._drain_actors()
-        if not telling.done():
-            # GONE says more than DRAINING: the rest of the grace period is better spent on it.
-            telling.cancel()
+        # Everybody may see the notice, but GONE says more: a broker that is away gets no more of the grace period for it.
+        await asyncio.wait({telling}, timeout=NOTICE_SECONDS)
+        telling.cancel()
 
     async def _drain_actors(self) -> None:
         actors = read_pod_actors(self._folder)
