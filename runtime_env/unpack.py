@@ -31,6 +31,7 @@ from runtime_env.durable import disk_full_told
 from runtime_env.layer_reader import Entries, Limits, extract
 
 BUNDLE_FILE: Final = "bundle.json"
+_BOOT_FILE: Final = ".boot"
 _THREADS: Final = 4
 _FREE_MARGIN_BYTES: Final = 16 * 2**20
 
@@ -51,7 +52,7 @@ def unpack(bundle: Bundle, blob_paths: Mapping[str, Path], target_root: Path, *,
     root = target_root.absolute()
     environment = root / "envs" / hex_of(bundle.digest)
     with disk_full_told(root), _locked(root):
-        if _read_boot(environment / ".boot") == boot_id():
+        if _read_boot(environment / _BOOT_FILE) == boot_id():
             return environment
         missing = [layer for layer in _once(bundle.layers) if _layer_entries(root, layer.digest) is None]
         _require_room(root, sum(layer.content_bytes for layer in missing))
@@ -165,6 +166,9 @@ def _compose(bundle: Bundle, root: Path, environment: Path) -> None:
             union.links[path] = target
     union.files = set(source)
     union.check()
+    ours = {BUNDLE_FILE, _BOOT_FILE} & (union.files | union.links.keys() | union.folders)
+    if ours:
+        raise PathEscape(f"a layer brings {', '.join(sorted(ours))}, which is Rayline's own: it would be written through")
     with _scratch(root) as scratch:
         base = f"{scratch}/env/"
         # Strings and os.*, not Path: this runs for 20,000 files, and is most of an activation.
@@ -185,7 +189,7 @@ def _compose(bundle: Bundle, root: Path, environment: Path) -> None:
         if copied:
             _put_in_place(made, environment, root)
             _put_conda_right(environment)
-        (environment if copied else made).joinpath(".boot").write_text(boot_id(), encoding="ascii")
+        (environment if copied else made).joinpath(_BOOT_FILE).write_text(boot_id(), encoding="ascii")
         if not copied:
             _put_in_place(made, environment, root)
 

@@ -93,6 +93,14 @@ def test_layers_that_are_harmless_alone_cannot_climb_out_together(
     refused(PathEscape, old, bundle_of(first, third), {first.digest: blob1, third.digest: blob3})
 
 
+@pytest.mark.parametrize("name", [".boot", "bundle.json"])
+def test_a_layer_cannot_have_raylines_own_files_written_into_a_shared_layer(
+    tmp_path: Path, old: tuple[Bundle, dict[str, Path], Path], name: str
+) -> None:
+    layer, blob = layer_of(archive([symlink(name, "lib/shared"), member("lib/shared", b"x")]), tmp_path / "blobs")
+    refused(PathEscape, old, bundle_of(layer, version="v2"), {layer.digest: blob})
+
+
 def test_a_bundle_larger_than_allowed_is_refused_by_what_it_declares(
     tmp_path: Path, old: tuple[Bundle, dict[str, Path], Path]
 ) -> None:
