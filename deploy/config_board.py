@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +22,15 @@ from rayline.config import (
     decode_applied,
     parse_key,
 )
-from rayline.config.answer import shown_key
+from rayline.config.answer import SEPARATOR, shown_key
 from rayline.config.record import ABSENT, read_change, setting_of
 from rayline.config.resolution import DEFAULT
 from rayline.config.setting import About, Scope
 from rayline.config.watch import AUTHOR_HEADER
 from rayline.errors import FormatError
 from rayline.topics import CONFIG, CONFIG_APPLIED
+
+_log = logging.getLogger(__name__)
 
 _POLL_MS: Final = 100
 # A process that was silent for so many of its own intervals is gone.
@@ -77,6 +80,47 @@ class InForce:
     source: str
 
 
+class Presences:
+    """The processes as they tell of themselves. Owns the last word of each."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[Presence, int]] = {}
+
+    def take(self, record: LogRecord) -> Answer | None:
+        """One record of `rayline.config.applied`; returns it where it is an answer. What cannot be read is left out."""
+        if record.value is None:
+            self._last.pop((record.key or b"").decode("utf-8", "replace").removeprefix(SEPARATOR), None)
+            return None
+        try:
+            found = decode_applied(record.value)
+        except FormatError as error:
+            _log.warning("a record of %s is left out: %s", CONFIG_APPLIED, error)
+            return None
+        if isinstance(found, Answer):
+            return found
+        self._last[found.identity.process] = (found, record.timestamp_ms)
+        return None
+
+    def living(self) -> dict[str, Presence]:
+        """Those that spoke lately, by name."""
+        now_ms = time.time() * 1000
+        return {
+            process: presence
+            for process, (presence, at_ms) in sorted(self._last.items())
+            if now_ms - at_ms < presence.refresh_seconds * 1000 * _BEATS_MISSED
+        }
+
+
+async def read_presences(settings: KafkaSettings) -> dict[str, Presence]:
+    """The living processes now. Raises BusError when Kafka does not tell."""
+    found = Presences()
+    async with CompactedLog(settings=settings, topic=CONFIG_APPLIED, client_id="rayline-config-command") as log:
+        while not log.caught_up.is_set():
+            for record in await log.getmany(timeout_ms=_POLL_MS):
+                found.take(record)
+    return found.living()
+
+
 class ConfigBoard:
     """Owns two readers and what they read. Does not own any change.
 
@@ -90,7 +134,7 @@ class ConfigBoard:
         self._task: asyncio.Task[None] | None = None
         self.records: list[Written] = []
         self.answers: dict[tuple[int, str], Answer] = {}
-        self._presences: dict[str, tuple[Presence, int]] = {}
+        self._presences = Presences()
         self.on_record: Callable[[Written], None] | None = None
         self.on_answer: Callable[[Answer], None] | None = None
 
@@ -147,12 +191,7 @@ class ConfigBoard:
 
     def presences(self) -> dict[str, Presence]:
         """The processes that live, by name."""
-        now_ms = time.time() * 1000
-        return {
-            process: presence
-            for process, (presence, at_ms) in sorted(self._presences.items())
-            if now_ms - at_ms < presence.refresh_seconds * 1000 * _BEATS_MISSED
-        }
+        return self._presences.living()
 
     def concerned(self, key: ConfigKey) -> list[ProcessIdentity]:
         """The living processes that will answer a valid record under this key."""
@@ -196,20 +235,12 @@ class ConfigBoard:
             self._changed.set()
 
     def _take_answer(self, record: LogRecord) -> None:
-        name = (record.key or b"").decode("utf-8", "replace")
-        if record.value is None:
-            self._presences.pop(name.removeprefix("|"), None)
+        answer = self._presences.take(record)
+        if answer is None:
             return
-        try:
-            found = decode_applied(record.value)
-        except FormatError:
-            return
-        if isinstance(found, Presence):
-            self._presences[found.identity.process] = (found, record.timestamp_ms)
-            return
-        self.answers[found.version, found.process] = found
+        self.answers[answer.version, answer.process] = answer
         if self.on_answer is not None:
-            self.on_answer(found)
+            self.on_answer(answer)
 
     async def _stop(self) -> None:
         await self._applied.stop()

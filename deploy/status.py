@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import psutil
 from deploy.app_registry import AppRegistry
 from deploy.cli.output import table
 from deploy.cluster_report import ClusterReport, read_cluster_report
+from deploy.config_board import read_presences
 from deploy.local.child import ProcessRecord
 from deploy.local.state import PlatformState, StateFolder
 from deploy.node_watch import NodeWatch
@@ -29,7 +30,8 @@ _REPORT_MEMORY_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """A snapshot. `lags` counts the jobs of each app that are not committed; `trouble` is what kept Kafka from answering."""
+    """A snapshot. `lags` counts the jobs of each app that are not committed; `trouble` is what kept Kafka from answering;
+    `config_trouble` tells by process why it cannot read its live settings."""
 
     state: PlatformState | None
     launcher_alive: bool
@@ -39,6 +41,7 @@ class StatusReport:
     lags: Mapping[str, int]
     clusters: ClusterReport | None
     trouble: str | None
+    config_trouble: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -56,6 +59,7 @@ class StatusReport:
             "nodes": [_node_row(node) for node in self.nodes],
             "apps": [{**_app_row(app, self.nodes), "lag": self.lags.get(app.name)} for app in self.apps],
             "trouble": self.trouble,
+            "config_trouble": dict(self.config_trouble),
         }
 
     def text(self) -> str:
@@ -86,6 +90,10 @@ class StatusReport:
             parts.append("no app is deployed; `rayline deploy app.yaml` deploys one")
         if self.trouble is not None:
             parts.append(f"Kafka does not tell: {self.trouble}")
+        parts += [
+            f"{process} cannot read its live settings and keeps the last known ones: {problem}"
+            for process, problem in self.config_trouble.items()
+        ]
         return "\n\n".join(parts)
 
 
@@ -101,6 +109,7 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
     lags: dict[str, int] = {}
     clusters = None
     trouble = None
+    config_trouble: dict[str, str] = {}
     if settings is not None:
         try:
             nodes = await _read_nodes(settings)
@@ -108,11 +117,12 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
                 apps = list((await registry.snapshot()).values())
             lags = {app.name: await _lag(settings, app.name) for app in apps}
             clusters = await read_cluster_report(settings)
+            presences = await read_presences(settings)
+            config_trouble = {name: one.problem for name, one in presences.items() if one.problem is not None}
         except RaylineError as error:
             trouble = str(error)
-    return StatusReport(
-        state, alive, settings.bootstrap_servers if settings is not None else None, nodes, apps, lags, clusters, trouble
-    )
+    servers = settings.bootstrap_servers if settings is not None else None
+    return StatusReport(state, alive, servers, nodes, apps, lags, clusters, trouble, config_trouble)
 
 
 async def _lag(settings: KafkaSettings, app: str) -> int:
