@@ -49,6 +49,10 @@ class NodeInspection:
     lanes: Mapping[str, Mapping[str, Any]]
 
     @property
+    def left(self) -> bool:
+        return self.standing is Standing.GONE
+
+    @property
     def why(self) -> str:
         """The reason of its standing, in words."""
         report = self.node.report

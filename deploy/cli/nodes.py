@@ -41,6 +41,7 @@ group.command("job")(explain_job)
 
 
 def nodes(
+    all_nodes: Annotated[bool, typer.Option("--all", "-a", help="Also those that left within the last minutes.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with a line for each change (Ctrl-C ends).")] = False,
     group: Group = "default",
     state_dir: StateDir = DEFAULT_STATE_DIR,
@@ -49,14 +50,15 @@ def nodes(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """List the nodes: state, load, weight, and why."""
-    asyncio.run(_nodes(kafka_settings(bootstrap_servers, kafka_config, state_dir), group, watch, output))
+    asyncio.run(_nodes(kafka_settings(bootstrap_servers, kafka_config, state_dir), group, all_nodes, watch, output))
 
 
-async def _nodes(settings: Any, group_name: str, watch: bool, output: OutputFormat) -> None:
+async def _nodes(settings: Any, group_name: str, all_nodes: bool, watch: bool, output: OutputFormat) -> None:
     from deploy.node_inspection import open_inspector
 
     async with open_inspector(settings, group=group_name) as inspector:
-        found = inspector.nodes()
+        known = inspector.nodes()
+        found = [node for node in known if all_nodes or not node.left]
         _note_ears(inspector)
         if output is OutputFormat.TEXT and found:
             show(output, {}, table(_HEADER, [_row(node) for node in found]))
@@ -72,7 +74,7 @@ async def _nodes(settings: Any, group_name: str, watch: bool, output: OutputForm
             if output is not OutputFormat.TEXT:
                 for node in found:
                     records.add(node.as_dict())
-            await _follow(inspector, found, records, output)
+            await _follow(inspector, known, records, output)
 
 
 async def _follow(inspector: NodeInspector, found: list[NodeInspection], records: Records, output: OutputFormat) -> None:
