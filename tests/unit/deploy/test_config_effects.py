@@ -96,7 +96,7 @@ def held_back(tuned: Tuned, payload: bytes) -> bool:
 
 
 def admitted(tuned: Tuned, value: bytes) -> Any:
-    return tuned.parts.lane._admission.admit(Record(value=value), 0.0)
+    return tuned.parts.lane._admission.admit("app.requests", 0, Record(value=value), 0.0)
 
 
 def picks(tuned: Tuned) -> Counter[str]:

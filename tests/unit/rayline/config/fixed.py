@@ -50,7 +50,7 @@ _REASONS: Final = {
         ingest.lane: HEARTBEAT_MS
         rayline.topics: DEFAULT_MAX_MESSAGE_BYTES _DAY_MS _HOUR_MS _SEGMENT_MS
         rayline.bus.consumer: BUSY_FETCH_BYTES BUSY_FETCH_WAIT_MS
-        workers.cluster: LOG_ROTATION_BYTES OBJECT_STORE_BYTES
+        workers.cluster: HEALTH_CHECK_TIMEOUT_MS LOG_ROTATION_BYTES OBJECT_STORE_BYTES
         runtime_env.build.conda_layer: TIMEOUT_SECONDS
         runtime_env.build.interpreters: _PROBE_SECONDS
         runtime_env.build.own_layers: _TIMEOUT_SECONDS
@@ -85,7 +85,7 @@ _REASONS: Final = {
         scheduler.seats: EVIDENCE_SECONDS EWMA_SHARE QUEUE_BEHIND_SECONDS
         scheduler.trials: NEWS_SECONDS
         workers.actor: HAND_BACK_SECONDS
-        workers.agent: GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS SAMPLE_SECONDS TELL_SECONDS
+        workers.agent: GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS NOTICE_SECONDS SAMPLE_SECONDS TELL_SECONDS
         workers.app_loop: COLLECT_SECONDS
         workers.channel: CONNECT_SECONDS EXIT_SECONDS
         workers.cluster: STOP_SECONDS _POLL_SECONDS
