@@ -73,6 +73,7 @@ def _at_most(bars: Bars, verdict: Verdict) -> Iterator[Bar]:
         ("notice to last dispatch max, ms", bars.notice_max_ms, verdict.notice_ms.max),
         ("kill to second dispatch p99, ms", bars.redispatch_p99_ms, verdict.redispatch_ms.p99),
         ("frozen pod gets something new, ms", bars.silent_after_ms, verdict.silent_after_ms),
+        ("back in rotation after, ms", bars.back_in_rotation_ms, verdict.back_in_rotation_ms),
         ("successor serves after, ms", bars.serving_again_ms, verdict.serving_again_ms),
         ("extra attempts, share of jobs", bars.extra_attempts_share, verdict.extra_attempts_share),
         ("workers lost to jobs", bars.workers_lost, verdict.workers_lost),

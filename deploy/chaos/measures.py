@@ -202,6 +202,20 @@ def share_halved_after(stroke: Stroke, evidence: Evidence) -> float | None:
     return None
 
 
+def share_back_after(stroke: Stroke, evidence: Evidence) -> float | None:
+    """From a throttle's end to the end of the first 2 s in which the pod's share is over half of what it was; None: never."""
+    before = share(stroke.session, evidence.executions, stroke.at_ms - 10_000, stroke.at_ms)
+    if before is None or stroke.until_ms is None or not evidence.executions:
+        return None
+    start_ms, last_ms = stroke.until_ms, evidence.executions[-1].began_ms
+    while start_ms + SHARE_WINDOW_MS <= last_ms:
+        after = share(stroke.session, evidence.executions, start_ms, start_ms + SHARE_WINDOW_MS)
+        if after is not None and after > before / 2:
+            return start_ms + SHARE_WINDOW_MS - stroke.until_ms
+        start_ms += SHARE_WINDOW_MS / 4
+    return None
+
+
 def p99_between(answers: Sequence[Answer], from_ms: float, until_ms: float) -> float | None:
     """Of the jobs that were due in this span."""
     found = [answer.latency_ms for answer in answers if from_ms <= answer.due_ms < until_ms]

@@ -63,7 +63,7 @@ class Pick(StrEnum):
 
     ANY = "any"
     BUSY = "busy"
-    """A pod that is running a job at this very moment (for at most two seconds one is waited for, then any)."""
+    """A pod or worker that is running a job at this very moment (at most two seconds one is waited for, then any)."""
     OLDEST = "oldest"
     NEWEST = "newest"
 
@@ -126,8 +126,8 @@ class FaultSpec(_Strict):
             raise ValueError(f"{self.kind} strikes only a {' or '.join(sorted(fitting))}, not a {self.target}")
         if self.kind in _LASTING and not self.for_seconds:
             raise ValueError(f"{self.kind} needs for_seconds")
-        if self.pick is Pick.BUSY and self.target is not Target.POD:
-            raise ValueError("only a pod is picked by being busy")
+        if self.pick is Pick.BUSY and self.target not in (Target.POD, Target.WORKER):
+            raise ValueError("only a pod or worker is picked by being busy")
         return self
 
 
@@ -176,6 +176,7 @@ class Bars(_Strict):
     notice_max_ms: float | None = None
     redispatch_p99_ms: float | None = Field(default=None, description="kill to the second dispatch")
     silent_after_ms: float | None = Field(default=None, description="a frozen pod gets nothing new after so long")
+    back_in_rotation_ms: float | None = Field(default=None, description="what was frozen or throttled gets work again")
     serving_again_ms: float | None = Field(default=None, description="what was killed has a successor that serves")
     extra_attempts_share: float | None = None
     workers_lost: int | None = Field(default=None, description="processes that jobs killed, at most")

@@ -101,8 +101,9 @@ class Site:
         return [Candidate(r.name, r.role, r.pid, r.cluster) for r in sorted(found, key=lambda r: (r.started, r.name))]
 
     def busy(self, who: Candidate) -> bool:
-        """Whether the function is being called in this pod now."""
-        return any(runs_now(path) for path in self._record.glob(f"{who.pid}-*"))
+        """Whether the function is being called in this pod or worker now."""
+        files = f"*-{who.pid}" if who.role == Target.WORKER else f"{who.pid}-*"
+        return any(runs_now(path) for path in self._record.glob(files))
 
     def members(self, cluster: str | None) -> list[psutil.Process]:
         """Every process of a cluster at this moment: head, gateway, pods, and what is in their sessions."""

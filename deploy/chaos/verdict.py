@@ -160,6 +160,12 @@ class Verdict:
         return None if not waits or None in waits else max(wait for wait in waits if wait is not None)
 
     @cached_property
+    def share_back_ms(self) -> float | None:
+        """The longest of all throttles; None where a share never came back."""
+        waits = [measures.share_back_after(stroke, self.found.evidence) for stroke in self.done if stroke.kind is Kind.THROTTLE]
+        return None if not waits or None in waits else max(wait for wait in waits if wait is not None)
+
+    @cached_property
     def disturbed_p99_factor(self) -> float | None:
         """p99 of the jobs due during the lasting faults against those due before the first of them; the worst."""
         lasting = [stroke for stroke in self.done if stroke.kind in _LASTING and stroke.until_ms is not None]
@@ -221,6 +227,8 @@ class Verdict:
             "normal_again_ms": _rounded(self.normal_ms),
             "serving_again_ms": _rounded(self.serving_again_ms),
             "back_in_rotation_ms": _rounded(self.back_in_rotation_ms),
+            "share_halved_ms": _rounded(self.share_halved_ms),
+            "share_back_ms": _rounded(self.share_back_ms),
             "view_again_ms": _rounded(self.view_again_ms),
             "workers_lost_to_jobs": self.workers_lost,
         }

@@ -98,13 +98,18 @@ def test_a_successor_serves_when_a_pod_that_started_later_begins_a_job() -> None
     assert measures.serving_again(stroke(Kind.KILL), later) == 9_000
 
 
-def test_a_share_is_halved_at_the_end_of_the_first_window_below_half() -> None:
+def test_a_share_is_halved_and_comes_back_at_the_end_of_the_first_window_that_shows_it() -> None:
     before = [execution(n, 101 + n % 2, -10_000 + n * 50, -9_999 + n * 50) for n in range(200)]
     during = [execution(n, 102 if n * 50 >= 3_000 or n % 2 else 101, n * 50, n * 50 + 1) for n in range(400)]
     throttled = stroke(Kind.THROTTLE, until_ms=FAULT_MS + 20_000)
     halved = measures.share_halved_after(throttled, evidence(executions=[*before, *during]))
     assert halved is not None
     assert 3_000 < halved <= 5_000
+    after = [execution(n, 102 if n * 50 < 4_000 or n % 2 else 101, 20_000 + n * 50, 20_001 + n * 50) for n in range(400)]
+    back = measures.share_back_after(throttled, evidence(executions=[*before, *during, *after]))
+    assert back is not None
+    assert 4_000 < back <= 6_500
+    assert measures.share_back_after(throttled, evidence(executions=[*before, *during])) is None
     steady = [execution(n, 101 + n % 2, n * 50, n * 50 + 1) for n in range(400)]
     assert measures.share_halved_after(throttled, evidence(executions=[*before, *steady])) is None
 
