@@ -336,21 +336,21 @@ class Lane:
     async def _take_over_once(self, assignment: _Assignment) -> bool:
         """Fence, read back, claim and settle; False when the group has moved on meanwhile, or it must be done again."""
         began = time.monotonic()
+        # Beside the takeover, not before it: only the first dispatch waits for it.
+        reading = asyncio.create_task(self._suspects.read([(tp.topic, tp.partition) for tp in assignment.partitions]))
         try:
-            takeover, suspects = await asyncio.gather(
-                read_back(
-                    settings=self._settings,
-                    app=self._spec.name,
-                    consumer=self._consumer,
-                    transactional_id=self._transactional_id,
-                    assigned=assignment.partitions,
-                    partitions=self._partitions,
-                    result_partitions=self._result_partitions,
-                ),
-                self._suspects.read([(tp.topic, tp.partition) for tp in assignment.partitions]),
+            takeover = await read_back(
+                settings=self._settings,
+                app=self._spec.name,
+                consumer=self._consumer,
+                transactional_id=self._transactional_id,
+                assigned=assignment.partitions,
+                partitions=self._partitions,
+                result_partitions=self._result_partitions,
             )
             if self._partitions:
                 await self._publisher.claim(self._partitions, self._claim_event(takeover), member=assignment.member)
+            suspects = await reading
         except MemberFenced as error:
             # The next assignment is on its way.
             _log.info("takeover superseded: %s", error)
@@ -359,6 +359,8 @@ class Lane:
             _log.warning("takeover begins again: %s", error)
             self._assignment_changed.set()
             return False
+        finally:
+            reading.cancel()
         self._suspects.load({partition: suspects.get(partition, ()) for partition in map(tuple, takeover.fresh)})
         self._settle(takeover)
         _log.info(

@@ -113,7 +113,7 @@ def _batch(case: SuspectCase, jobs: list[Job], prefix: str) -> Batch:
 class SuspectLog:
     """Owns the book and the way to its topic. Does not own which jobs are suspect (the dispatcher knows).
 
-    Nothing is opened or written as long as no worker dies. A bus that does not answer costs the memory, never the jobs.
+    Nothing is written as long as no worker dies. A bus that does not answer costs the memory, never the jobs.
 
     Life: `read` at each takeover; `remember` before each trial; what is settled is tidied up in the background; `close`.
     """
@@ -124,10 +124,14 @@ class SuspectLog:
         self._is_published = is_published
         self._publisher: Publisher | None = None
         self._turn = asyncio.Lock()
+        self._connecting: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Write what is settled by now."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)
@@ -160,6 +164,8 @@ class SuspectLog:
         for partition, cases in found.items():
             self.book.load(partition, cases)
         self._tidy_from_now_on()
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect(), name="connection for suspects")
 
     def note(self, batch: Batch) -> None:
         """A worker died under this batch: written with the next one that is about to run."""
@@ -171,16 +177,28 @@ class SuspectLog:
         await self._write()
         self._tidy_from_now_on()
 
+    async def _connect(self) -> None:
+        """Ahead of time: a batch whose worker died should not wait for a connection."""
+        try:
+            async with self._turn:
+                await self._open()
+        except BusError as error:
+            _log.warning("no connection yet to keep what is learnt of jobs that kill workers: %s", error)
+
+    async def _open(self) -> Publisher:
+        if self._publisher is None:
+            publisher = Publisher(settings=self._settings, client_id="rayline-suspects")
+            await publisher.start()
+            self._publisher = publisher
+        return self._publisher
+
     async def _write(self) -> None:
         try:
             async with asyncio.timeout(WRITE_SECONDS), self._turn:
-                if self._publisher is None:
-                    publisher = Publisher(settings=self._settings, client_id="rayline-suspects")
-                    await publisher.start()
-                    self._publisher = publisher
+                publisher = await self._open()
                 written, self.book.unwritten = self.book.unwritten, set()
                 sent = [
-                    await self._publisher.enqueue(SUSPECTS, key=suspects_key(*partition), value=self.book.record(partition))
+                    await publisher.enqueue(SUSPECTS, key=suspects_key(*partition), value=self.book.record(partition))
                     for partition in written
                 ]
                 await asyncio.gather(*sent)

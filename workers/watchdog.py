@@ -64,8 +64,9 @@ class Watchdog:
             for exchange in self._server.exchanges:
                 started = exchange.run.call_started
                 if started is not None and now - started > limit + HANG_GRACE_SECONDS:
+                    # The batch that hung was told TIMEOUT; for its neighbours there is no room here any more, but the node stays.
                     self._exit(
-                        f"a call of {self._spec.entrypoint} ran longer than limits.execute_seconds = {limit:g}", Verdict.DRAINING
+                        f"a call of {self._spec.entrypoint} ran longer than limits.execute_seconds = {limit:g}", Verdict.BUSY
                     )
             self._check_memory()
             if self._gauge is not None:
