@@ -32,7 +32,8 @@ from tests.support.names import fresh
 
 pytestmark = pytest.mark.integration
 
-TAKEOVER_SECONDS = 15.0
+# Two seconds of session here, six in earnest; the rest is room for a busy machine.
+TAKEOVER_SECONDS = 40.0
 
 
 @pytest.fixture
@@ -126,7 +127,6 @@ async def test_a_killed_keepers_successor_goes_on_where_it_was(kafka: KafkaSetti
                 assert log.book.epoch > 1
                 assert set(log.book.orders["c1"].pods) == {"c1-pod-1", "c1-pod-3", "c1-pod-4"}
     assert await replaced(kafka) == ["c1-pod-4 replaces c1-pod-2: killed"]
-    # Two seconds of session here, six in earnest; the rest is room for a busy machine.
     assert took_seconds < TAKEOVER_SECONDS
 
 
@@ -149,5 +149,5 @@ async def test_a_frozen_keepers_order_never_counts(kafka: KafkaSettings, publish
                 await until(log, lambda book: "c1-pod-5" in book.orders["c1"].pods)
                 assert log.book.lease is not None
                 assert log.book.lease.holder == "successor"
-                assert await asyncio.to_thread(zombie.wait, 15) == EXIT_FENCED
+                assert await asyncio.to_thread(zombie.wait, TAKEOVER_SECONDS) == EXIT_FENCED
     assert await replaced(kafka) == ["c1-pod-4 replaces c1-pod-1: killed", "c1-pod-5 replaces c1-pod-2: killed"]
