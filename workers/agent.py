@@ -212,7 +212,7 @@ class Agent:
         await self._reporter.beat(load)
 
     async def _sample(self) -> NodeLoad | None:
-        """In a thread, because a sick disk may hold it up; None while the sample before is still held up."""
+        """In a thread, because a sick disk may hold it up; None while the sample before is still held up, or where it fails."""
         assert self._sampler is not None
         if self._sampling is None or self._sampling.done():
             self._sampling = asyncio.ensure_future(asyncio.to_thread(self._sampler.sample, time.monotonic()))
@@ -220,6 +220,9 @@ class Agent:
             async with asyncio.timeout(SAMPLE_SECONDS):
                 return await asyncio.shield(self._sampling)
         except TimeoutError:
+            return None
+        except OSError as error:
+            _log.warning("pod %s: no sample for this beat: %s", self._reporter.key, error)
             return None
 
     def _background(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:

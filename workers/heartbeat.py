@@ -56,7 +56,7 @@ class Heartbeat:
         self._changed.set()
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Beat until cancelled; raises what a beat raises besides BusError."""
         try:
             while True:
                 self._begin_beat()
@@ -70,6 +70,8 @@ class Heartbeat:
         if self._under_way is not None and not self._under_way.done():
             self.dropped += 1
             return
+        if self._under_way is not None:
+            self._under_way.result()
         self._under_way = asyncio.create_task(self._one_beat(), name="beat")
 
     async def _one_beat(self) -> None:

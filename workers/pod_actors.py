@@ -62,7 +62,11 @@ class PodWork:
 def read_pod_work(pod_dir: str) -> PodWork:
     """What the gauges of living actors say now; cheap enough for each beat."""
     actors, jobs, known = 0, 0, True
-    for name in os.listdir(pod_dir):  # noqa: PTH208 - a tenth of iterdir's cost, once a second in each pod
+    try:
+        names = os.listdir(pod_dir)  # noqa: PTH208 - a tenth of iterdir's cost, once a second in each pod
+    except OSError:
+        return PodWork(0, None)
+    for name in names:
         pid = name.removeprefix("actor-").removesuffix(GAUGE_SUFFIX)
         if not (name.endswith(GAUGE_SUFFIX) and pid.isdecimal() and os.path.exists(f"/proc/{pid}")):  # noqa: PTH110 - likewise
             continue

@@ -181,6 +181,7 @@ def test_the_work_of_a_pod_is_the_sum_of_its_living_actors(tmp_path: Path) -> No
     (tmp_path / "loading-1").touch()
     assert read_pod_work(str(tmp_path)) == PodWork(1, 7)
     assert read_gauge(str(tmp_path / "nowhere")) is None
+    assert read_pod_work(str(tmp_path / "nowhere")) == PodWork(0, None)
 
 
 def test_an_actor_that_does_not_tell_makes_the_whole_unknown(tmp_path: Path) -> None:

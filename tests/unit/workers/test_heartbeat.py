@@ -73,6 +73,13 @@ async def test_a_broker_that_refuses_does_not_end_the_rhythm() -> None:
         await beats.wait_for(3)
 
 
+async def test_a_fault_of_our_own_ends_the_rhythm_instead_of_being_swallowed() -> None:
+    beats = Beats()
+    beats.error = KeyError("ours")
+    with pytest.raises(KeyError, match="ours"):
+        await Heartbeat(beat=beats.beat, interval_seconds=0.1).run()
+
+
 async def test_a_new_interval_holds_at_once() -> None:
     beats = Beats()
     async with running(beats.beat, seconds=60) as heartbeat:
