@@ -14,9 +14,8 @@ import math
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -39,18 +38,18 @@ CANDIDATES_SHOWN: Final = 20
 
 
 class Tier(IntEnum):
-    """How good a place is; a smaller value is better."""
+    """How good a place a node has; a smaller value is better. NONE: it has none."""
 
     ROOM = 0
     IDLE = 1
     SPARE = 2
+    NONE = 3
 
 
-_TIER_NAMES: Final = {tier: tier.name.lower().encode() for tier in Tier}
+_TIER_NAMES: Final[Mapping[Tier, bytes]] = {tier: tier.name.lower().encode() for tier in Tier if tier is not Tier.NONE}
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(NamedTuple):
     """One decision, as it was made. `candidates` counts the nodes of the tier, `update` names the weights in force."""
 
     batch: str | None
@@ -103,8 +102,10 @@ class Router:
         self._nodes: dict[str, NodeSeats] = {}
         self._seats: dict[str, Seat] = {}
         self._paused: dict[str, Seat] = {}
-        self._tiers: dict[str, Tier | None] = {}
-        self._rotations: dict[Tier, SmoothWeightedRoundRobin[str]] = {tier: SmoothWeightedRoundRobin() for tier in Tier}
+        self._tiers: dict[str, Tier] = {}
+        self._rotations: dict[Tier, SmoothWeightedRoundRobin[str]] = {
+            tier: SmoothWeightedRoundRobin() for tier in Tier if tier is not Tier.NONE
+        }
         self._order = tuple(self._rotations.items())
         self._weights: dict[str, float] = {}
         self._total = 0.0
@@ -150,7 +151,7 @@ class Router:
         start = int(self._phase * len(new))
         for key in new[start:] + new[:start]:
             self._nodes[key] = NodeSeats(incarnation=routable[key][0].report.incarnation)
-            self._tiers[key] = None
+            self._tiers[key] = Tier.NONE
             self._weigher.fleet.join(key, now)
             for _, rotation in self._order:
                 rotation.set_weight(key, None)
@@ -280,7 +281,7 @@ class Router:
             "factors": dict(weighed.factors),
             "note": weighed.note,
             "update": self._weigher.updates,
-            "tier": None if tier is None else tier.name.lower(),
+            "tier": tier.name.lower(),
             "running": node.running,
             "room": None if math.isinf(node.room) else node.room,
             "batch_seconds": None if node.log_latency is None else math.exp(node.log_latency),
@@ -299,7 +300,7 @@ class Router:
                 heaviest = sorted(known.items(), key=lambda item: (-item[1], item[0]))[:CANDIDATES_SHOWN]
                 room = None if math.isinf(pick.room) else pick.room
                 found.append(
-                    asdict(pick)
+                    pick._asdict()
                     | {"tier": pick.tier.name.lower(), "room": room, "weight": known.get(pick.node), "weights": dict(heaviest)}
                 )
         return found
@@ -360,22 +361,22 @@ class Router:
         return reseated
 
     def _reweigh(self, now: float) -> None:
-        fleet = self._weigher.fleet
-        nodes = self._nodes
-        fleet.column(Column.LOG_LATENCY)[:] = np.fromiter(
-            (nodes[key].log_latency_now(now) for key in fleet.keys), np.float64, len(fleet)
-        )
+        fleet, nodes = self._weigher.fleet, self._nodes
+        fleet.column(Column.LOG_LATENCY)[:] = [nodes[key].log_latency_now(now) for key in fleet.keys]
         keys, weights = self._weigher.update(now)
         if self._factor_of is not None:
             factors = np.fromiter(map(self._factor_of, keys), np.float64, len(keys))
             self._closed = {key for key, factor in zip(keys, factors, strict=True) if factor <= 0}
             weights = weights * np.where(factors > 0, factors, 1.0)
-            for key, node in nodes.items():
-                self._place(key, node)
-        for _, rotation in self._order:
-            rotation.set_weights(keys, weights)
         self._weights = dict(zip(keys, weights.tolist(), strict=True))
         self._total = float(weights.sum())
+        if self._factor_of is not None:
+            for key, node in nodes.items():
+                self._place(key, node)
+        tiers = np.fromiter(map(self._tiers.__getitem__, keys), np.int8, len(keys))
+        for tier, rotation in self._order:
+            here = np.flatnonzero(tiers == tier)
+            rotation.set_weights([keys[row] for row in here.tolist()], weights[here])
         self._history.append((self._weigher.updates, self._weights))
 
     def _pick_elsewhere(self, rotation: SmoothWeightedRoundRobin[str], tier: Tier, avoided: tuple[str, ...]) -> str | None:
@@ -402,19 +403,22 @@ class Router:
 
     def _place(self, key: str, node: NodeSeats) -> None:
         """Put a node into the tier where it belongs now."""
-        tier = None if key in self._closed else self._tier(node)
+        tier = Tier.NONE if key in self._closed else self._tier(node)
         old = self._tiers[key]
         if tier is old:
             return
         self._tiers[key] = tier
-        if old is not None:
+        if old is not Tier.NONE:
             self._rotations[old].block(key)
-        if tier is not None:
-            self._rotations[tier].unblock(key)
+        if tier is not Tier.NONE:
+            rotation = self._rotations[tier]
+            # A rotation hears of new weights only for the nodes that stand in it.
+            rotation.set_weight(key, self._weights.get(key))
+            rotation.unblock(key)
 
-    def _tier(self, node: NodeSeats) -> Tier | None:
+    def _tier(self, node: NodeSeats) -> Tier:
         if node.draining:
-            return None
+            return Tier.NONE
         if node.idle:
             return Tier.ROOM if node.has_room or not self._weigher.policy.guards_room else Tier.IDLE
-        return Tier.SPARE if node.spare else None
+        return Tier.SPARE if node.spare else Tier.NONE

@@ -125,21 +125,18 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
     def set_weights(self, keys: Sequence[NodeKey], weights: Sequence[float] | NDArray[np.float64]) -> None:
         """`set_weight` for many nodes at once: the same outcome at a fraction of the cost. Raises as that does."""
         nodes, turn = self._nodes, self._turn
-        moved = False
+        moved = 0
         for key, units in zip(keys, _to_many_units(weights), strict=True):
             node = nodes.get(key)
             if node is None:
                 node = self._join(key)
-            if units != node.weight:
-                if node.group is not None and node.weight is not None:
-                    node.debt += (units - node.weight) * turn
-                    node.weight = units
-                    moved = True
-                else:
-                    node.weight = units
-                    if not node.blocked:
-                        node.debt += units * turn
-                        moved = True
+            weight = node.weight
+            if units == weight:
+                continue
+            if not node.blocked:
+                node.debt += (units if weight is None else units - weight) * turn
+                moved += 1
+            node.weight = units
         if moved:
             self._regroup()
 
