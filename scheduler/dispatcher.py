@@ -237,7 +237,8 @@ class Dispatcher:
         batch = flight.batch
         batch.attempts += 1
         flight.pick = self._router.last_pick()
-        flight.late_at = flight.dispatched + self._times.late_after_seconds(len(batch.jobs))
+        left = batch.last_expiry - flight.dispatched
+        flight.late_at = flight.dispatched + self._times.late_after_seconds(len(batch.jobs), left_seconds=left)
         self._flights.add(flight)
         flight.task = asyncio.create_task(self._fly(flight), name=f"batch {batch.batch_id}")
         flight.task.add_done_callback(lambda task: self._flown(flight, task))

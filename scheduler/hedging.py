@@ -19,6 +19,8 @@ LATE_FACTOR: Final = 2.0
 # Below this, a busy machine's own hiccups would be hedged.
 LATE_FLOOR_SECONDS: Final = 0.25
 MIN_SAMPLES: Final = 30
+# Before so many were measured, a batch is late after this share of the time that its jobs have left.
+UNMEASURED_SHARE: Final = 0.5
 WINDOW_SAMPLES: Final = 512
 _RESORT_AFTER: Final = 32
 
@@ -80,14 +82,14 @@ class ServiceTimes:
         larger = min(self._windows, default=None)
         return 0.0 if larger is None else self._windows[larger].p50 / 2 ** (larger - size_class)
 
-    def late_after_seconds(self, jobs: int) -> float:
-        """When a batch of so many jobs is late; infinite until enough batches of its size class or a larger one were measured."""
+    def late_after_seconds(self, jobs: int, *, left_seconds: float = inf) -> float:
+        """When a batch of so many jobs is late, whose last deadline is `left_seconds` away."""
         size_class = jobs.bit_length()
         for known in sorted(self._windows):
             window = self._windows[known]
             if known >= size_class and len(window.seconds) >= MIN_SAMPLES:
                 return max(self._late_floor_seconds, self._late_factor * window.p99)
-        return inf
+        return UNMEASURED_SHARE * left_seconds
 
 
 def other_domains(nodes: Iterable[NodeView], key: str) -> Iterator[frozenset[str]]:

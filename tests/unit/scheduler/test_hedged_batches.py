@@ -272,6 +272,27 @@ def test_bisection_never_blames_those_that_ran_beside_the_poison(poison: int) ->
     assert len(sent_to(world, poison)) == 2
 
 
+def test_an_actor_that_nobody_can_hear_costs_half_the_time_and_not_the_job() -> None:
+    """An asymmetric cut: its node beats on, nothing was measured yet, and no answer ever comes."""
+
+    async def main() -> World:
+        world = World(nodes="ac", places=PLACES)
+
+        async def behave(exchange: Exchange) -> Verdict:
+            return await (forever(exchange) if exchange.node == "a" else all_done(exchange))
+
+        world.behave = behave
+        async with world.running():
+            await asyncio.sleep(0.1)
+            world.submit(jobs_of(2, expires=10.0), size=1)
+            await all_out(world, 2)
+        return world
+
+    world = virtual_time.run(main())
+    assert set(world.outcomes.values()) == {Outcome.OK}
+    assert max(world.ended_at.values()) < 6.0
+
+
 def test_an_error_of_a_hedged_job_is_an_answer() -> None:
     async def main() -> World:
         world = World(nodes="ac", places=PLACES)

@@ -20,9 +20,10 @@ def measured(jobs: int, seconds: list[float]) -> ServiceTimes:
     return times
 
 
-def test_nothing_is_late_before_enough_batches_were_measured() -> None:
+def test_before_enough_batches_were_measured_a_batch_is_late_at_half_its_time() -> None:
     times = measured(64, [1.0] * (MIN_SAMPLES - 1))
     assert times.late_after_seconds(64) == inf
+    assert times.late_after_seconds(64, left_seconds=9.0) == 4.5
     times.observe(64, 1.0)
     assert times.late_after_seconds(64) == LATE_FACTOR * 1.0
 
