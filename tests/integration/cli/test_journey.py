@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tenacity
 
 from rayline import BlockingClient, Client, NewJob
 from rayline.errors import BusError, NoResult
@@ -104,6 +105,39 @@ def test_an_evicted_pod_is_replaced_and_jobs_go_on(platform: Run) -> None:
         result = client.result(APP, client.submit(APP, {"text": "after the eviction"}), timeout_seconds=60)
     assert result.outcome is Outcome.OK
     assert result.node != pod
+    (cluster,) = platform("clusters", "-o", "json").json()["clusters"]
+    assert (cluster["state"], cluster["generation"], cluster["desired_pods"]) == ("running", 1, 1)
+    assert [row["replaces"] for row in cluster["pods"] if row["phase"] == "running"] == [pod]
+
+
+def test_killed_keepers_and_resources_are_back_and_a_change_of_size_is_carried_out(platform: Run) -> None:
+    before = {row["name"]: row["pid"] for row in platform("status", "-o", "json").json()["processes"]}
+    struck = {name: pid for name, pid in before.items() if name.startswith(("keeper", "resource"))}
+    assert len(struck) == 3
+    for pid in struck.values():
+        os.kill(pid, signal.SIGKILL)
+    assert platform("scale", "c1", "--pods", "2", "-o", "json").json() == {"cluster": "c1", "pods": 2, "pods_before": 1}
+    platform("deploy", str(EXAMPLE), "--wait", timeout_seconds=240)
+    wait_for_pods(platform, 2)
+    platform("scale", "c1", "--pods", "1")
+    wait_for_pods(platform, 1)
+    after = {row["name"]: row["pid"] for row in platform("status", "-o", "json").json()["processes"]}
+    assert struck.keys() <= after.keys()
+    assert not set(struck.values()) & set(after.values())
+    assert platform("clusters", "-o", "json").json()["keeper"]["epoch"] > 1
+    platform("scale", "no/cluster", "--pods", "1", expect=1)
+    platform("scale", "c9", "--pods", "0", expect=1)
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_result(lambda settled: not settled),
+    wait=tenacity.wait_fixed(0.5),
+    stop=tenacity.stop_after_delay(120),
+)
+def wait_for_pods(platform: Run, pods: int) -> bool:
+    (cluster,) = platform("clusters", "-o", "json").json()["clusters"]
+    running = [row for row in cluster["pods"] if row["phase"] == "running"]
+    return cluster["state"] == "running" and cluster["desired_pods"] == len(running) == pods
 
 
 def test_a_killed_lane_comes_back_and_loses_nothing(platform: Run) -> None:
