@@ -123,7 +123,7 @@ def copy_model(spec: AppSpec, source: ModelSource, tree: Path) -> None:
         return
     copied, digest = 0, hashlib.sha256()
     with _opened(spec, source) as given, (target / PurePosixPath(source.source).name).open("wb") as file:
-        while data := given.read(_CHUNK):
+        for data in _chunks(given, source):
             copied += len(data)
             if source.size_bytes is not None and copied > source.size_bytes:
                 break
@@ -156,8 +156,17 @@ def _opened(spec: AppSpec, source: ModelSource) -> BinaryIO:
         raise BuildError(
             f"model {source.name}: {error}; install it: pip install 'rayline[remote]' and its file system"
         ) from error
-    except (OSError, ValueError) as error:
-        raise BuildError(f"model {source.name}: {source.source} cannot be opened: {error}") from error
+    except Exception as error:
+        # fsspec's file systems raise whatever their own clients do.
+        raise BuildError(f"model {source.name}: {source.source} cannot be opened: {type(error).__name__}: {error}") from error
+
+
+def _chunks(given: BinaryIO, source: ModelSource) -> Iterator[bytes]:
+    try:
+        while data := given.read(_CHUNK):
+            yield data
+    except OSError as error:
+        raise BuildError(f"model {source.name}: {source.source} broke off: {error}; try again") from error
 
 
 def _below(folder: Path, root: Path) -> Iterator[PurePosixPath]:

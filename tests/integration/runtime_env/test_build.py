@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from rayline.app_spec import AppSpec
@@ -117,6 +119,7 @@ NEEDS_ONE = "  requirements: [needs_one]\n"
 
 
 @needs_python
+@pytest.mark.timeout(300)  # two interpreters are copied and compiled: seconds, but minutes where the machine is busy
 def test_the_same_lock_gives_the_same_digest_in_another_folder_and_cache(workshop: Workshop, tmp_path: Path) -> None:
     first = workshop.build(app(tmp_path / "one" / "app", NEEDS_ONE))
     shutil.copytree(tmp_path / "one" / "app", tmp_path / "another" / "place")
@@ -292,6 +295,7 @@ def test_a_killed_build_leaves_nothing_half_done(workshop: Workshop, tmp_path: P
 
 
 @needs_python
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="makes a native library")
 def test_native_extras_variables_and_models_are_the_apps_alone(workshop: Workshop, tmp_path: Path) -> None:
     folder = tmp_path / "with"
     (folder / "vendor").mkdir(parents=True)
@@ -336,6 +340,21 @@ def test_a_model_that_is_not_what_is_declared_is_refused(workshop: Workshop, tmp
         (folder / "m.bin").write_bytes(b"12345")
         with pytest.raises(error, match="model m"):
             workshop.build(app(folder, rest=f"models:\n- {{name: m, source: m.bin, {line}}}\n"))
+
+
+@needs_python
+def test_a_remote_model_is_fetched_once_by_its_digest_and_a_missing_one_is_told(workshop: Workshop, tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/bucket/detector.bin", b"remote weights")
+    digest = f"sha256:{hashlib.sha256(b'remote weights').hexdigest()}"
+    line = f"models:\n- {{name: detector, source: 'memory://bucket/detector.bin', digest: '{digest}'}}\n"
+    built = workshop.build(app(tmp_path / "app", rest=line))
+    memory.rm_file("/bucket/detector.bin")
+    assert workshop.build(app(tmp_path / "app", rest=line)).bundle.digest == built.bundle.digest
+    root = workshop.unpack(built)
+    assert (root / built.bundle.models[0].path).read_bytes() == b"remote weights"
+    with pytest.raises(BuildError, match=r"model other: .* cannot be opened"):
+        workshop.build(app(tmp_path / "app", rest=line.replace("detector,", "other,")))
 
 
 @needs_python
