@@ -106,6 +106,9 @@ class CompactedLog:
         except kafka_errors.UnknownTopicOrPartitionError as error:
             await consumer.stop()
             raise BusError(f"the topic {self._topic} does not exist: `rayline up` makes the platform's topics") from error
+        except kafka_errors.KafkaError as error:
+            await consumer.stop()
+            raise BusError(f"the topic {self._topic} cannot be read: {error!r}") from error
         except BaseException:
             await consumer.stop()
             raise

@@ -42,6 +42,7 @@ _TURN_SECONDS: Final = 0.005
 _LOGGED_A_TURN: Final = 3
 _GOOD_BYE_SECONDS: Final = 1.0
 _REPAIR_SECONDS: Final = (0.2, 1.0)
+_REPLAY_SECONDS: Final = 60.0
 _LOG_LEVEL: Final = "log.level"
 # In the place of a record's offset.
 _PRESENCE: Final = -1
@@ -174,9 +175,10 @@ class ConfigWatch:
         while True:
             try:
                 if self._reader is None:
-                    await self._open()
+                    async with asyncio.timeout(_REPLAY_SECONDS):
+                        await self._open()
                 await self._read_on()
-            except BusError as error:
+            except (BusError, TimeoutError) as error:
                 await self._close_reader()
                 self._cannot_read(error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -240,7 +242,7 @@ class ConfigWatch:
         return None
 
     def _cannot_read(self, error: Exception) -> None:
-        problem = str(error) or f"no answer within {self._start_seconds:g} s"
+        problem = str(error) or "no answer in time"
         if self._problem is None:
             _log.error("the topic %s cannot be read, the last known values stay in force: %s", CONFIG, problem)
         self._problem = problem

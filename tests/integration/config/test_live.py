@@ -10,9 +10,9 @@ import pytest
 from confluent_kafka import Producer
 
 from rayline.app_spec import Batching
-from rayline.bus import KafkaSettings
+from rayline.bus import KafkaSettings, ensure_topics
 from rayline.config import SETTINGS, ConfigWatch, ProcessIdentity, Role, Verdict
-from rayline.topics import CONFIG
+from rayline.topics import CONFIG, TopicSpec
 from tests.integration.config.live import answers, batch_sizes, following, tuned_lane, write
 from tests.integration.ingest.lanes import assert_exactly_once, new_app, on_this_machine, spec_of, submit, until, verdict
 
@@ -131,3 +131,24 @@ async def test_a_topic_that_cannot_be_read_leaves_the_last_values_in_force_and_s
     async with following(watch):
         await asyncio.sleep(0)
     assert watch.effective("batching.max_jobs") == 9
+
+
+async def test_a_topic_that_comes_later_is_taken_up_and_until_then_the_trouble_is_told(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await new_app(kafka)
+    topic = f"{app}.config"
+    monkeypatch.setattr("rayline.config.watch.CONFIG", topic)
+    taken: list[object] = []
+    identity = ProcessIdentity(role=Role.LANE, app=app, name="0")
+    watch = ConfigWatch(settings=kafka, identity=identity, start_seconds=1.0).on("batching.max_jobs", taken.append)
+    async with answers(kafka) as said, watch:
+        await until(lambda: identity.process in said.present, what="the process to tell of itself")
+        assert said.present[identity.process].problem is not None
+        await ensure_topics(kafka, [TopicSpec(topic, 1, replication_factor=1)])
+        producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+        producer.produce(topic, key=b"global/batching.max_jobs", value=b"7")
+        assert producer.flush(10) == 0
+        await until(lambda: taken[-1] == 7, what="the record to be taken")
+        assert watch.status.problem is None
+        await until(lambda: said.present[identity.process].problem is None, what="the trouble to be over")

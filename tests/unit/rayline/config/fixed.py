@@ -73,7 +73,7 @@ _REASONS: Final = {
         rayline.bus.transactions: _ABORT_SECONDS _CANCEL_SECONDS
         rayline.client: _CLOCK_SLACK_MS _POLL_MS
         rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _FETCH_WAIT_MS _GOOD_BYE_SECONDS
-        rayline.config.watch: _POLL_MS _TURN_SECONDS
+        rayline.config.watch: _POLL_MS _REPLAY_SECONDS _TURN_SECONDS
         rayline.result_watch: _POLL_MS
         scheduler.budget: FADE_SECONDS RESERVE_REFILL_SECONDS
         scheduler.dispatcher: MAX_PASSED MAX_TRACED_JOBS SWEEP_SECONDS UNSEEN_SECONDS
