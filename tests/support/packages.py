@@ -83,7 +83,8 @@ def serve_index(folder: Path) -> Iterator[CountingIndex]:
             else:
                 self.send_error(404)
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def _answer(self, data: bytes, kind: str) -> None:
             self.send_response(200)
