@@ -40,14 +40,15 @@ def judge(bars: Bars, verdict: Verdict) -> list[Bar]:
 
 
 def _always(verdict: Verdict) -> Iterator[Bar]:
-    zeros: Mapping[str, int] = {
+    zeros: Mapping[str, int | None] = {
         "jobs lost": verdict.lost,
         "results duplicated": verdict.duplicated,
         "results that are not their job's": verdict.wrong,
         "processes left over": verdict.left_over_processes,
     }
     for name, count in zeros.items():
-        yield Bar(name, "0", count, count == 0)
+        if count is not None:
+            yield Bar(name, "0", count, count == 0)
     for stroke in verdict.strokes:
         if stroke.skipped is not None:
             # Told as what it is, but no failure of the platform.

@@ -60,7 +60,8 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
             else:
                 verdict = await run.on_one_that_runs(options.state_dir)
             if options.keep is not None:
-                shutil.copytree(folder / "logs", options.keep / "logs", dirs_exist_ok=True)
+                logs = StateFolder(options.state_dir or folder).logs
+                shutil.copytree(logs, options.keep / "logs", dirs_exist_ok=True)
                 shutil.copytree(record, options.keep / "record", dirs_exist_ok=True)
         if json_path is not None:
             verdict.write(json_path)
@@ -124,7 +125,7 @@ class _Run:
                 found = await self._play(platform, census, pods=platform.pods, groups=None)
             finally:
                 await remove_app(platform.settings, app_name())
-        return Verdict(plan=self.plan, seed=self.seed, found=found, left_over_processes=0)
+        return Verdict(plan=self.plan, seed=self.seed, found=found, left_over_processes=None)
 
     async def _play(self, platform: Stage, census: Census, *, pods: int, groups: network.PodNetwork | None) -> Found:
         plan = self.plan

@@ -47,12 +47,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`lost`, `duplicated`, `wrong` and `outcomes` are the checker's; the rest is computed from the evidence, once."""
+    """`lost`, `duplicated`, `wrong` and `outcomes` are the checker's; the rest is computed from the evidence, once.
+
+    `left_over_processes` is None where the platform was not stopped.
+    """
 
     plan: Plan
     seed: int
     found: Found
-    left_over_processes: int
+    left_over_processes: int | None
 
     @cached_property
     def jobs(self) -> int:
