@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from deploy.cli import apps, config, clusters, dlq, doctor, drain, env, jobs, nodes, platform, processes, programs, simulate
+from deploy.cli import apps, clusters, config, dlq, doctor, drain, env, jobs, nodes, platform, processes, programs, simulate
 from deploy.cli.exit_codes import ExitCode, explain_failure
 from deploy.process_environment import LOG_LEVEL_VARIABLE
 

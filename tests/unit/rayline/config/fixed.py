@@ -21,6 +21,7 @@ _REASONS: Final = {
         workers.feature_server: MAX_JOBS_PER_BATCH
         workers.heartbeat: MAX_INTERVAL_SECONDS MIN_INTERVAL_SECONDS
         runtime_env.bundle: MAX_LAYERS MAX_MANIFEST_BYTES
+        runtime_env.peers.metainfo: BLOCK_BYTES MAX_METAINFO_BYTES MAX_PIECE_BYTES _HASH_BYTES
         runtime_env.store.protocol: _MIN_HEX
     """,
     "protects against what comes from outside: raising it would remove the protection": """
@@ -77,7 +78,7 @@ _REASONS: Final = {
         rayline.result_watch: _POLL_MS
         scheduler.budget: FADE_SECONDS RESERVE_REFILL_SECONDS
         scheduler.dispatcher: MAX_PASSED MAX_TRACED_JOBS SWEEP_SECONDS UNSEEN_SECONDS
-        scheduler.hedging: MIN_SAMPLES WINDOW_SAMPLES
+        scheduler.hedging: MIN_SAMPLES UNMEASURED_SHARE WINDOW_SAMPLES
         scheduler.listener: _ON_THE_WAY_SECONDS
         scheduler.node_feed: MEMORY_SECONDS _POLL_MS
         scheduler.resource: NEWS_PAUSE_SECONDS
