@@ -53,7 +53,7 @@ class Environment:
     def lock(self) -> None:
         """Resolve anew: every requirement with version and hashes, without addresses."""
         project = str(self._root / "pyproject.toml")
-        extras = [argument for extra in ("otlp", "demo", "bench") for argument in ("--extra", extra)]
+        extras = [argument for extra in ("otlp", "demo", "bench", "console") for argument in ("--extra", extra)]
         group = ["--group", f"{project}:dev"]
         self._compile("dev.txt", *extras, *group, project, str(self._locks / "tools.in"))
         self._compile("java.txt", "-c", str(self._locks / "dev.txt"), str(self._locks / "java.in"))
