@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rayline.codec import encode_payload
 from rayline.errors import FormatError
 from rayline.jobs import ContentType
-from rayline.results import Outcome, format_timing, parse_result, parse_timing, to_json
+from rayline.results import Outcome, format_timing_after_queue, parse_result, parse_timing, to_json
 
 REQUIRED = [("job-id", b"7"), ("outcome", b"ok"), ("source", b"a.requests/0/7")]
 durations = st.floats(0, 1e7)
@@ -19,7 +19,8 @@ durations = st.floats(0, 1e7)
 
 @given(durations, durations, durations, durations)
 def test_timing_reads_back_to_a_tenth_of_a_millisecond(queue: float, dispatch: float, execute: float, publish: float) -> None:
-    text = format_timing(queue_ms=queue, dispatch_ms=dispatch, execute_ms=execute, publish_ms=publish).decode()
+    after = format_timing_after_queue(dispatch_ms=dispatch, execute_ms=execute, publish_ms=publish).decode()
+    text = f"queue={queue:.1f}{after}"
     expected = {"queue": queue, "dispatch": dispatch, "execute": execute, "publish": publish}
     assert parse_timing(text) == pytest.approx(expected, abs=0.051)
 
