@@ -329,6 +329,10 @@ class GroupConsumer:
     async def _poll(self, max_records: int | None) -> dict[TopicPartition, list[Record]]:
         subscription = self._consumer._subscription
         self._consumer._coordinator.check_errors()
+        # Whoever asks is alive, also while nothing may be handed out: aiokafka gives up a member that has read nothing for
+        # `max_poll_interval_ms`, and never joins again.
+        with subscription.fetch_context():
+            pass
         if subscription.reassignment_in_progress:
             return {}
         ready = self._consumer.assignment() - subscription.paused_partitions()

@@ -72,6 +72,28 @@ async def test_no_record_is_handed_out_before_its_partition_was_taken_over(kafka
     await consumer.stop()
 
 
+async def test_who_asks_stays_a_member_also_while_nothing_may_be_handed_out(kafka: KafkaSettings, topic: str) -> None:
+    listener = RecordingListener()
+    consumer = GroupConsumer(
+        settings=kafka,
+        topics=[topic],
+        group_id=topic,
+        listener=listener,
+        client_id="idle",
+        heartbeat_interval_ms=300,
+        max_poll_interval_ms=1_000,
+    )
+    await consumer.start()
+    partitions = await listener.assigned.get()
+    membership = consumer.member()
+    until = asyncio.get_running_loop().time() + 3.0  # three times as long as a member may be silent
+    while asyncio.get_running_loop().time() < until:
+        assert await consumer.getmany(timeout_ms=200) == {}
+    assert consumer.member() == membership
+    assert consumer.assignment() == partitions
+    await consumer.stop(leave=True)
+
+
 async def test_records_fetched_before_a_pause_stay_until_resume(kafka: KafkaSettings, topic: str) -> None:
     produce(kafka, topic, [b"%d" % number for number in range(10)])
     listener = RecordingListener()
