@@ -42,6 +42,7 @@
     │   │       └── ArchiveBomb     more bytes, files or compression than was declared or is allowed
     │   ├── StoreError              a store cannot be read or written
     │   │   └── NotInStore          the store has no such bundle or blob
+    │   ├── PeerError               this node cannot fetch from peers, or give to them
     │   ├── DiskFull                no room on this machine; nothing was left behind
     │   └── HealthCheckFailed       the app's entrypoint cannot be imported in its own environment
     ├── NoResult                    a job's result did not come within the time that its waiter gave it
@@ -251,6 +252,10 @@ class StoreError(EnvError):
 
 class NotInStore(StoreError):
     """The store has no such bundle or blob."""
+
+
+class PeerError(EnvError):
+    """This node cannot fetch from peers, or give to them."""
 
 
 class DiskFull(EnvError):
