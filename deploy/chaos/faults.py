@@ -161,7 +161,7 @@ class FaultInjector:
     def _effect(self, fault: Fault, who: Candidate) -> AbstractAsyncContextManager[str]:
         spec = fault.spec
         if spec.kind is Kind.THROTTLE:
-            return throttled(f"rayline-chaos-{who.pid}", who.pids, spec.cpu)
+            return throttled(f"rayline-chaos-{who.pid}", who.pids, spec.cpu, by_signals=spec.by_signals)
         if spec.kind is Kind.HOG:
             return neighbour(who.pids, spec.processes)
         if spec.kind is Kind.DISK_FULL:

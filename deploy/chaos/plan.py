@@ -107,6 +107,7 @@ class FaultSpec(_Strict):
     needs: int = Field(default=0, ge=0, description="wait until so many pods serve the app")
     for_seconds: float = Field(default=0.0, ge=0)
     cpu: float = Field(default=0.3, gt=0, description="cores of a throttled pod")
+    by_signals: bool = Field(default=False, description="throttle by SIGSTOP and SIGCONT: it also slows a pod that uses less")
     percent: int = Field(default=10, ge=1, le=100, description="share of packets that are lost")
     delay_ms: float = Field(default=100, ge=0)
     jitter_ms: float = Field(default=50, ge=0)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ PERIOD_US: Final = 100_000
 _UNIFIED: Final = Path("/sys/fs/cgroup")
 _LEGACY: Final = Path("/sys/fs/cgroup/cpu")
 _DUTY_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 1.0
 
 
 class CpuGroup:
@@ -72,9 +74,9 @@ class CpuGroup:
 
 
 @asynccontextmanager
-async def throttled(name: str, pids: Callable[[], list[int]], cores: float) -> AsyncIterator[str]:
-    """While it is open, all of `pids()` together get `cores`; says how."""
-    group = CpuGroup.make(name, cores)
+async def throttled(name: str, pids: Callable[[], list[int]], cores: float, *, by_signals: bool = False) -> AsyncIterator[str]:
+    """While it is open, all of `pids()` together get `cores`; says how. `by_signals`: each runs for that part of the time only."""
+    group = None if by_signals else CpuGroup.make(name, cores)
     if group is None:
         async with _duty_cycle(pids, cores):
             yield f"SIGSTOP for {1 - min(1.0, cores):.0%} of each {_DUTY_SECONDS * 1000:.0f} ms"
@@ -90,8 +92,11 @@ async def throttled(name: str, pids: Callable[[], list[int]], cores: float) -> A
 @asynccontextmanager
 async def _duty_cycle(pids: Callable[[], list[int]], cores: float) -> AsyncIterator[None]:
     async def alternate() -> None:
+        stopped: list[int] = []
+        looked_at = 0.0
         while True:
-            stopped = pids()
+            if time.monotonic() - looked_at >= _LOOK_SECONDS:
+                stopped, looked_at = pids(), time.monotonic()
             send(stopped, signal.SIGSTOP)
             try:
                 await asyncio.sleep(_DUTY_SECONDS * (1 - min(1.0, cores)))
