@@ -75,7 +75,7 @@ class CpuGroup:
 
 @asynccontextmanager
 async def throttled(name: str, pids: Callable[[], list[int]], cores: float, *, by_signals: bool = False) -> AsyncIterator[str]:
-    """While it is open, all of `pids()` together get `cores`; says how. `by_signals`: each runs for that part of the time only."""
+    """While open, all of `pids()` together get `cores`; says how. `by_signals`: each runs for that part of the time only."""
     group = None if by_signals else CpuGroup.make(name, cores)
     if group is None:
         async with _duty_cycle(pids, cores):
