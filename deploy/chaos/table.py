@@ -28,7 +28,7 @@ def _faults(verdict: Verdict) -> Table:
     for stroke, recovery in pairs[:MAX_FAULTS]:
         at = f"{(stroke.at_ms - verdict.found.begun_ms) / 1000:.1f} s"
         if stroke.skipped is not None:
-            table.add_row(at, stroke.kind, f"[yellow]skipped: {stroke.skipped}[/]", "–", "–")
+            table.add_row(at, stroke.kind, f"{stroke.target} [yellow](skipped)[/]", "–", "–")
             continue
         settled = f"{recovery.settled_ms / 1000:.2f} s" if recovery.settled_ms else "none was slow"
         table.add_row(at, stroke.kind, stroke.target, f"{recovery.recovery_ms / 1000:.2f} s", settled)

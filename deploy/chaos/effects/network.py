@@ -176,7 +176,7 @@ def netem_missing() -> str | None:
         check=False,
         timeout=20,
     )
-    return None if probe.returncode == 0 else f"this kernel has no netem (tc: {probe.stderr.strip().splitlines()[-1:]})"
+    return None if probe.returncode == 0 else f"this kernel has no netem ({probe.stderr.strip()})"
 
 
 def _tc(*arguments: str, check: bool = True) -> None:
