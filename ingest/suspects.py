@@ -126,6 +126,7 @@ class SuspectLog:
         self._turn = asyncio.Lock()
         self._connecting: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
+        self._noting: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Write what is settled by now."""
@@ -168,8 +169,10 @@ class SuspectLog:
             self._connecting = asyncio.create_task(self._connect(), name="connection for suspects")
 
     def note(self, batch: Batch) -> None:
-        """A worker died under this batch: written with the next one that is about to run."""
+        """A worker died under this batch: written at once, the lane may be next."""
         self.book.note(batch, None)
+        if self._noting is None or self._noting.done():
+            self._noting = asyncio.create_task(self._write_noted(), name="suspects that were noted")
 
     async def remember(self, batch: Batch, target: Target) -> None:
         """This batch, under which workers died, is about to run there; returns when the bus has it."""
@@ -191,6 +194,10 @@ class SuspectLog:
             await publisher.start()
             self._publisher = publisher
         return self._publisher
+
+    async def _write_noted(self) -> None:
+        while self.book.unwritten:
+            await self._write()
 
     async def _write(self) -> None:
         try:
