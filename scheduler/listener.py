@@ -61,6 +61,11 @@ class Listener:
         self._told = False
 
     @property
+    def clock(self) -> BrokerClock:
+        """The broker's time as far as it is known here."""
+        return self._clock
+
+    @property
     def takes_beats(self) -> bool:
         """Whether the nodes' own beats are of use."""
         return self._direct is Direct.ALWAYS or (self._direct is Direct.UNTIL_TOLD and not self._told)
