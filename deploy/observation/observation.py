@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from typing import Final
 
 from aiokafka.structs import TopicPartition
@@ -199,19 +200,16 @@ class Observation:
 
     async def _follow_offsets(self) -> None:
         """Ends and commits each second: the broker's answer is the proof that it is there. Results are read beside it."""
-        bounds = TopicBounds(settings=self._settings, client_id=_CLIENT, timeout_seconds=_START_SECONDS)
-        sampled = SampledTopics(settings=self._settings, client_id=_CLIENT)
-        await bounds.start(_START_SECONDS)
-        try:
+        async with AsyncExitStack() as stack:
+            bounds = TopicBounds(settings=self._settings, client_id=_CLIENT, timeout_seconds=_START_SECONDS)
+            stack.push_async_callback(bounds.stop)
+            await bounds.start(_START_SECONDS)
+            sampled = SampledTopics(settings=self._settings, client_id=_CLIENT)
+            stack.push_async_callback(sampled.stop)
             await sampled.start(_START_SECONDS)
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._pull_results(bounds, sampled))
-                    await self._look_at_offsets(bounds)
-            finally:
-                await sampled.stop()
-        finally:
-            await bounds.stop()
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            tasks.create_task(self._pull_results(bounds, sampled))
+            await self._look_at_offsets(bounds)
 
     async def _look_at_offsets(self, bounds: TopicBounds) -> None:
         turn = 0
