@@ -160,6 +160,7 @@ class LocalHead:
             f"--temp-dir={self._folder}",
             *ports.ray_options(),
         )
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
