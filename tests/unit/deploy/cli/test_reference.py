@@ -43,6 +43,9 @@ def test_asyncapi_names_the_topics_of_the_code() -> None:
         "requests": topics.requests_topic("x"),
         "results": topics.results_topic("x"),
         "dlq": topics.dlq_topic("x"),
+        "config": topics.CONFIG,
+        "configApplied": topics.CONFIG_APPLIED,
+        "events": topics.EVENTS,
     }
 
 
