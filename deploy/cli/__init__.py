@@ -9,7 +9,22 @@ from typing import NoReturn
 
 import typer
 
-from deploy.cli import apps, clusters, config, dlq, doctor, drain, env, jobs, nodes, platform, processes, programs, simulate
+from deploy.cli import (
+    apps,
+    clusters,
+    config,
+    console,
+    dlq,
+    doctor,
+    drain,
+    env,
+    jobs,
+    nodes,
+    platform,
+    processes,
+    programs,
+    simulate,
+)
 from deploy.cli.exit_codes import ExitCode, explain_failure
 from deploy.process_environment import LOG_LEVEL_VARIABLE
 
@@ -35,6 +50,7 @@ app.command("nodes")(nodes.nodes)
 app.add_typer(nodes.group, name="explain")
 app.add_typer(dlq.group, name="dlq")
 app.command("evict")(platform.evict)
+app.command("console")(console.console)
 app.command("drain")(drain.drain)
 app.command("cordon")(drain.cordon)
 app.command("uncordon")(drain.uncordon)

@@ -1,0 +1,147 @@
+"""What a person asks for, done through Kafka: searches, replays, settings, orders; and who did it, in the event log."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from deploy.config_board import HOST_HEADER, ConfigBoard, value_text
+from deploy.config_change import Author, Changer, Effect, Outcome, preview
+from deploy.config_history import read_history
+from deploy.console.desk import ConfigLook, Found, Letters
+from deploy.dead_letters import DeadLetter, read_dead_letters, replay
+from deploy.node_orders import cordon_node, drain_node
+from rayline.bus import CompactedLog, KafkaSettings, LogRecord, Publisher
+from rayline.config import Change
+from rayline.config.record import ABSENT
+from rayline.config.watch import AUTHOR_HEADER
+from rayline.errors import FormatError
+from rayline.events import Event, encode_event
+from rayline.jobs import JOB_ID
+from rayline.results import SOURCE, Result, parse_result
+from rayline.topics import EVENTS, results_topic
+
+_CLIENT_ID: Final = "rayline-console"
+_POLL_MS: Final = 200
+_SEARCH_SECONDS: Final = 20.0
+_READ_SECONDS: Final = 20.0
+_ANSWER_SECONDS: Final = 10.0
+_MOST_RESULTS: Final = 100
+_MOST_LETTERS: Final = 500
+_MOST_SET: Final = 500
+# Each search reads a topic: so many people may do that at once, the others wait.
+_AT_ONCE: Final = 2
+
+
+class KafkaDesk:
+    """Owns no connection between two requests. Does not own the picture of the platform, nor who may ask.
+
+    Every change is told in `rayline.events` under `console.…` before it is made, with its author: what cannot
+    be noted is not done.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+
+    async def find_job(self, app: str, job_id: str, *, hours: float) -> Found:
+        """Results of that job id, or of that record; ends after twenty seconds with what was found by then."""
+        since_ms = round((time.time() - hours * 3600) * 1000)
+        found: list[Result] = []
+        looked, wanted, whole = 0, job_id.encode(), False
+        begun = time.monotonic()
+        async with (
+            self._turn,
+            CompactedLog(settings=self._settings, topic=results_topic(app), since_ms=since_ms, client_id=_CLIENT_ID) as log,
+        ):
+            while not whole and time.monotonic() - begun < _SEARCH_SECONDS and len(found) < _MOST_RESULTS:
+                records = await log.getmany(timeout_ms=_POLL_MS)
+                looked += len(records)
+                found += [result for record in records if _names(record, wanted) and (result := _read(record)) is not None]
+                whole = log.caught_up.is_set()
+        return Found(found[:_MOST_RESULTS], looked, whole)
+
+    async def dead_letters(self, app: str) -> Letters:
+        """The newest dead letters, newest first."""
+        kept: deque[DeadLetter] = deque(maxlen=_MOST_LETTERS)
+        count = 0
+        async with self._turn, asyncio.timeout(_READ_SECONDS):
+            async for dead in read_dead_letters(self._settings, app):
+                kept.append(dead)
+                count += 1
+        return Letters(list(reversed(kept)), count - len(kept))
+
+    async def replay(self, app: str, letters: Sequence[str], *, author: str) -> Sequence[tuple[str, str]]:
+        """Submit letters again."""
+        await self._note(author, "replay", app, f"submits {len(letters)} dead letters of {app} again", ", ".join(letters))
+        async with self._turn:
+            return await replay(self._settings, app, set(letters))
+
+    async def reveal(self, app: str, letter: str, *, author: str) -> None:
+        """Note who looked at a payload."""
+        await self._note(author, "payload-shown", app, f"looks into the dead letter {letter} of {app}")
+
+    async def config(self) -> ConfigLook:
+        """Everything that is known of the live settings."""
+        async with self._turn, asyncio.timeout(_READ_SECONDS), ConfigBoard(self._settings) as board:
+            history = await read_history(self._settings, board)
+            values = {
+                written.key: value_text(written.change.value)
+                for written in board.set_keys()[:_MOST_SET]
+                if written.change is not None
+            }
+            return ConfigLook(values, board.presences(), history)
+
+    async def preview(self, change: Change) -> Sequence[Effect]:
+        """What a change would do; nothing is written."""
+        async with self._turn, asyncio.timeout(_READ_SECONDS), ConfigBoard(self._settings) as board:
+            return preview(board, change)
+
+    async def change(self, change: Change, *, author: str) -> Outcome:
+        """Write a change and wait for what each process says of it."""
+        said = f"deletes {change.key}" if change.value is ABSENT else f"sets {change.key} to {value_text(change.value)}"
+        await self._note(author, "config", str(change.key), said)
+        who = Author.here(self._settings, author)
+        async with (
+            self._turn,
+            ConfigBoard(self._settings) as board,
+            Changer(settings=self._settings, board=board, author=who) as changer,
+        ):
+            version = await changer.write(change, why="console")
+            return await changer.wait(change, version, timeout_seconds=_ANSWER_SECONDS, why="console")
+
+    async def cordon(self, node: str, *, cordoned: bool, author: str) -> str:
+        """Keep new work away from a node, or lift that."""
+        word = "cordon" if cordoned else "uncordon"
+        await self._note(author, word, node, f"{word}s {node}")
+        answered = await cordon_node(self._settings, node, cordoned=cordoned)
+        return f"{answered.node} {'gets no new work' if cordoned else 'gets new work again'}"
+
+    async def drain(self, node: str, *, author: str) -> str:
+        """Have a node end its work and leave."""
+        await self._note(author, "drain", node, f"drains {node}")
+        answered = await drain_node(self._settings, node, gone_seconds=None)
+        return f"{answered.node} is {answered.state.name.lower()}"
+
+    async def _note(self, author: str, kind: str, subject: str, did: str, reason: str | None = None) -> None:
+        event = Event("console", f"console.{kind}", subject, f"{author} {did}", reason)
+        headers = [(AUTHOR_HEADER, author.encode()), (HOST_HEADER, socket.gethostname().encode())]
+        async with Publisher(settings=self._settings, client_id=_CLIENT_ID) as publisher:
+            await (await publisher.send(EVENTS, key=event.key, value=encode_event(event), headers=headers))
+
+
+def _names(record: LogRecord, wanted: bytes) -> bool:
+    """Whether a result is of that job, looked at without reading all of it: there may be millions."""
+    return any(value == wanted for name, value in record.headers if name in (JOB_ID, SOURCE))
+
+
+def _read(record: LogRecord) -> Result | None:
+    """None for what somebody else wrote into the topic."""
+    try:
+        return parse_result(key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms)
+    except FormatError:
+        return None
