@@ -13,8 +13,18 @@ from typing import BinaryIO
 
 from rayline.errors import NotInStore, StoreError
 from runtime_env.durable import disk_full_told, sync_folder, write_durably
+from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.signing import SignedBundle
-from runtime_env.store.protocol import INDEX, ManifestEntry, blob_path, checked_manifest, index_bytes, resolve
+from runtime_env.store.protocol import (
+    INDEX,
+    ManifestEntry,
+    blob_path,
+    checked_manifest,
+    checked_metainfo,
+    index_bytes,
+    metainfo_path,
+    resolve,
+)
 
 
 class FolderStore:
@@ -46,7 +56,7 @@ class FolderStore:
     def has_blob(self, digest: str) -> bool:
         return (self._path / blob_path(digest)).exists()
 
-    def open_blob(self, digest: str, offset: int = 0) -> BinaryIO:
+    def open_blob(self, digest: str, offset: int = 0, length: int | None = None) -> BinaryIO:  # noqa: ARG002
         path = self._path / blob_path(digest)
         with self._telling():
             try:
@@ -55,6 +65,18 @@ class FolderStore:
                 raise NotInStore(f"{self.url} has no blob {digest}") from error
             file.seek(offset)
             return file
+
+    def get_metainfo(self, digest: str) -> BlobMetainfo:
+        return checked_metainfo(self._read(metainfo_path(digest)), digest)
+
+    def put_metainfo(self, metainfo: BlobMetainfo) -> int:
+        path = self._path / metainfo_path(metainfo.digest)
+        if path.exists():
+            return 0
+        data = metainfo.to_bytes()
+        with self._telling():
+            write_durably(path, data)
+        return len(data)
 
     def put_blob(self, digest: str, source: Path) -> int:
         path = self._path / blob_path(digest)
@@ -83,6 +105,7 @@ class FolderStore:
 
     def delete_blob(self, digest: str) -> None:
         with self._telling():
+            (self._path / metainfo_path(digest)).unlink(missing_ok=True)
             (self._path / blob_path(digest)).unlink(missing_ok=True)
 
     def delete_manifest(self, entry: ManifestEntry) -> None:

@@ -10,8 +10,18 @@ from urllib.parse import urlsplit, urlunsplit
 
 from rayline.errors import NotInStore, StoreError
 from runtime_env.bundle import MAX_MANIFEST_BYTES
+from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.signing import SignedBundle
-from runtime_env.store.protocol import INDEX, ManifestEntry, blob_path, checked_manifest, read_index, resolve
+from runtime_env.store.protocol import (
+    INDEX,
+    ManifestEntry,
+    blob_path,
+    checked_manifest,
+    checked_metainfo,
+    metainfo_path,
+    read_index,
+    resolve,
+)
 
 TIMEOUT_SECONDS: Final = 30.0
 
@@ -55,12 +65,15 @@ class HttpStore:
             return False
         return True
 
-    def open_blob(self, digest: str, offset: int = 0) -> BinaryIO:
-        answer = self._open(blob_path(digest), offset=offset)
+    def open_blob(self, digest: str, offset: int = 0, length: int | None = None) -> BinaryIO:
+        answer = self._open(blob_path(digest), offset=offset, length=length)
         if offset and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             answer.close()
             raise StoreError(f"{self.url} answers a range with {answer.status}: its server must support ranges")
         return cast(BinaryIO, answer)
+
+    def get_metainfo(self, digest: str) -> BlobMetainfo:
+        return checked_metainfo(self._read(metainfo_path(digest)), digest)
 
     def _read(self, path: str) -> bytes:
         with self._open(path) as answer:
@@ -69,10 +82,10 @@ class HttpStore:
             raise StoreError(f"{self.url}/{path} is larger than {MAX_MANIFEST_BYTES} bytes")
         return data
 
-    def _open(self, path: str, *, method: str = "GET", offset: int = 0) -> http.client.HTTPResponse:
+    def _open(self, path: str, *, method: str = "GET", offset: int = 0, length: int | None = None) -> http.client.HTTPResponse:
         request = urllib.request.Request(f"{self._base}/{path}", method=method)
-        if offset:
-            request.add_header("Range", f"bytes={offset}-")
+        if offset or length is not None:
+            request.add_header("Range", f"bytes={offset}-{'' if length is None else offset + length - 1}")
         try:
             answer: http.client.HTTPResponse = self._opener.open(request, timeout=self._timeout_seconds)
         except urllib.error.HTTPError as error:

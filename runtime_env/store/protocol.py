@@ -1,6 +1,7 @@
 """What every store can do, and how its files are named.
 
 blobs/sha256/ab/abcdef…                    one layer
+peers/sha256/ab/abcdef…                    its description for peers (`runtime_env.peers.metainfo`)
 manifests/<app>/<counter>-<digest>.json    one signed bundle
 manifests/index.json                       all of these names, for stores that cannot be listed (HTTP)
 """
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from rayline.errors import NotInStore, StoreError
+from rayline.errors import BlobCorrupt, NotInStore, StoreError
 from runtime_env.bundle import hex_of
+from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.signing import SignedBundle
 
 INDEX: Final = "manifests/index.json"
@@ -60,8 +62,15 @@ class Store(Protocol):
 
     def has_blob(self, digest: str) -> bool: ...
 
-    def open_blob(self, digest: str, offset: int = 0) -> BinaryIO:
-        """The blob's bytes from `offset` on; the caller closes it, and checks the digest of what it reads."""
+    def open_blob(self, digest: str, offset: int = 0, length: int | None = None) -> BinaryIO:
+        """The blob's bytes from `offset` on; the caller closes it, and checks the digest of what it reads.
+
+        `length` is how much of them will be read, where that is known: a store over a network sends no more.
+        """
+        ...
+
+    def get_metainfo(self, digest: str) -> BlobMetainfo:
+        """How peers name the blob's pieces; not trusted, as nothing else in a store. Raises NotInStore, BlobCorrupt."""
         ...
 
 
@@ -76,11 +85,17 @@ class WritableStore(Store, Protocol):
         """Add a blob; returns the bytes moved: 0 where it is already."""
         ...
 
+    def put_metainfo(self, metainfo: BlobMetainfo) -> int:
+        """Add a blob's description for peers; returns the bytes moved: 0 where it is already."""
+        ...
+
     def blobs(self) -> Iterator[tuple[str, int]]:
         """Digest and size of every blob."""
         ...
 
-    def delete_blob(self, digest: str) -> None: ...
+    def delete_blob(self, digest: str) -> None:
+        """The blob and its description."""
+        ...
 
     def delete_manifest(self, entry: ManifestEntry) -> None: ...
 
@@ -88,6 +103,19 @@ class WritableStore(Store, Protocol):
 def blob_path(digest: str) -> str:
     name = hex_of(digest)
     return f"blobs/sha256/{name[:2]}/{name}"
+
+
+def metainfo_path(digest: str) -> str:
+    name = hex_of(digest)
+    return f"peers/sha256/{name[:2]}/{name}"
+
+
+def checked_metainfo(data: bytes, digest: str) -> BlobMetainfo:
+    """The description read for `digest`; raises BlobCorrupt when it is of another blob."""
+    metainfo = BlobMetainfo.from_bytes(data)
+    if metainfo.digest != digest:
+        raise BlobCorrupt(f"the description of {digest} is that of {metainfo.digest}: the store was tampered with")
+    return metainfo
 
 
 def resolve(entries: Iterable[ManifestEntry], ref: str, where: str) -> ManifestEntry:

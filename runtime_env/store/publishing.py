@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rayline.errors import StoreError
 from runtime_env.bundle import Bundle
+from runtime_env.peers.metainfo import describe
 from runtime_env.signing import SignedBundle, SigningKey
 from runtime_env.store.protocol import WritableStore
 
@@ -43,6 +44,8 @@ def publish(
         if layer.digest not in blob_paths:
             raise StoreError(f"layer {layer.name} ({layer.digest}) is neither in {store.url} nor here: build the bundle again")
         progress(f"storing {layer.name}")
+        # First what peers must know of it: a blob without would be read from the store by every node.
+        moved += store.put_metainfo(describe(blob_paths[layer.digest]))
         moved += store.put_blob(layer.digest, blob_paths[layer.digest])
     entries = [entry for entry in store.entries() if entry.app == bundle.app]
     signers = {key.name} if key is not None else set()

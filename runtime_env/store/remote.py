@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from rayline.errors import NotInStore, RaylineError, StoreError
+from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.signing import SignedBundle
-from runtime_env.store.protocol import INDEX, ManifestEntry, blob_path, checked_manifest, index_bytes, resolve
+from runtime_env.store.protocol import (
+    INDEX,
+    ManifestEntry,
+    blob_path,
+    checked_manifest,
+    checked_metainfo,
+    index_bytes,
+    metainfo_path,
+    resolve,
+)
 
 
 class RemoteStore:
@@ -52,11 +62,24 @@ class RemoteStore:
         with self._telling():
             return bool(self._files.exists(self._at(blob_path(digest))))
 
-    def open_blob(self, digest: str, offset: int = 0) -> BinaryIO:
+    def open_blob(self, digest: str, offset: int = 0, length: int | None = None) -> BinaryIO:  # noqa: ARG002
         with self._telling():
             file = self._files.open(self._at(blob_path(digest)), "rb")
             file.seek(offset)
             return cast(BinaryIO, file)
+
+    def get_metainfo(self, digest: str) -> BlobMetainfo:
+        with self._telling():
+            data: bytes = self._files.cat_file(self._at(metainfo_path(digest)))
+        return checked_metainfo(data, digest)
+
+    def put_metainfo(self, metainfo: BlobMetainfo) -> int:
+        path, data = metainfo_path(metainfo.digest), metainfo.to_bytes()
+        with self._telling():
+            if self._files.exists(self._at(path)):
+                return 0
+            self._write(path, data)
+        return len(data)
 
     def put_blob(self, digest: str, source: Path) -> int:
         if self.has_blob(digest):
@@ -73,6 +96,8 @@ class RemoteStore:
 
     def delete_blob(self, digest: str) -> None:
         with self._telling():
+            if self._files.exists(self._at(metainfo_path(digest))):
+                self._files.rm_file(self._at(metainfo_path(digest)))
             self._files.rm_file(self._at(blob_path(digest)))
 
     def delete_manifest(self, entry: ManifestEntry) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from rayline.errors import BlobCorrupt, BlobTruncated, NotInStore, StoreError
 from runtime_env.fetch import fetch_blobs
+from runtime_env.peers.metainfo import describe
 from runtime_env.signing import SigningKey
 from runtime_env.store import FolderStore, WritableStore, open_store, open_writable_store, publish
 from runtime_env.store.protocol import blob_path
@@ -80,9 +81,10 @@ def test_publishing_moves_each_blob_once_and_counts_upwards(store: WritableStore
     (a, blob_a), (b, blob_b) = layer_with(tmp_path, "a"), layer_with(tmp_path, "b")
     blobs = {a.digest: blob_a, b.digest: blob_b}
     first = publish(store, bundle_of(a), blobs, key=key)
-    assert first.moved_bytes == a.size_bytes + len(first.signed.to_bytes())
+    described_a, described_b = (len(describe(blob).to_bytes()) for blob in (blob_a, blob_b))
+    assert first.moved_bytes == described_a + a.size_bytes + len(first.signed.to_bytes())
     second = publish(store, bundle_of(a, b), blobs, key=key)
-    assert second.moved_bytes == b.size_bytes + len(second.signed.to_bytes())
+    assert second.moved_bytes == described_b + b.size_bytes + len(second.signed.to_bytes())
     assert [entry.counter for entry in store.entries()] == [1, 2]
     same = publish(store, bundle_of(a, b), blobs, key=key)
     assert (same.new, same.moved_bytes) == (False, 0)
