@@ -13,9 +13,11 @@ from aiokafka.structs import TopicPartition
 
 from ingest.admission import Admission, Reason, Rejection
 from ingest.batcher import Batcher, Closed
+from ingest.metering import JobMeters, partition_samples, publisher_samples
 from ingest.partition import PartitionState
 from ingest.publisher import PhaseHook, ResultPublisher
 from ingest.records import Ended
+from ingest.stalls import BlockedPartition, PartitionFacts, StallWatch
 from ingest.suspects import SuspectLog
 from ingest.takeover import Halted, Takeover, read_back
 from ingest.tracing import start_job_span
@@ -27,12 +29,15 @@ from rayline.clock import BrokerClock
 from rayline.errors import MemberFenced, OffsetLost, TransactionIndefinite
 from rayline.jobs import Job
 from rayline.lane_record import MAX_NODES, LaneRecord
+from rayline.metrics import Sample, Stall
+from rayline.metrics import declared as metrics
 from rayline.reports import NodeReport
 from rayline.results import Outcome
 from rayline.telemetry import Tracing
 from rayline.topics import group_id, requests_topic
 from rayline.wire import JobStatus
 from scheduler.dispatcher import Answers, ChannelFactory, Dispatcher, new_batch
+from scheduler.metering import DispatchSamples, view_samples, weight_samples
 from scheduler.router import Router, phase_of
 from scheduler.statistics import DispatchStatistics
 from scheduler.view import View
@@ -102,6 +107,9 @@ class Lane:
         self._transactional_id = f"rayline.{spec.name}.{instance}"
         self._tracing = tracing
         self._clock = BrokerClock()
+        self._meters = JobMeters()
+        self._dispatch_samples = DispatchSamples()
+        self._stall_watch = StallWatch()
         self._view = View()
         self._partitions: dict[TopicPartition, PartitionState] = {}
         self._halted: tuple[Halted, ...] = ()
@@ -142,6 +150,7 @@ class Lane:
             partitions=self._partitions,
             clock=self._clock,
             result_partitions=result_partitions,
+            meters=self._meters,
             on_phase=on_phase,
             on_published=self._regulate,
         )
@@ -254,6 +263,38 @@ class Lane:
             results={outcome.value: count for outcome, count in self._publisher.statistics.results.items()},
         )
 
+    def samples(self, now: float) -> list[Sample]:
+        """What the lane counts and holds, for its metrics; to be asked each second, as it also looks for what stands still."""
+        facts = self._partition_facts()
+        self._stall_watch.observe(facts, now=now, sla_seconds=self._spec.sla_seconds)
+        app = self._spec.name
+        return [
+            *self._meters.samples(app),
+            *publisher_samples(self._publisher.statistics, app),
+            *self._dispatch_samples.read(self._dispatcher.statistics()),
+            *partition_samples(facts, self._stall_watch),
+            *view_samples(self._view, now),
+            *weight_samples(self._router.weights()),
+            Sample(metrics.HELD_JOBS, self._jobs_held()),
+            Sample(metrics.HELD_BYTES, self._bytes_held()),
+            Sample(metrics.QUEUED, self._dispatcher.queued),
+            Sample(metrics.IN_FLIGHT, self._dispatcher.in_flight),
+            Sample(metrics.BUDGET_LEFT, max(0.0, self._dispatcher.budget.available(now))),
+            Sample(metrics.BUDGET_RESERVE, self._dispatcher.budget.reserve_jobs),
+        ]
+
+    def stalls(self, _: float) -> list[Stall]:
+        """What made no progress when `samples` was asked last."""
+        return self._stall_watch.stalls()
+
+    def blocked(self) -> list[BlockedPartition]:
+        """Partitions behind an open transaction whose producer is not named yet."""
+        return [blocked for blocked in self._stall_watch.blocked() if self._stall_watch.producer(blocked) is None]
+
+    def name_producer(self, blocked: BlockedPartition, producer: str) -> None:
+        """Who holds that transaction open."""
+        self._stall_watch.name_producer(blocked, producer)
+
     # What the consumer group calls.
 
     async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
@@ -270,6 +311,7 @@ class Lane:
     # What the dispatcher calls.
 
     def answered(self, answers: Answers) -> None:
+        self._meters.answered(answers)
         journey = answers.journey
         now = journey.answered
         states: dict[int, PartitionState | None] = {}
@@ -428,6 +470,7 @@ class Lane:
 
     def _admit(self, tp: TopicPartition, state: PartitionState, records: list[Record], now: float) -> None:
         ledger, admit, add = state.ledger, self._admission.admit, self._batcher.add
+        self._meters.records_read += len(records)
         topic, number = tp
         if records[-1].timestamp_type == 1:
             self._clock.observe_read(append_ms=records[-1].timestamp, read_at=now)
@@ -472,6 +515,8 @@ class Lane:
 
     def _submit(self, closed: Iterable[Closed]) -> None:
         batches = [new_batch(batch.jobs, batch.size_bytes, self._instance) for batch in closed]
+        for batch in batches:
+            self._meters.dispatched(len(batch.jobs))
         if batches:
             self._dispatcher.submit(batches)
 
@@ -513,6 +558,27 @@ class Lane:
             self._consumer.pause(pause)
         if resume:
             self._consumer.resume(resume)
+
+    def _partition_facts(self) -> list[PartitionFacts]:
+        halted = {halted.partition: halted.reason for halted in self._halted}
+        facts = [
+            PartitionFacts(
+                key=(tp.topic, tp.partition),
+                owned=state.owned,
+                paused=state.paused,
+                position=state.ledger.position,
+                frontier=state.ledger.frontier,
+                outstanding=state.ledger.outstanding,
+                waiting=state.waiting,
+                end=self._consumer.highwater(tp),
+                stable=self._consumer.stable(tp),
+                answer=self._consumer.answered_ms(tp),
+                halted=halted.get(tp),
+            )
+            for tp, state in self._partitions.items()
+        ]
+        lost = [tp for tp in halted if tp not in self._partitions]
+        return facts + [PartitionFacts((tp.topic, tp.partition), False, True, 0, 0, 0, 0, halted=halted[tp]) for tp in lost]
 
     def _is_published(self, topic: str, partition: int, offset: int) -> bool | None:
         state = self._partitions.get(TopicPartition(topic, partition))

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ingest.lane import REFRESH_SECONDS, Lane
+from ingest.open_transactions import name_producers
 from ingest.tuning import LaneTuning, manifest_values
 from rayline.app_spec import AppSpec
 from rayline.bus.log import CompactedLog, LogRecord, Publisher
@@ -20,6 +21,7 @@ from rayline.bus.settings import KafkaSettings
 from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.errors import BusError, FormatError, LaunchError, ProducerFenced
 from rayline.lane_record import REPEAT_SECONDS, encode_lane_record
+from rayline.metrics import ProcessMetrics
 from rayline.reports import ActorEndpoint
 from rayline.telemetry import open_tracing
 from rayline.topics import APPS, VIEW
@@ -76,9 +78,8 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str, g
             result_partitions=spec.partitions,
             tracing=tracing,
         )
-        watch = ConfigWatch(
-            settings=settings, identity=ProcessIdentity(role=Role.LANE, app=app, name=instance), base=manifest_values(spec)
-        )
+        identity = ProcessIdentity(role=Role.LANE, app=app, name=instance)
+        watch = ConfigWatch(settings=settings, identity=identity, base=manifest_values(spec))
         tuning = LaneTuning(lane=lane, spec=spec, tracing=tracing)
         tuning.wire(watch)
         await watch.start()
@@ -87,13 +88,17 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str, g
             lane.heard(heard.reports, at=heard.at, ears=heard.ears)
 
         nodes = NodeFeed(settings=settings, listener=Listener(groups=(group,)), take=take, client_id=f"{instance}-nodes")
-        async with nodes, asyncio.TaskGroup() as tasks:
+        async with ProcessMetrics(identity=identity) as metrics, nodes, asyncio.TaskGroup() as tasks:
+            metrics.board.source(lane.samples)
+            metrics.board.stalls_from(lane.stalls)
+            metrics.tell_by(watch)
             watchers = [
                 tasks.create_task(nodes.run(), name="nodes"),
                 tasks.create_task(_notice_silence(lane), name="silence"),
                 tasks.create_task(_tell_weights(lane, settings, instance), name="weights"),
                 tasks.create_task(_follow(apps, _specs_to(tuning, watch, app, stop)), name="apps"),
                 tasks.create_task(watch.run(), name="config"),
+                tasks.create_task(name_producers(lane, settings), name="open transactions"),
             ]
             await lane.run(stop, on_ready=lambda: _log.info("lane %s is ready", instance))
             for watcher in watchers:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiokafka.structs import TopicPartition
 
 from ingest.batches import BatchBuilding, Outgoing
+from ingest.metering import JobMeters
 from ingest.partition import PartitionState, Share
 from ingest.records import Ended
 from ingest.tracing import end_job_span
@@ -65,6 +66,7 @@ class ResultPublisher:
         partitions: Mapping[TopicPartition, PartitionState],
         clock: BrokerClock,
         result_partitions: int,
+        meters: JobMeters,
         on_phase: PhaseHook | None = None,
         on_published: Callable[[], None] | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class ResultPublisher:
         self._consumer = consumer
         self._partitions = partitions
         self._clock = clock
+        self._meters = meters
         self._building = BatchBuilding(
             results_topic=results_topic(app), result_partitions=result_partitions, dlq_topic=dlq_topic(app), clock=clock
         )
@@ -201,8 +204,11 @@ class ResultPublisher:
     def _account(self, shares: Mapping[TopicPartition, Share]) -> None:
         """These were committed."""
         counts = self.statistics.results
+        now = time.monotonic()
+        broker_ms = self._clock.at(now)
         for tp, share in shares.items():
             self._partitions[tp].published(share)
+            self._meters.committed(share.ended, now=now, broker_ms=broker_ms)
             for ended in share.ended:
                 counts[ended.outcome] = counts.get(ended.outcome, 0) + 1
                 self.statistics.dead_letters += ended.dead_letter is not None
@@ -224,6 +230,7 @@ class ResultPublisher:
         sent_at = time.monotonic()
         append_ms = await self._producer.commit(batches=batches, offsets=offsets, group=member, on_phase=self._on_phase)
         self.statistics.transactions += 1
+        self._meters.transaction(time.monotonic() - sent_at)
         if append_ms is not None:
             self._clock.observe_append(append_ms=append_ms, sent_at=sent_at, acknowledged_at=time.monotonic())
 

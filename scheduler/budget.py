@@ -33,6 +33,11 @@ class RetryBudget:
         self._reserve = float(reserve_jobs)
         self._at = now
 
+    @property
+    def reserve_jobs(self) -> int:
+        """What the budget refills to by itself."""
+        return self._reserve_jobs
+
     def tune(self, *, extra_share: float | None = None, reserve_jobs: int | None = None) -> None:
         """What each first dispatch deposits from now on (0 to 1 of a job), and how large the reserve is (at least 1 job)."""
         if extra_share is not None:

@@ -107,6 +107,11 @@ class Dispatcher:
     def in_flight(self) -> int:
         return len(self._flights)
 
+    @property
+    def budget(self) -> RetryBudget:
+        """What retries and hedges draw on, to be looked at."""
+        return self._budget
+
     def statistics(self) -> DispatchStatistics:
         return self._counters.snapshot()
 

@@ -34,7 +34,7 @@ async def ensure_topics(
         BusError: the broker refuses to create one.
     """
     wanted = {spec.name: spec for spec in specs}
-    async with _client(settings, timeout_seconds) as client:
+    async with admin_client(settings, timeout_seconds) as client:
         existing = await _partition_counts(client)
         missing = [spec for name, spec in wanted.items() if name not in existing]
         if missing:
@@ -49,7 +49,7 @@ async def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> list[
     Raises:
         BrokerUnavailable: no broker answers.
     """
-    async with _client(settings) as client:
+    async with admin_client(settings) as client:
         present = await _partition_counts(client)
     return [name for name in names if name not in present]
 
@@ -62,7 +62,7 @@ async def describe(settings: KafkaSettings, names: Sequence[str]) -> list[TopicS
     """
     if not names:
         return []
-    async with _client(settings) as client:
+    async with admin_client(settings) as client:
         counts = await _partition_counts(client)
         present = [name for name in names if name in counts]
         if not present:
@@ -76,7 +76,7 @@ async def describe(settings: KafkaSettings, names: Sequence[str]) -> list[TopicS
 
 async def delete_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
     """Delete topics and all that is in them; returns when the broker no longer shows them."""
-    async with _client(settings) as client:
+    async with admin_client(settings) as client:
         await client.delete_topics(list(names))
         await _wait_for(client, lambda present: not set(names) & set(present), f"{sorted(names)} to go")
 
@@ -88,12 +88,13 @@ async def check_reachable(settings: KafkaSettings, *, timeout_seconds: float = 1
         BrokerUnavailable: none does.
         BusError: it refuses these credentials.
     """
-    async with _client(settings, timeout_seconds) as client:
+    async with admin_client(settings, timeout_seconds) as client:
         return len((await client.describe_cluster())["brokers"])
 
 
 @asynccontextmanager
-async def _client(settings: KafkaSettings, timeout_seconds: float = 30.0) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_client(settings: KafkaSettings, timeout_seconds: float = 30.0) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected client whose refusals and lost answers come out as BusError."""
     check_client()
     client = AIOKafkaAdminClient(**settings.client_kwargs(), client_id="rayline-admin", request_timeout_ms=15_000)
     close_whole(client._client)

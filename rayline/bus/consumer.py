@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import aiokafka.errors as kafka_errors
@@ -247,8 +247,15 @@ class GroupConsumer:
 
     def highwater(self, partition: TopicPartition) -> int | None:
         """Offset after the last record on the broker, as of the last fetch; None before the first."""
-        highwater: int | None = self._consumer.highwater(partition)
-        return highwater
+        return self._known(self._consumer.highwater, partition)
+
+    def stable(self, partition: TopicPartition) -> int | None:
+        """Offset at which the first open transaction begins (or `highwater`), as of the last fetch; None before the first."""
+        return self._known(self._consumer.last_stable_offset, partition)
+
+    def answered_ms(self, partition: TopicPartition) -> int | None:
+        """When the broker last answered a fetch (epoch ms of this machine); None before the first."""
+        return self._known(self._consumer.last_poll_timestamp, partition)
 
     def member(self) -> GroupMember:
         """The membership under which the present partitions were assigned.
@@ -373,6 +380,9 @@ class GroupConsumer:
                 self._wake()
         except (kafka_errors.KafkaError, BusError) as error:
             _log.info("whether the topics of %s were made again cannot be told now: %r", self._group_id, error)
+
+    def _known(self, ask: Callable[[TopicPartition], int | None], partition: TopicPartition) -> int | None:
+        return ask(partition) if partition in self._consumer.assignment() else None
 
     def _mine(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
         assigned = self._consumer.assignment()

@@ -64,7 +64,8 @@ class Presence:
     """A process as it tells of itself now and then: what is in force there, and whether it can read the config topic.
 
     `values` maps a setting to its value and source; `problem` is why the topic cannot be read, None while it can; `seen` is the
-    offset up to which it is read; `refresh_seconds` says within what time the next one comes.
+    offset up to which it is read; `refresh_seconds` says within what time the next one comes. `metrics` is where its metrics
+    are shown (HOST:PORT, as seen on its own `host`), `stalls` what makes no progress there.
     """
 
     identity: ProcessIdentity
@@ -72,6 +73,9 @@ class Presence:
     seen: int = -1
     problem: str | None = None
     refresh_seconds: float = 10.0
+    metrics: str | None = None
+    host: str | None = None
+    stalls: tuple[str, ...] = ()
 
     @property
     def record_key(self) -> bytes:
@@ -93,6 +97,9 @@ class Presence:
                 "seen": self.seen,
                 "problem": self.problem,
                 "refresh_seconds": self.refresh_seconds,
+                "metrics": self.metrics,
+                "host": self.host,
+                "stalls": list(self.stalls),
             },
             ensure_ascii=False,
         ).encode()
@@ -118,7 +125,16 @@ def decode_applied(raw: bytes) -> Answer | Presence:
                 registrar=bool(found["registrar"]),
             )
             values = {name: (value, str(source)) for name, (value, source) in found["values"].items()}
-            return Presence(identity, values, int(found["seen"]), found["problem"], float(found["refresh_seconds"]))
+            return Presence(
+                identity,
+                values,
+                int(found["seen"]),
+                found["problem"],
+                float(found["refresh_seconds"]),
+                found.get("metrics"),
+                found.get("host"),
+                tuple(map(str, found.get("stalls", ()))),
+            )
         return Answer(
             str(found["key"]),
             int(found["version"]),

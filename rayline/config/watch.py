@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -99,6 +100,8 @@ class ConfigWatch:
         self._work = asyncio.Event()
         self._problem: str | None = None
         self._unsaid = 0
+        self._metrics: str | None = None
+        self._stalls: tuple[str, ...] = ()
 
     def on(self, name: str, apply: Callable[[Any], None]) -> ConfigWatch:
         """Call `apply` with each new effective value of a setting (`NodeValues` for one that is about nodes).
@@ -108,6 +111,16 @@ class ConfigWatch:
         """
         self._appliers[self._declared[name].name] = apply
         return self
+
+    def announce(self, *, metrics: str | None) -> None:
+        """Let the process's presence tell where its metrics are shown (HOST:PORT)."""
+        self._metrics = metrics
+        self._tell_presence()
+
+    def tell_stalls(self, stalls: Sequence[str]) -> None:
+        """Let the process's presence tell at once what makes no progress here; empty: all goes on again."""
+        self._stalls = tuple(stalls)
+        self._tell_presence()
 
     @property
     def status(self) -> ConfigStatus:
@@ -281,7 +294,16 @@ class ConfigWatch:
 
     def _tell_presence(self) -> None:
         values = {name: (now.value, now.source) for name, now in self._state.effective().items()}
-        presence = Presence(self._identity, values, self._state.seen, self._problem, self._presence_seconds)
+        presence = Presence(
+            self._identity,
+            values,
+            self._state.seen,
+            self._problem,
+            self._presence_seconds,
+            self._metrics,
+            socket.gethostname(),
+            self._stalls,
+        )
         self._enqueue((presence.record_key, _PRESENCE), presence.encode())
 
     def _enqueue(self, key: tuple[bytes, int], value: bytes) -> None:

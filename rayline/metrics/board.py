@@ -101,10 +101,10 @@ class MetricsBoard:
         """Take a new snapshot. One that comes late knows that everything else was held up as long, and blames no activity."""
         for activity in self._activities.values():
             activity.done_at += delay_seconds
+        samples = [sample for source in self._sources for sample in self._ask(source, now)]
         stalls = [*self._late_activities(now)]
         for read in self._stall_sources:
             stalls += self._ask(read, now)
-        samples = [sample for source in self._sources for sample in self._ask(source, now)]
         samples += [
             Sample(ACTIVITY_AGE, max(0.0, now - activity.done_at), {ACTIVITY: name})
             for name, activity in self._activities.items()

@@ -185,7 +185,7 @@ FIRST = _add("rayline.dispatch.first", _C, _JOB, "Jobs dispatched for the first 
 RETRIES = _add("rayline.dispatch.retries", _C, _JOB, "Jobs dispatched once more, by cause.", _LANE, attributes=(CAUSE,))
 HEDGES = _add("rayline.dispatch.hedges", _C, _JOB, "Jobs given to a second actor beside the first.", _LANE)
 HEDGE_WINS = _add("rayline.dispatch.hedge_wins", _C, _JOB, "Hedged jobs that the second actor answered first.", _LANE)
-REFUSED = _add("rayline.dispatch.refused", _U, _JOB, "Jobs that an actor turned away, since the start.", _LANE)
+REFUSED = _add("rayline.dispatch.refused", _C, _JOB, "Jobs that an actor turned away: no load.", _LANE)
 SHORT = _add(
     "rayline.budget.short", _C, "{wait}", "How often a batch waited or went without hedge: the budget was used up.", _LANE
 )

@@ -21,9 +21,23 @@ from rayline.config.process import ProcessIdentity
 from rayline.errors import ConfigError
 from rayline.logs import lines_logged
 from rayline.metrics.board import MetricsBoard, Stall, StallKind
-from rayline.metrics.declared import APP, CLUSTER, CPU, FILES, LEVEL, LOG_LINES, MEMORY, NODE, PROCESS, ROLE, Sample
+from rayline.metrics.declared import (
+    APP,
+    CLUSTER,
+    CONFIG_UNREADABLE,
+    CPU,
+    FILES,
+    LEVEL,
+    LOG_LINES,
+    MEMORY,
+    NODE,
+    PROCESS,
+    ROLE,
+    Sample,
+)
 
 if TYPE_CHECKING:
+    from rayline.config.watch import ConfigWatch
     from rayline.metrics.export import PrometheusPage
 
 _log = logging.getLogger(__name__)
@@ -61,16 +75,18 @@ class ProcessMetrics:
         self._task: asyncio.Task[None] | None = None
         self._end_otlp: Callable[[], None] | None = None
         self._told: set[tuple[StallKind, str]] = set()
-        self._on_stalls: Callable[[tuple[str, ...]], None] | None = None
+        self._watch: ConfigWatch | None = None
 
     @property
     def address(self) -> str | None:
         """`HOST:PORT` of the server, where it runs."""
         return None if self._server is None else self._server.address
 
-    def on_stalls(self, tell: Callable[[tuple[str, ...]], None]) -> None:
-        """Call this with everything that makes no progress whenever something begins or ceases to."""
-        self._on_stalls = tell
+    def tell_by(self, watch: ConfigWatch) -> None:
+        """Let the presence of this process tell where its metrics are, and at once what makes no progress."""
+        self.board.source(lambda _: [Sample(CONFIG_UNREADABLE, int(watch.status.problem is not None))])
+        self._watch = watch
+        watch.announce(metrics=self.address)
 
     async def __aenter__(self) -> ProcessMetrics:
         if self._on:
@@ -112,8 +128,8 @@ class ProcessMetrics:
                 _log.error("no progress: %s", stall.text())
         for kind, subject in sorted(self._told - now):
             _log.warning("progress again: %s (%s)", subject, kind)
-        if now != self._told and self._on_stalls is not None:
-            self._on_stalls(tuple(stall.text() for stall in stalls))
+        if now != self._told and self._watch is not None:
+            self._watch.tell_stalls([stall.text() for stall in stalls])
         self._told = now
 
 
