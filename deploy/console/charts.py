@@ -63,7 +63,7 @@ def latency(series: Series, sla_ms: float | None) -> dict[str, Any]:
     lines[1]["markLine"] = {"silent": True, "symbol": "none", "data": marks}
     slowest = max((point.max_ms or 0 for point in points), default=0)
     top = max(sla_ms or 1000, slowest) * 1.8
-    axis = {**_axis("value"), "type": "log", "min": 1, "max": top, ":axisLabel": _labels(_MS)}
+    axis = {**_axis("value"), "type": "log", "min": 1, "max": top, ":axisLabel": _labels(_MS, "showMaxLabel: false")}
     return _chart(lines, axis, tooltip=_MS)
 
 
@@ -92,7 +92,9 @@ def shares(clusters: Sequence[NodeSeries]) -> dict[str, Any]:
         )
         for position, cluster in enumerate(clusters)
     ]
-    return _chart(lines, {**_axis("value"), "min": 0, "max": 1, ":axisLabel": _labels(_PERCENT)}, tooltip=_PERCENT)
+    return _chart(
+        lines, {**_axis("value"), "min": 0, "max": 1, "interval": 0.25, ":axisLabel": _labels(_PERCENT)}, tooltip=_PERCENT
+    )
 
 
 def node_lines(series: NodeSeries, what: str) -> dict[str, Any]:
@@ -263,8 +265,8 @@ def _axis(kind: str) -> dict[str, Any]:
     }
 
 
-def _labels(formatter: str) -> str:
-    return f"({{color: {_MUTED}, fontSize: {_FONT_SIZE}, formatter: {formatter}}})"
+def _labels(formatter: str, more: str = "") -> str:
+    return f"({{color: {_MUTED}, fontSize: {_FONT_SIZE}, formatter: {formatter}, {more}}})"
 
 
 def _tooltip() -> dict[str, Any]:

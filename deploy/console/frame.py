@@ -24,6 +24,7 @@ STALE_SECONDS: Final = 10.0
 _PULSE_SECONDS: Final = 0.5
 _SILENCE_SECONDS: Final = 5.0
 _MOST_TROUBLES: Final = 5
+_OLD: Final = ("No answer", "Stale")
 _PAGES: Final = (
     ("/", "Overview"),
     ("/nodes", "Clusters & nodes"),
@@ -113,8 +114,9 @@ def frame(console: Console, request: Request, path: str) -> Iterator[View]:
     with parts.box("rl-main", "main") as main:
         main.props["id"] = "main"
         place = parts.box("rl-grid")
-        yield view
-    _tell_troubles(view, place)
+        with parts.box("rl-body") as body:
+            yield view
+    _tell_troubles(view, place, body)
     ui.timer(_PULSE_SECONDS, view.beat)
 
 
@@ -156,7 +158,7 @@ def _side(view: View, dark: ui.dark_mode) -> None:
         parts.text("read-only", tag="span")
 
 
-def _tell_troubles(view: View, place: ui.element) -> None:
+def _tell_troubles(view: View, place: ui.element, body: ui.element) -> None:
     shown: list[tuple[str, str, str]] | None = None
 
     def show(now: Snapshot) -> None:
@@ -165,6 +167,8 @@ def _tell_troubles(view: View, place: ui.element) -> None:
         if said == shown:
             return
         shown = said
+        old = any(word in _OLD for word, _, _ in said)
+        body.classes(**({"add": "rl-stale"} if old else {"remove": "rl-stale"}))
         place.clear()
         place.set_visibility(bool(said))
         with place:

@@ -18,6 +18,13 @@ METER_CELL = """
 <q-td :props="props"><div class="rl-num-cell"><span>{{ props.value == null ? '–' : Math.round(props.value * 100) + ' %' }}</span>
 <div class="rl-meter"><i :style="{width: Math.min(100, Math.round((props.value || 0) * 100)) + '%'}"></i></div></div></q-td>
 """
+SHARE_CELL = """
+<q-td :props="props">{{ props.value == null ? '–' : (props.value * 100).toFixed(1) + ' %' }}</q-td>
+"""
+OPEN_CELL = """
+<q-td :props="props"><a tabindex="0" role="button" class="rl-open" @click="$parent.$emit('open', props.key)"
+@keydown.enter="$parent.$emit('open', props.key)">{{ props.value }}</a></q-td>
+"""
 
 
 def box(classes: str, tag: str = "div") -> ui.element:

@@ -39,7 +39,7 @@ def attainment(share: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    return NOTHING if share is None else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+    return NOTHING if share is None else f"{share * 100:.1f} %" if share < 0.1 else f"{share * 100:.0f} %"
 
 
 def seconds_ago(seconds: float) -> str:

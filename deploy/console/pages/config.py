@@ -53,6 +53,10 @@ class _Editor:
                 self._form()
             with parts.card("What it would do, and what it did"):
                 self._result = parts.box("rl-grid")
+                with self._result:
+                    parts.empty(
+                        "Nothing was asked yet", "A dry run says who would change, from what to what; nothing is written."
+                    )
         with parts.box("rl-grid rl-two"):
             with parts.card("Set now"):
                 self._set = parts.box("rl-grid")

@@ -55,7 +55,8 @@ class _Page:
                 pagination={"rowsPerPage": 0},
             )
             self._table.props("flat hide-bottom dense virtual-scroll").classes("rl-table")
-            self._table.on("rowClick", lambda event: self._look(str(event.args[1]["letter"])))
+            self._table.add_slot("body-cell-letter", parts.OPEN_CELL)
+            self._table.on("open", lambda event: self._look(str(event.args)))
             self._empty = parts.box("")
             with self._empty:
                 parts.empty("No dead letter", "Every job that came could be accepted.")

@@ -14,6 +14,8 @@ from deploy.observation.snapshot import ClusterRow, NodeRow, Snapshot
 # A table of a thousand rows is worth sending only so often; what changes a state is sent at once.
 _FEW_NODES: Final = 150
 _MANY_NODES_MS: Final = 5_000
+_FEW_CLUSTERS: Final = 6
+_MOST_CLUSTERS: Final = 60
 _RIGHT: Final = {"align": "right"}
 _COLUMNS: Final[list[dict[str, Any]]] = [
     {"name": "key", "label": "Node", "field": "key", "align": "left", "sortable": True},
@@ -44,15 +46,8 @@ def nodes(view: View) -> None:
         )
         table.add_slot("body-cell-state", parts.STATE_CELL)
         table.add_slot("body-cell-cpu", parts.METER_CELL)
-        table.add_slot(
-            "body-cell-share", parts.METER_CELL.replace("Math.round(props.value * 100)", "(props.value * 100).toFixed(1)")
-        )
-        table.add_slot(
-            "body-cell-key",
-            """<q-td :props="props"><a tabindex="0" role="button" class="rl-open"
-            @click="$parent.$emit('open', props.row.key)" @keydown.enter="$parent.$emit('open', props.row.key)"
-            >{{ props.value }}</a></q-td>""",
-        )
+        table.add_slot("body-cell-share", parts.SHARE_CELL)
+        table.add_slot("body-cell-key", parts.OPEN_CELL)
         search.bind_value_to(table, "filter", lambda value: value or "")
         none = parts.box("")
         with none:
@@ -99,8 +94,9 @@ def _row(node: NodeRow) -> dict[str, Any]:
 
 def _show_clusters(place: ui.element, clusters: tuple[ClusterRow, ...]) -> None:
     place.clear()
+    place.classes(**({"add": "many"} if len(clusters) > _FEW_CLUSTERS else {"remove": "many"}))
     with place:
-        for position, cluster in enumerate(clusters[:60]):
+        for position, cluster in enumerate(clusters[:_MOST_CLUSTERS]):
             with parts.card():
                 with parts.box("rl-row"):
                     with parts.box("rl-row").style("gap:.6rem"):

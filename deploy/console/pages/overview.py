@@ -28,6 +28,9 @@ def overview(view: View) -> None:
             "An app's promise, rate and latencies stand here once there is one.",
             "rayline deploy app.yaml",
         )
+    unknown = parts.box("rl-card")
+    with unknown:
+        parts.empty("Nothing is known yet", "As soon as Kafka answers, the platform stands here.", "rayline status")
     with parts.box("rl-grid rl-hero") as hero:
         with parts.card("Kept promises"):
             with parts.box("rl-big"):
@@ -46,18 +49,22 @@ def overview(view: View) -> None:
     with parts.box("rl-grid rl-wide") as middle:
         with parts.card("Latency", hint="last 10 min · ▼ a node was taken away"):
             latency = parts.Chart(
-                charts.latency(source.series(None, SPAN_SECONDS), None), says="Latencies over the last ten minutes"
+                charts.latency(source.series(None, SPAN_SECONDS), None),
+                "rl-chart tall",
+                says="Latencies over the last ten minutes",
             )
         with parts.card("Results a second"):
             through = parts.Chart(
-                charts.throughput(source.series(None, SPAN_SECONDS)), says="Results a second over the last ten minutes"
+                charts.throughput(source.series(None, SPAN_SECONDS)),
+                "rl-chart tall",
+                says="Results a second over the last ten minutes",
             )
-    with parts.box("rl-grid rl-three"):
+    with parts.box("rl-grid rl-three") as lower:
         with parts.card("Fleet", hint="one square a node"):
-            fleet = parts.Chart(charts.fleet((), 1), "rl-chart low", says="State of every node")
+            fleet = parts.Chart(charts.fleet((), 1), "rl-chart low fill", says="State of every node")
             fleet_words = parts.Field("rl-sub")
         with parts.card("Clusters' share of the work"):
-            share = parts.Chart(charts.shares(()), "rl-chart low", says="Share of each cluster over time")
+            share = parts.Chart(charts.shares(()), "rl-chart low fill", says="Share of each cluster over time")
         with parts.card("What happened"):
             log = parts.box("")
     last_event: object = None
@@ -69,6 +76,9 @@ def overview(view: View) -> None:
         none.set_visibility(not apps and now.answering and now.caught_up)
         hero.set_visibility(apps)
         middle.set_visibility(apps)
+        known = bool(now.nodes or now.events or apps)
+        lower.set_visibility(known)
+        unknown.set_visibility(not known and not now.answering)
         if apps:
             window = widest(now.apps)
             kept = attainment(window)
