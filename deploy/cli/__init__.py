@@ -24,9 +24,10 @@ from deploy.cli import (
     processes,
     programs,
     simulate,
+    top,
 )
 from deploy.cli.exit_codes import ExitCode, explain_failure
-from deploy.process_environment import LOG_LEVEL_VARIABLE
+from rayline.logs import LEVEL_VARIABLE, open_logs
 
 app = typer.Typer(
     name="rayline",
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("init")(apps.init)
 app.command("up")(platform.up)
 app.command("status")(platform.status)
+app.command("top")(top.top)
 app.command("clusters")(clusters.clusters)
 app.command("scale")(clusters.scale)
 app.command("deploy")(apps.deploy)
@@ -73,8 +75,8 @@ app.command("resource", hidden=True)(processes.resource)
 
 def main() -> NoReturn:
     """Run the command line; every way out is an `ExitCode`."""
-    _log_to_stderr()
     try:
+        _log_to_stderr()
         app(prog_name="rayline")
     except BrokenPipeError:
         # The reader of our output has left (`| head`): what Python would still flush has nowhere to go.
@@ -88,8 +90,7 @@ def main() -> NoReturn:
 
 
 def _log_to_stderr() -> None:
-    level = os.environ.get(LOG_LEVEL_VARIABLE)
-    logging.basicConfig(level=(level or "ERROR").upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if level is None:
+    open_logs(os.environ)
+    if not os.environ.get(LEVEL_VARIABLE):
         # While a broker restarts it writes a line for each attempt; what matters of it reaches people as our own errors.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

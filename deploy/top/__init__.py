@@ -1,0 +1,1 @@
+"""`rayline top`: the platform on a terminal, alive."""
