@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from deploy.process_environment import (
 from rayline.bus import KafkaSettings, Publisher
 from rayline.config import ConfigWatch, NodeValues, ProcessIdentity, Role
 from rayline.errors import BusError, ConfigError
+from rayline.metrics import MetricsBoard, ProcessMetrics, Sample
 from rayline.topics import CONFIG
 from workers.agent import Agent, PodOptions
 from workers.notices import InterruptionEndpoint, InterruptionFile, NoticeSource, OperatorOrder
@@ -28,6 +30,8 @@ from workers.notices import InterruptionEndpoint, InterruptionFile, NoticeSource
 DEFAULT_GRACE_SECONDS: Final = 5.0
 _REQUEST_TIMEOUT_MS: Final = 5_000
 _FULFIL_SECONDS: Final = 1.0
+_BEATS: Final = "beats"
+_LEAST_BEATS_SECONDS: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -51,26 +55,43 @@ async def run(*, cluster: str, pod: str, cpus: float, address: str, zone: str | 
     async with publisher:
         order = OperatorOrder()
         agent = Agent(options=options, publisher=publisher, sources=[order, *_interruptions()])
-        watch = _watch_config(settings, cluster=cluster, pod=pod, agent=agent, order=order)
-        await watch.start()
-        order.begin()
-        following = asyncio.create_task(watch.run(), name="config")
-        try:
-            return await agent.run()
-        finally:
-            if order.ordered:
-                await _fulfil(publisher, f"{cluster}/{pod}")
-            following.cancel()
-            await asyncio.wait({following})
+        identity = ProcessIdentity(role=Role.AGENT, cluster=cluster, node=pod)
+        async with ProcessMetrics(identity=identity) as metrics:
+            _measure(metrics.board, agent)
+            watch = _watch_config(settings, identity, agent=agent, order=order, board=metrics.board)
+            await watch.start()
+            order.begin()
+            metrics.tell_by(watch)
+            following = asyncio.create_task(watch.run(), name="config")
+            try:
+                return await agent.run()
+            finally:
+                if order.ordered:
+                    await _fulfil(publisher, f"{cluster}/{pod}")
+                following.cancel()
+                await asyncio.wait({following})
 
 
-def _watch_config(settings: KafkaSettings, *, cluster: str, pod: str, agent: Agent, order: OperatorOrder) -> ConfigWatch:
+def _measure(board: MetricsBoard, agent: Agent) -> None:
+    def read(now: float) -> list[Sample]:
+        board.done(_BEATS, agent.beat_reached_at)
+        return agent.samples(now)
+
+    board.source(read)
+
+
+def _watch_config(
+    settings: KafkaSettings, identity: ProcessIdentity, *, agent: Agent, order: OperatorOrder, board: MetricsBoard
+) -> ConfigWatch:
     def set_cordoned(cordons: NodeValues) -> None:
-        agent.set_cordoned(bool(cordons.of(f"{cluster}/{pod}")))
+        agent.set_cordoned(bool(cordons.of(f"{identity.cluster}/{identity.node}")))
 
-    identity = ProcessIdentity(role=Role.AGENT, cluster=cluster, node=pod)
+    def set_interval(seconds: float) -> None:
+        agent.set_interval(seconds)
+        board.expect(_BEATS, limit_seconds=max(_LEAST_BEATS_SECONDS, 4 * seconds), now=time.monotonic())
+
     watch = ConfigWatch(settings=settings, identity=identity)
-    watch.on("heartbeat.interval_seconds", agent.set_interval)
+    watch.on("heartbeat.interval_seconds", set_interval)
     watch.on("cordon", set_cordoned)
     watch.on("drain", order.set)
     return watch

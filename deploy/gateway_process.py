@@ -13,6 +13,7 @@ from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, RAY_TOKEN_PATH_VA
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings, Publisher
 from rayline.config import ConfigWatch, ProcessIdentity, Role
+from rayline.metrics import ProcessMetrics
 from rayline.reports import NodeReport, encode_reports
 from rayline.topics import REPORTS
 from workers.gateway import run_gateway
@@ -21,11 +22,14 @@ from workers.gateway import run_gateway
 async def run(*, cluster: str, address: str) -> None:
     """Run the gateway until SIGTERM or SIGINT; its actors stay, and a later gateway finds them again."""
     settings = KafkaSettings.from_env(os.environ)
+    identity = ProcessIdentity(role=Role.GATEWAY, cluster=cluster, registrar=True)
     async with (
         AppRegistry(settings) as registry,
         Publisher(settings=settings, client_id=f"rayline-gateway-{cluster}") as publisher,
-        ConfigWatch(settings=settings, identity=ProcessIdentity(role=Role.GATEWAY, cluster=cluster, registrar=True)),
+        ProcessMetrics(identity=identity) as metrics,
+        ConfigWatch(settings=settings, identity=identity) as watch,
     ):
+        metrics.tell_by(watch)
 
         async def publish(reports: list[NodeReport], partition: int) -> None:
             if reports:
@@ -39,6 +43,7 @@ async def run(*, cluster: str, address: str) -> None:
                 token=required(CHANNEL_TOKEN_VARIABLE),
                 apps=_all_apps(registry),
                 sink=publish,
+                board=metrics.board,
             )
         )
         loop = asyncio.get_running_loop()

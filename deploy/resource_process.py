@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,14 +15,18 @@ from rayline.bus import KafkaSettings, Publisher
 from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.errors import BusError
 from rayline.events import encode_event
+from rayline.metrics import MetricsBoard, ProcessMetrics, Sample, declared
 from rayline.topics import EVENTS, VIEW
 from scheduler.listener import Direct, Heard, Listener
+from scheduler.metering import view_samples
 from scheduler.node_feed import NodeFeed
 from scheduler.node_history import EVENT_ID
 from scheduler.resource import Resource
 
 _log = logging.getLogger(__name__)
 _EVENTS_SECONDS: Final = 1.0
+_ROUNDS: Final = "rounds"
+_LEAST_ROUNDS_SECONDS: Final = 10.0
 
 
 class ResourceService:
@@ -35,10 +40,23 @@ class ResourceService:
         self.resource = resource
         self._settings = settings
         self._wake = asyncio.Event()
+        self._events: Counter[str] = Counter()
+        self.round_at = 0.0
         listener = Listener(groups=(resource.group, *below), direct=Direct.NEVER if below else Direct.ALWAYS)
         self._feed = NodeFeed(
             settings=settings, listener=listener, take=self._take, direct=not below, client_id=f"rayline-resource-{resource.name}"
         )
+
+    def samples(self, now: float) -> list[Sample]:
+        """What it counts and knows, for its metrics."""
+        statistics = self.resource.statistics()
+        return [
+            *view_samples(self.resource.view, now),
+            *(Sample(declared.NODE_EVENTS, count, {declared.EVENT: kind}) for kind, count in self._events.items()),
+            Sample(declared.VIEW_PUBLISHED, statistics.published),
+            Sample(declared.VIEW_PUBLISHED_BYTES, statistics.published_bytes),
+            Sample(declared.REPORTS_HEARD, statistics.heard),
+        ]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Raises BusError when Kafka refuses to be read; what cannot be written now is written in a later round."""
@@ -74,10 +92,12 @@ class ResourceService:
             try:
                 for record in resource.records(now):
                     await publisher.publish(VIEW, key=record.key.encode(), value=record.value)
+                self.round_at = time.monotonic()
                 if now >= events_at:
                     events_at = now + _EVENTS_SECONDS
                     for node_event in resource.events(now):
                         event, identity = node_event.event, node_event.identity.encode()
+                        self._events[event.kind] += 1
                         await publisher.publish(EVENTS, key=event.key, value=encode_event(event), headers=[(EVENT_ID, identity)])
             except BusError as error:
                 _log.warning("resource %s/%s could not publish: %s", resource.group, resource.name, error)
@@ -98,5 +118,17 @@ async def run(*, name: str, group: str, clusters: Sequence[str], below: Sequence
     settings = KafkaSettings.from_env(os.environ)
     identity = ProcessIdentity(role=Role.RESOURCE, name="-".join((group, name)), registrar=True)
     watch = ConfigWatch(settings=settings, identity=identity, base={"view.interval_seconds": interval_seconds})
-    async with watch.on("view.interval_seconds", resource.set_interval):
-        await ResourceService(settings=settings, resource=resource, below=below).run(stop)
+    service = ResourceService(settings=settings, resource=resource, below=below)
+    async with ProcessMetrics(identity=identity) as metrics, watch.on("view.interval_seconds", resource.set_interval):
+        metrics.tell_by(watch)
+        _measure(metrics.board, service, interval_seconds=interval_seconds)
+        await service.run(stop)
+
+
+def _measure(board: MetricsBoard, service: ResourceService, *, interval_seconds: float) -> None:
+    def read(now: float) -> list[Sample]:
+        board.done(_ROUNDS, service.round_at)
+        return service.samples(now)
+
+    board.source(read)
+    board.expect(_ROUNDS, limit_seconds=max(_LEAST_ROUNDS_SECONDS, 4 * interval_seconds), now=time.monotonic())

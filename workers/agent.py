@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from rayline.metrics import Sample
+from rayline.metrics.declared import BEATS_DROPPED, NODE_NOTICES
 from rayline.reports import NodeLoad, NodeState
 from workers.actor import NOTICE_MARK, POD_DIR_VARIABLE
 from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_environment, ray_folder, remove_ray_folder
@@ -108,6 +110,15 @@ class Agent:
         if cordoned != self._reporter.cordoned:
             self._reporter.cordoned = cordoned
             self._tell_again()
+
+    def samples(self, _: float) -> list[Sample]:
+        """What it counts, for its metrics."""
+        return [Sample(BEATS_DROPPED, self._heartbeat.dropped), Sample(NODE_NOTICES, int(self._notice is not None))]
+
+    @property
+    def beat_reached_at(self) -> float:
+        """When the broker last took a beat (monotonic seconds)."""
+        return self._heartbeat.reached_at
 
     async def run(self) -> int:
         """The exit code: 0 after a notice, 1 when Ray ended by itself."""

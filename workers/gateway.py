@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from typing import Any, Final
 
 from rayline.app_spec import AppSpec, Limits
 from rayline.errors import BusError
+from rayline.metrics import MetricsBoard, Sample
+from rayline.metrics.declared import ACTORS, PHASE
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from rayline.topics import BEATS_PARTITION, CHANGES_PARTITION
 from runtime_env.preflight import preflight
@@ -42,6 +45,9 @@ GONE_REPORT_SECONDS: Final = 60.0
 MAX_REASON_CHARS: Final = 2_000
 # A broker that is slow or away must not hold up the care for actors.
 PUBLISH_SECONDS: Final = 2.0
+# Rounds take as long as Ray takes to answer; connecting to a head that starts takes longest.
+ROUND_SECONDS: Final = 20.0
+_ROUNDS: Final = "rounds"
 
 # Takes reports and the partition of `rayline.reports` that they belong to.
 ReportSink = Callable[[list[NodeReport], int], Awaitable[None]]
@@ -68,6 +74,7 @@ class Gateway:
     found again by name. Does not own pods (their agents do), nor the connection to Kafka.
 
     Life cycle: `set_apps` at any time and from any thread of the loop; `run` connects, steps until `stop`, and leaves the actors.
+    `round_at` is when the broker last took a whole round of reports (monotonic seconds).
     """
 
     def __init__(
@@ -98,6 +105,13 @@ class Gateway:
         self._seq = 0
         self._wake = asyncio.Event()
         self._stopped = False
+        self.round_at = 0.0
+
+    def samples(self, _: float) -> list[Sample]:
+        """What it knows, for its metrics."""
+        # The dictionary changes in the thread of a round.
+        phases = Counter(member.phase.name.lower() for member in list(self._members.values()))
+        return [Sample(ACTORS, phases[phase.name.lower()], {PHASE: phase.name.lower()}) for phase in ActorPhase]
 
     def set_apps(self, apps: Sequence[AppSpec]) -> None:
         """All apps that should run here; what is not among them is drained and removed."""
@@ -141,7 +155,8 @@ class Gateway:
                 published = frozenset(seen)
             if started - published_at >= STEP_SECONDS * 0.9:
                 published_at = started
-                await self._publish(seen, BEATS_PARTITION)
+                if await self._publish(seen, BEATS_PARTITION):
+                    self.round_at = time.monotonic()
             pause = HURRY_SECONDS if self._in_hurry() else STEP_SECONDS
             try:
                 async with asyncio.timeout(max(0.01, started + pause - time.monotonic())):
@@ -343,6 +358,15 @@ class Gateway:
         return {str(error) for error in errors if error is not None}
 
 
+def _measure(board: MetricsBoard, gateway: Gateway) -> None:
+    def read(now: float) -> list[Sample]:
+        board.done(_ROUNDS, gateway.round_at)
+        return gateway.samples(now)
+
+    board.source(read)
+    board.expect(_ROUNDS, limit_seconds=ROUND_SECONDS, now=time.monotonic())
+
+
 async def run_gateway(
     *,
     cluster: str,
@@ -351,9 +375,12 @@ async def run_gateway(
     token: str,
     apps: AsyncIterable[Sequence[AppSpec]],
     sink: ReportSink,
+    board: MetricsBoard | None = None,
 ) -> None:
     """Be the gateway of one cluster: `apps` gives all apps each time that something about them changes; runs until cancelled."""
     gateway = Gateway(cluster=cluster, address=address, token_path=token_path, token=token, sink=sink)
+    if board is not None:
+        _measure(board, gateway)
 
     async def follow() -> None:
         async for specs in apps:

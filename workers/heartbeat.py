@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -27,7 +28,8 @@ class Heartbeat:
     While a beat is under way (a broker that is slow, or away) the next ones are dropped: only the newest counts. A process that
     was stopped for a while beats once when it goes on, not once for each beat it missed.
 
-    Life cycle: `run` until cancelled; `set_interval` at any time.
+    Life cycle: `run` until cancelled; `set_interval` at any time. `dropped` counts those left out; `reached_at` is when the
+    broker last took one (monotonic seconds).
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Heartbeat:
         self._under_way: asyncio.Task[None] | None = None
         self._failing = False
         self.dropped = 0
+        self.reached_at = 0.0
 
     @property
     def interval_seconds(self) -> float:
@@ -86,6 +89,7 @@ class Heartbeat:
             if self._failing:
                 _log.warning("beats reach the broker again; %d were dropped since the start", self.dropped)
             self._failing = False
+            self.reached_at = time.monotonic()
 
     async def _pause(self) -> None:
         """Until the next beat is due; a new interval counts from now."""

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from rayline.clusters import Lease as LeaseEntry
 from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.errors import MemberFenced, ProducerFenced, TransactionIndefinite
 from rayline.events import Event
+from rayline.metrics import MetricsBoard, ProcessMetrics, Sample, declared
 from rayline.reports import NodeState
 from rayline.topics import platform_topics
 from scheduler.keeper import Limits, NodeFact, decide
@@ -26,6 +28,8 @@ from scheduler.keeper import Limits, NodeFact, decide
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS: Final = 0.5
 _REPORT_MEMORY_SECONDS: Final = 10.0
+_LATE_LOOK_SECONDS: Final = 10.0
+_LOOKS: Final = "looks"
 EXIT_FENCED: Final = 3
 
 
@@ -34,7 +38,10 @@ async def run(*, name: str, lease: LeaseOptions | None = None) -> int:
     settings = KafkaSettings.from_env(os.environ)
     await ensure_topics(settings, platform_topics())
     keeper = KeeperProcess(settings=settings, name=name, lease=lease)
-    async with watch_config(settings, keeper, name=name):
+    identity = ProcessIdentity(role=Role.KEEPER, name=name, registrar=True)
+    async with ProcessMetrics(identity=identity) as metrics, watch_config(settings, keeper, name=name) as watch:
+        metrics.tell_by(watch)
+        keeper.measure(metrics.board)
         running = asyncio.create_task(keeper.run(), name=f"keeper {name}")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,6 +84,23 @@ class KeeperProcess:
         self._name = name
         self._limits = limits or Limits()
         self._lease = lease or LeaseOptions()
+        self._actions: Counter[str] = Counter()
+        # Only while it leads (monotonic seconds).
+        self._looked_at: float | None = None
+
+    def measure(self, board: MetricsBoard) -> None:
+        """Let its metrics tell what it does, and whether it looks at the clusters while it leads."""
+
+        def read(_: float) -> list[Sample]:
+            if self._looked_at is None:
+                board.rest(_LOOKS)
+            elif not board.expects(_LOOKS):
+                board.expect(_LOOKS, limit_seconds=_LATE_LOOK_SECONDS, now=time.monotonic())
+            board.done(_LOOKS, self._looked_at or 0.0)
+            told = [Sample(declared.KEEPER_ACTIONS, count, {declared.ACTION: kind}) for kind, count in self._actions.items()]
+            return [Sample(declared.LEADING, int(self._looked_at is not None)), *told]
+
+        board.source(read)
 
     @property
     def limits(self) -> Limits:
@@ -117,6 +141,7 @@ class KeeperProcess:
                 _log.info("keeper %s leads in epoch %d", self._name, claim.epoch)
                 await self._order(claim.epoch, lease, term, log, watch)
         finally:
+            self._looked_at = None
             await watch.close()
 
     async def _order(self, epoch: int, lease: Lease, term: Term, log: ClusterLog, watch: NodeWatch) -> None:
@@ -144,7 +169,9 @@ class KeeperProcess:
             for order in plan.orders:
                 book.take(order)
             for action in plan.actions:
+                self._actions[action.kind.value] += 1
                 _log.info("%s", action.text())
+        self._looked_at = time.monotonic()
         return plan.wake_at_ms
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import Final
 
 from deploy.local.child import RUN_ID_VARIABLE, Child
 from deploy.local.state import StateFolder
@@ -12,7 +13,12 @@ from deploy.local.supervision import Role
 from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, LOG_LEVEL_VARIABLE
 from rayline.bus import KafkaSettings
 from rayline.errors import LaunchError
+from rayline.logs import FORMAT_VARIABLE
+from rayline.metrics.process import HOST_VARIABLE, METRICS_VARIABLE
 from rayline.telemetry import TRACE_FILE_VARIABLE
+
+# What the launcher was told about its own metrics and logs goes for all of its processes; a port could be only one's.
+_PASSED_ON: Final = frozenset({TRACE_FILE_VARIABLE, FORMAT_VARIABLE, METRICS_VARIABLE, HOST_VARIABLE})
 
 
 def rayline_command(*arguments: str) -> list[str]:
@@ -49,9 +55,7 @@ class ProcessLauncher:
         if self.kafka is None:
             raise LaunchError("no process can be started before Kafka is known")
         inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name == TRACE_FILE_VARIABLE or not name.startswith(("RAYLINE_", "RAY_"))
+            name: value for name, value in os.environ.items() if name in _PASSED_ON or not name.startswith(("RAYLINE_", "RAY_"))
         }
         return {
             **inherited,

@@ -1,5 +1,6 @@
 """Metrics: declared once (`declared`), counted where things happen, gathered each second (`board`), shown by `export`."""
 
+from rayline.metrics import declared
 from rayline.metrics.board import MetricsBoard, Stall, StallKind
 from rayline.metrics.declared import METRICS, Instrument, Metric, Sample
 from rayline.metrics.histogram import Histogram, HistogramSnapshot
@@ -16,4 +17,5 @@ __all__ = [
     "Sample",
     "Stall",
     "StallKind",
+    "declared",
 ]

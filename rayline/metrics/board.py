@@ -87,15 +87,18 @@ class MetricsBoard:
         """This activity shall be `done` at least so often from now on."""
         self._activities[activity] = _Activity(now, limit_seconds)
 
+    def expects(self, activity: str) -> bool:
+        return activity in self._activities
+
     def rest(self, activity: str) -> None:
         """Nothing is expected of it for now (a keeper that stands by)."""
         self._activities.pop(activity, None)
 
-    def done(self, activity: str, now: float) -> None:
-        """It got something done; unknown ones are left alone."""
+    def done(self, activity: str, at: float) -> None:
+        """It got something done at `at`; unknown ones are left alone, and so is older news."""
         known = self._activities.get(activity)
         if known is not None:
-            known.done_at = now
+            known.done_at = max(known.done_at, at)
 
     def gather(self, now: float, *, delay_seconds: float = 0.0) -> Snapshot:
         """Take a new snapshot. One that comes late knows that everything else was held up as long, and blames no activity."""
