@@ -37,7 +37,7 @@ def test_ctrl_c_while_clusters_start_leaves_no_process(tmp_path: Path) -> None:
     with subprocess.Popen(COMMAND, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stderr is not None
         for line in demo.stderr:
-            if "cluster c2: head …" in line:
+            if "Ray cluster(s)" in line:
                 break
         folder = next((tmp_path / ".rayline").glob("demo-*"))
         state = StateFolder(folder).read()
