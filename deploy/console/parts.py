@@ -22,8 +22,8 @@ SHARE_CELL = """
 <q-td :props="props">{{ props.value == null ? '–' : (props.value * 100).toFixed(1) + ' %' }}</q-td>
 """
 OPEN_CELL = """
-<q-td :props="props"><a tabindex="0" role="button" class="rl-open" @click="$parent.$emit('open', props.key)"
-@keydown.enter="$parent.$emit('open', props.key)">{{ props.value }}</a></q-td>
+<q-td :props="props"><a tabindex="0" role="button" class="rl-open" @click="$parent.$emit('open', props.value)"
+@keydown.enter="$parent.$emit('open', props.value)">{{ props.value }}</a></q-td>
 """
 
 
