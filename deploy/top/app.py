@@ -48,7 +48,8 @@ class TopApp(App[None]):
     TITLE = "rayline top"
     CSS = """
     Screen { layout: vertical; }
-    #head, #figures, #alarms, #chart { height: auto; padding: 0 1; }
+    #head, #figures { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    #alarms, #chart { height: auto; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     #panes { height: 1fr; }
     #upper { height: auto; max-height: 35%; }
     .pane { border: round $surface-lighten-2; height: 1fr; border-title-color: $text-muted; }
@@ -57,40 +58,44 @@ class TopApp(App[None]):
     .pane .note { height: auto; padding: 0 1; display: none; }
     .roomy #upper .pane { height: auto; max-height: 100%; min-height: 5; }
     .roomy #upper .pane DataTable { height: auto; }
+    .roomy #pane-apps { width: 3fr; }
+    .roomy #pane-clusters { width: 2fr; }
     .roomy #pane-events { height: 30%; }
     .narrow #upper { height: auto; max-height: 100%; }
     .narrow .hidden { display: none; }
     .narrow #upper.whole { height: 1fr; }
-    #filter { dock: bottom; display: none; height: 1; border: none; padding: 0 1; background: $boost; }
+    #filter { display: none; height: 1; border: none; padding: 0 1; background: $boost; }
     #filter.asking { display: block; }
     Confirm, Page { align: center middle; background: $background 60%; }
     .window { width: auto; max-width: 90%; height: auto; max-height: 90%; padding: 1 2; }
     .window { border: round $accent; background: $surface; }
     .window Static { width: auto; max-width: 100%; }
+    .page { width: 90%; max-width: 110; padding: 0 2; }
+    .page Static { width: 1fr; }
     .window .keys { margin-top: 1; }
     Footer { height: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "Quit"),
-        Binding("question_mark", "help", "Help", key_display="?"),
         Binding("1", "pane('apps')", "Apps"),
         Binding("2", "pane('clusters')", "Clusters"),
         Binding("3", "pane('nodes')", "Nodes"),
         Binding("4", "pane('events')", "Events"),
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("d", "drain", "Drain"),
+        Binding("c", "cordon", "Cordon"),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
         Binding("tab", "next_pane(1)", show=False, priority=True),
         Binding("shift+tab", "next_pane(-1)", show=False, priority=True),
-        Binding("slash", "filter", "Filter", key_display="/"),
         Binding("escape", "unfilter", show=False),
         Binding("less_than_sign", "sort(-1)", show=False),
-        Binding("greater_than_sign", "sort(1)", "Sort", key_display="< >"),
+        Binding("greater_than_sign", "sort(1)", show=False),
         Binding("r", "reverse", show=False),
         Binding("w", "window", show=False),
         Binding("a", "left_too", show=False),
         Binding("z", "zoom", show=False),
         Binding("space", "hold", show=False),
         Binding("exclamation_mark", "stalls", show=False),
-        Binding("d", "drain", "Drain"),
-        Binding("c", "cordon", "Cordon"),
     ]
 
     def __init__(self, seen: Seen, orders: Orders) -> None:
@@ -116,7 +121,7 @@ class TopApp(App[None]):
             yield PaneView(node_pane())
             yield PaneView(event_pane())
         yield Input(id="filter", placeholder="shown are rows that hold …", compact=True)
-        yield Footer()
+        yield Footer(compact=True)
 
     def on_mount(self) -> None:
         self._arrange()

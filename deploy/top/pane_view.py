@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import DataTable, Static
 
@@ -15,6 +16,15 @@ from deploy.top.panes import Pane, Sorting
 # Two characters of border and one for the scroll bar.
 _FRAME_CHARS: Final = 4
 MAX_ROWS: Final = 2_000
+
+
+class Rows(DataTable[Text]):
+    """A table of which whole rows are chosen: its ends are the first and the last."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("home", "scroll_top", show=False),
+        Binding("end", "scroll_bottom", show=False),
+    ]
 
 
 class PaneView(Vertical):
@@ -34,12 +44,12 @@ class PaneView(Vertical):
         self._layout: tuple[tuple[int, ...], int, Sorting] | None = None
 
     def compose(self) -> ComposeResult:
-        yield DataTable(cursor_type="row", zebra_stripes=True, cell_padding=1)
+        yield Rows(cursor_type="row", zebra_stripes=True, cell_padding=1)
         yield Static(classes="note")
 
     @property
-    def table(self) -> DataTable[Text]:
-        return self.query_one(DataTable)
+    def table(self) -> Rows:
+        return self.query_one(Rows)
 
     @property
     def selected(self) -> Any | None:
@@ -118,7 +128,7 @@ class PaneView(Vertical):
                     arrow = (" ▼" if self.sorting.descending else " ▲") if index == self.sorting.column else ""
                     title = (column.title + arrow)[: max(column.width, len(column.title))]
                     title = title if not arrow or title.endswith(arrow) else column.title[: max(1, column.width - 2)] + arrow
-                    label = Text(title, justify="right" if column.right else "left", style="underline" if arrow else "")
+                    label = Text(title, justify="right" if column.right else "left")
                     table.add_column(label, key=str(index), width=layout[1] if column.flex else column.width)
             for key, line in cells.items():
                 table.add_row(*line, key=key)

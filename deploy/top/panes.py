@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,6 +39,10 @@ _SHORT_OUTCOMES: Final = {
 _CPU_BAR_CHARS: Final = 5
 _BUSY, _HOT = 0.7, 0.9
 _GAP: Final = 2
+# The flexible column may grow so far before others of lesser rank get their place.
+_FLEX_CHARS: Final = 30
+_NARROW_CHARS: Final = 60
+_NUMBER: Final = re.compile(r"([0-9]+)")
 
 
 class PaneName(StrEnum):
@@ -97,12 +102,14 @@ class Pane:
         chosen: list[int] = []
         left = width
         for index in sorted(range(len(self.columns)), key=lambda index: self.columns[index].rank):
-            needed = self.columns[index].width + _GAP
+            column = self.columns[index]
+            wide = min(_FLEX_CHARS, (width - _NARROW_CHARS) // 3) if column.flex else 0
+            needed = max(column.width, wide) + _GAP
             if needed <= left:
                 chosen.append(index)
                 left -= needed
-        flexible = [self.columns[index].width for index in chosen if self.columns[index].flex]
-        return sorted(chosen), (flexible[0] if flexible else 0) + left
+        fixed = sum(self.columns[index].width for index in chosen if not self.columns[index].flex)
+        return sorted(chosen), width - fixed - _GAP * len(chosen)
 
     def trouble(self, snapshot: Snapshot) -> str | None:
         """Why the rows cannot be believed, or are not there yet."""
@@ -114,6 +121,11 @@ class Pane:
 
     def _holds(self, row: Any, wanted: str) -> bool:
         return any(wanted in str(column.cell(row)).lower() for column in self.columns)
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """The order in which people expect names: `pod-2` before `pod-10`."""
+    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in _NUMBER.split(name) if part]
 
 
 def state_text(state: str) -> Text:
@@ -158,12 +170,12 @@ def app_pane(window: int = WINDOWS[0]) -> Pane:
             return Text("no results", style="dim")
         bad = {_SHORT_OUTCOMES[name]: number for name, number in found.outcomes.items() if name in _SHORT_OUTCOMES}
         ok = found.outcomes.get(Outcome.OK.value, 0)
-        parts = [Text(f"ok {count(ok)}", style="green")] if ok else []
-        parts += [Text(f"{name} {count(number)}", style="red") for name, number in bad.items()]
+        parts = [Text(f"{name} {count(number)}", style="red") for name, number in bad.items()]
+        parts += [Text(f"ok {count(ok)}", style="green")] if ok else []
         return Text(" ").join(parts)
 
     columns = (
-        Column("APP", lambda app: Text(app.app, style="bold"), lambda app: app.app, 14, 0),
+        Column("APP", lambda app: Text(app.app, style="bold"), lambda app: natural(app.app), 14, 0),
         Column("VERSION", lambda app: app.version, lambda app: app.version, 8, 8),
         Column("IN/s", lambda app: count(app.rate_in), lambda app: app.rate_in, 6, 2, right=True),
         Column("OUT/s", rate, lambda app: None if of(app) is None else of(app).per_second, 6, 1, right=True),  # type: ignore[union-attr]
@@ -173,9 +185,9 @@ def app_pane(window: int = WINDOWS[0]) -> Pane:
         Column("MAX", latency("max_ms"), figure("max_ms"), 7, 7, right=True),
         Column("MISSED", misses, figure("misses"), 6, 1, right=True),
         Column("LANES", lambda app: str(app.lanes), lambda app: app.lanes, 5, 9, right=True),
-        Column("NODES", lambda app: str(app.nodes), lambda app: app.nodes, 5, 6, right=True),
+        Column("NODES", lambda app: str(app.nodes), lambda app: app.nodes, 5, 10, right=True),
         Column("DEAD", dead_letters, lambda app: app.dead_letters, 5, 6, right=True),
-        Column("OUTCOMES", outcomes, figure("results"), 12, 4, flex=True),
+        Column("OUTCOMES", outcomes, figure("results"), 8, 4, flex=True),
     )
     return Pane(
         PaneName.APPS,
@@ -202,19 +214,20 @@ def cluster_pane() -> Pane:
         short = row.desired_pods is not None and (row.running_pods or 0) < row.desired_pods
         return Text(f"{count(row.running_pods)}/{count(row.desired_pods)}", style="yellow" if short else "")
 
-    def nodes(row: ClusterRow) -> Text:
-        present = {state: number for state, number in row.nodes.items() if state != Standing.GONE.value}
-        return Text(" ").join(Text(f"{number} {state}", style=_STATE_STYLES.get(state, "")) for state, number in present.items())
+    def ready(row: ClusterRow) -> Text:
+        there = sum(number for state, number in row.nodes.items() if state != Standing.GONE.value)
+        able = row.nodes.get(Standing.READY.value, 0)
+        return Text(f"{able}/{there}", style="yellow" if able < there else "")
 
     columns = (
-        Column("CLUSTER", lambda row: Text(row.cluster, style="bold"), lambda row: row.cluster, 14, 0),
+        Column("CLUSTER", lambda row: Text(row.cluster, style="bold"), lambda row: natural(row.cluster), 14, 0),
         Column("STATE", lambda row: state_text(row.state), lambda row: row.state, 11, 1),
         Column("PODS", pods, lambda row: row.running_pods, 7, 2, right=True),
+        Column("READY", ready, lambda row: row.nodes.get(Standing.READY.value, 0), 7, 2, right=True),
         Column("SHARE", lambda row: share(row.share), lambda row: row.share, 5, 3, right=True),
         Column("IN FLIGHT", lambda row: count(row.in_flight), lambda row: row.in_flight, 9, 6, right=True),
         Column("HEAD", lambda row: state_text(row.head or UNKNOWN), lambda row: row.head, 8, 7),
         Column("GEN", lambda row: count(row.generation), lambda row: row.generation, 3, 8, right=True),
-        Column("NODES", nodes, lambda row: row.nodes.get(Standing.READY.value, 0), 16, 4),
         Column("REASON", lambda row: "; ".join(row.reasons), lambda row: "; ".join(row.reasons) or None, 10, 5, flex=True),
     )
     return Pane(
@@ -243,10 +256,10 @@ def node_pane(left_too: bool = False) -> Pane:
         return Text(f"{min(row.beat_seconds_ago, 999):.1f}s", style="yellow" if late else "")
 
     columns = (
-        Column("NODE", lambda row: Text(row.key, style="bold"), lambda row: row.key, 16, 0),
+        Column("NODE", lambda row: Text(row.key, style="bold"), lambda row: natural(row.key), 16, 0),
         Column("STATE", lambda row: state_text(row.state), lambda row: row.state, 8, 0),
         Column("WEIGHT", lambda row: weight(row.weight), lambda row: row.weight, 6, 2, right=True),
-        Column("SHARE", lambda row: share(row.share), lambda row: row.share, 5, 3, right=True),
+        Column("SHARE", lambda row: share(row.share), lambda row: row.share, 5, 5, right=True),
         Column("FLIGHT", lambda row: count(row.in_flight), lambda row: row.in_flight, 6, 2, right=True),
         Column("CPU", cpu, lambda row: row.cpu, _CPU_BAR_CHARS + 5, 1),
         Column("HOST", lambda row: share(row.host_cpu), lambda row: row.host_cpu, 5, 6, right=True),
@@ -257,7 +270,7 @@ def node_pane(left_too: bool = False) -> Pane:
         Column("AGE", lambda row: span(row.age_seconds), lambda row: row.age_seconds, 4, 7, right=True),
         Column("ZONE", lambda row: row.zone or "", lambda row: row.zone, 8, 10),
         Column("APPS", lambda row: ", ".join(row.apps), lambda row: ", ".join(row.apps) or None, 10, 12),
-        Column("REASON", lambda row: row.reason or row.note or "", lambda row: row.reason, 6, 4, flex=True),
+        Column("REASON", lambda row: row.reason or row.note or "", lambda row: row.reason, 10, 4, flex=True),
     )
     return Pane(
         PaneName.NODES,

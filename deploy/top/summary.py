@@ -29,11 +29,11 @@ def head(snapshot: Snapshot) -> Text:
     """Who is there."""
     nodes = [node for node in snapshot.nodes if node.state != Standing.GONE.value]
     ready = sum(1 for node in nodes if node.state == Standing.READY.value)
-    keeper = f" · keeper {snapshot.keeper}" if snapshot.keeper is not None else ""
-    text = Text.assemble(("RAYLINE", "bold reverse"), f" {snapshot.broker} ", no_wrap=True, overflow="ellipsis")
-    text.append(f"{_plural(len(snapshot.apps), 'app')} · {_plural(len(snapshot.clusters), 'cluster')} · ")
+    text = Text.assemble(("RAYLINE", "bold reverse"), " ")
     text.append(f"{ready}/{len(nodes)} nodes ready", style="" if ready == len(nodes) else "yellow")
-    text.append(f"{keeper} · {clock(snapshot.at_ms)}")
+    text.append(f" · {_plural(len(snapshot.clusters), 'cluster')} · {_plural(len(snapshot.apps), 'app')}")
+    text.append(f" · {clock(snapshot.at_ms)} · {snapshot.broker}")
+    text.append(f" · keeper {snapshot.keeper}" if snapshot.keeper is not None else "")
     return text
 
 
@@ -45,19 +45,19 @@ def figures(snapshot: Snapshot) -> Text:
     over = worst is not None and p99 is not None and p99 > worst.sla_seconds * 1000
     misses = [app.windows[60].misses for app in snapshot.apps if 60 in app.windows]
     lags = [app.lag for app in snapshot.apps if app.lag is not None]
-    text = Text(no_wrap=True, overflow="ellipsis")
+    text = Text()
     text.append("p99 ")
     text.append(duration(p99), style="bold red" if over else "bold green")
     text.append(f" {worst.app} (SLA {worst.sla_seconds:g} s)" if worst is not None else "")
     into = [app.rate_in for app in snapshot.apps if app.rate_in is not None]
-    text.append(f" │ in {count(sum(into) if into else None)}/s")
-    text.append(f" out {count(sum(one.per_second for one in recent) if recent else None)}/s")
+    out = sum(one.per_second for one in recent) if recent else None
+    text.append(f" │ in {count(sum(into) if into else None)} out {count(out)}/s")
     text.append(f" │ lag {count(sum(lags) if lags else None)} │ ")
     missed = sum(misses)
     text.append(f"missed {count(missed) if misses else '–'}/min", style="bold red" if missed else "")
     if any(not one.exact for one in recent):
         read, came = sum(one.sampled for one in recent), sum(one.results for one in recent)
-        text.append(f" │ {read / max(1, came):.0%} of the results are read", style="dim")
+        text.append(f" │ {read / max(1, came):.0%} read", style="dim")
     return text
 
 
