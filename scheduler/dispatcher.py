@@ -298,9 +298,9 @@ class Dispatcher:
         target = flight.target
         done = verdict is Verdict.DONE and not flight.unfinished
         seconds = now - flight.dispatched if done else None
-        self._leave(flight, now, seconds)
         if seconds is not None:
             self._times.observe(len(flight.batch.jobs), seconds)
+        self._leave(flight, now, seconds)
         if verdict is Verdict.BUSY:
             self._router.busy(target, now)
         elif verdict is Verdict.DRAINING:
@@ -328,7 +328,9 @@ class Dispatcher:
 
     def _leave(self, flight: Flight, now: float, seconds: float | None) -> None:
         self._flights.discard(flight)
-        self._router.finished(flight.target, now, seconds=seconds, alone=flight.batch.suspect)
+        # 0 where nothing of any size was measured; then this batch tells the router nothing of its time, either.
+        usual_seconds = self._times.expected_seconds(len(flight.batch.jobs)) or 1.0
+        self._router.finished(flight.target, now, seconds=seconds, usual_seconds=usual_seconds, alone=flight.batch.suspect)
         self._wake.set()
 
     def _lose(self, flight: Flight, why: str, now: float) -> None:

@@ -32,6 +32,8 @@ __all__ = ["QUEUE_BEHIND_SECONDS", "Pick", "Router", "Target", "Tier", "phase_of
 BUSY_PAUSE_SECONDS: Final = 0.05
 FIRST_LOSS_PAUSE_SECONDS: Final = 0.5
 LAST_LOSS_PAUSE_SECONDS: Final = 5.0
+# The largest usual time of a batch is forgotten at this pace, a batch.
+USUAL_FADES: Final = 0.99
 PICKS_KEPT: Final = 1_000
 UPDATES_KEPT: Final = 4
 CANDIDATES_SHOWN: Final = 20
@@ -109,6 +111,7 @@ class Router:
         self._order = tuple(self._rotations.items())
         self._weights: dict[str, float] = {}
         self._total = 0.0
+        self._usual_seconds = 0.0  # the largest of the last batches'
         self._factor_of: Callable[[str], float] | None = None
         self._closed: set[str] = set()  # by an operator
         self._picks: deque[Pick] = deque(maxlen=PICKS_KEPT)
@@ -218,8 +221,11 @@ class Router:
             return seat.target
         return None
 
-    def finished(self, target: Target, now: float, *, seconds: float | None, alone: bool = False) -> None:
-        """A batch ended on an actor; `seconds` is its service time where it ran to its end. `alone`: as it was picked."""
+    def finished(
+        self, target: Target, now: float, *, seconds: float | None, usual_seconds: float = 1.0, alone: bool = False
+    ) -> None:
+        """A batch ended on an actor; `seconds` is its service time where it ran to its end, `usual_seconds` what one of its size
+        takes on any node, above 0. `alone`: as it was picked."""
         instance = target.endpoint.instance
         seat = self._seats.get(instance)
         if seat is None:
@@ -231,8 +237,9 @@ class Router:
             if not seat.in_flight:
                 del self._seats[instance]
             return
-        node.end(now, seconds)
+        node.end(now, seconds, usual_seconds)
         if seconds is not None:
+            self._usual_seconds = max(usual_seconds, USUAL_FADES * self._usual_seconds)
             seat.losses = 0
             old = seat.service_seconds
             seat.service_seconds = seconds if old is None else old + EWMA_SHARE * (seconds - old)
@@ -284,7 +291,8 @@ class Router:
             "tier": tier.name.lower(),
             "running": node.running,
             "room": None if math.isinf(node.room) else node.room,
-            "batch_seconds": None if node.log_latency is None else math.exp(node.log_latency),
+            "batch_seconds": node.service_seconds(),
+            "slowness": None if node.log_latency is None else math.exp(node.log_latency),
             "actors": len(node.seats),
             "actors_free": node.idle,
             "draining": node.draining,
@@ -362,7 +370,9 @@ class Router:
 
     def _reweigh(self, now: float) -> None:
         fleet, nodes = self._weigher.fleet, self._nodes
-        fleet.column(Column.LOG_LATENCY)[:] = [nodes[key].log_latency_now(now) for key in fleet.keys]
+        usual_seconds = self._usual_seconds or 1.0
+        fleet.column(Column.LOG_LATENCY)[:] = [nodes[key].update_latency(now, usual_seconds) for key in fleet.keys]
+        fleet.column(Column.LATENCY_ERROR)[:] = [nodes[key].log_error for key in fleet.keys]
         keys, weights = self._weigher.update(now)
         if self._factor_of is not None:
             factors = np.fromiter(map(self._factor_of, keys), np.float64, len(keys))

@@ -10,6 +10,12 @@ from rayline.reports import ActorEndpoint, NodeLoad
 
 QUEUE_BEHIND_SECONDS: Final = 0.2
 EWMA_SHARE: Final = 0.2
+# What ended since the last update of weights counts against so many batches before: a few say little, many say all.
+PRIOR_BATCHES: Final = 6
+# Of ln(seconds), as far as one more batch would show it.
+PRIOR_VARIANCE: Final = 1.0
+# One that still runs is evidence from so many times what is usual on: single batches differ that much by themselves.
+RUNNING_PATIENCE: Final = 3.0
 # What a lane saw of a node's speed counts for so long without a new batch.
 EVIDENCE_SECONDS: Final = 60.0
 # A batch of ours needs about one core; a node takes one more while at least so much of a core is left for it.
@@ -65,10 +71,14 @@ class NodeSeats:
     room: float = math.inf  # batches that fit on the cores that are left to us
     load: NodeLoad | None = None  # the last sample
     sampled_at: float = -math.inf
-    log_latency: float | None = None
+    log_latency: float | None = None  # mean of ln(a batch's seconds over what is usual for its size), as of the last update
     ended_at: float = -math.inf  # when the last batch ended, or the first one began
     _batch_seconds: float = 0.0  # the time integral of `running`
     _counted_to: float = -math.inf
+    _log_sum: float = 0.0  # the same of what ended since the last update, and how many those were
+    _log_squares: float = 0.0
+    _log_count: int = 0
+    log_error: float = 0.0  # the standard error of `log_latency`
 
     def reseat(self, seats: dict[str, Seat], endpoints: tuple[ActorEndpoint, ...], now: float) -> None:
         """Other actors are here now; some may be the same."""
@@ -109,20 +119,34 @@ class NodeSeats:
             self.ended_at = now
         self.running += 1
 
-    def end(self, now: float, seconds: float | None) -> None:
+    def end(self, now: float, seconds: float | None, usual_seconds: float = 1.0) -> None:
         self._count(now)
         self.running -= 1
         self.ended_at = now
         if seconds is not None:
-            seen = math.log(max(seconds, 1e-6))
-            old = self.log_latency
-            self.log_latency = seen if old is None else old + EWMA_SHARE * (seen - old)
+            seen = math.log(max(seconds, 1e-6) / usual_seconds)
+            self._log_sum += seen
+            self._log_squares += seen * seen
+            self._log_count += 1
 
-    def log_latency_now(self, now: float) -> float:
-        """Evidence of how long a batch takes, NaN where there is none: what ended, and what has been running for longer."""
+    def update_latency(self, now: float, usual_seconds: float) -> float:
+        """Take what ended since the last update into the mean, and return the evidence of how long a batch takes, in relation to
+        what is usual (ln), NaN where there is none: what ended, and what has been running for longer.
+
+        All batches between two updates count alike: the last few alone would be chance, above all where a node stops and goes.
+        """
+        count = self._log_count
+        if count:
+            seen, old = self._log_sum / count, self.log_latency
+            share = 1.0 if old is None else count / (count + PRIOR_BATCHES)
+            self.log_latency = seen if old is None else old + share * (seen - old)
+            variance = max(0.0, self._log_squares / count - seen * seen) + PRIOR_VARIANCE / count
+            self.log_error = math.sqrt(share * share * variance / count + ((1.0 - share) * self.log_error) ** 2)
+            self._log_sum, self._log_squares, self._log_count = 0.0, 0.0, 0
         quiet = now - self.ended_at
         if self.running and quiet > 0:
-            return math.log(quiet) if self.log_latency is None else max(self.log_latency, math.log(quiet))
+            running_for = math.log(quiet / usual_seconds / RUNNING_PATIENCE)
+            return running_for if self.log_latency is None else max(self.log_latency, running_for)
         return math.nan if self.log_latency is None or quiet > EVIDENCE_SECONDS else self.log_latency
 
     def sample(self, load: NodeLoad, cpus: float | None, now: float) -> None:
@@ -140,6 +164,11 @@ class NodeSeats:
             return
         left = cores * (1.0 - load.host_cpu)
         self.room = left + (ours if load.own_cpu is None else min(ours, load.own_cpu))
+
+    def service_seconds(self) -> float | None:
+        """Mean over its actors of how long their batches took lately."""
+        known = [seat.service_seconds for seat in self.seats.values() if seat.service_seconds is not None]
+        return sum(known) / len(known) if known else None
 
     @property
     def has_room(self) -> bool:

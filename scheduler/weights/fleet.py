@@ -39,13 +39,14 @@ class Column(IntEnum):
     CARDS = 12  # the sum of the coefficients of its cards
     CARDS_BUSY = 13  # their mean utilisation
     # From the lane itself.
-    LOG_LATENCY = 14  # mean of ln(seconds a batch)
-    JOINED_AT = 15
-    FLAPS = 16  # how often it left and came back, fading
+    LOG_LATENCY = 14  # mean of ln(a batch's seconds over what is usual for its size)
+    LATENCY_ERROR = 15  # the standard error of that mean
+    JOINED_AT = 16
+    FLAPS = 17  # how often it left and came back, fading
     # What a policy remembers from one update to the next.
-    HEALTH = 17
-    SPEED = 18
-    ROOM = 19
+    HEALTH = 18
+    SPEED = 19
+    ROOM = 20
 
 
 _REPORTED: Final = slice(Column.SAMPLED_AT, Column.CARDS_BUSY + 1)

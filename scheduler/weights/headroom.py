@@ -5,7 +5,8 @@ weight = power · room · speed · health · ramp
 - *power*: cores (or cards by their coefficients).
 - *room*: the root of the share that neighbours leave us: 1 - (the machine's utilisation - our own). Our own work counts as
   ours, so that a node's weight does not depend on how much it has from us; nor can an idle one fall to nothing.
-- *speed*: how fast batches end there, seen by this lane, in relation to the other nodes; 1 unless the difference is large.
+- *speed*: how fast batches end there, seen by this lane, in relation to the other nodes; 1 unless the difference is large, and
+  then the square: what a batch takes has a part that no node's speed changes, so that the whole understates the difference.
 - *health*: throttling, stalls for memory and disk, full memory or disk, a clock that is off.
 - *ramp*: a newcomer starts small; one that keeps leaving and coming back starts small for longer.
 
@@ -29,9 +30,16 @@ LEAST_ROOM: Final = 0.05
 # How much of a change for the better an update takes over; for the worse it is all.
 RISE_SHARE: Final = 0.35
 LEAST_SPEED: Final = 0.1
-# A node is slow when its batches take so many times as long, and stand out from how much nodes differ anyway.
-SLOW_RATIO: Final = 2.0
+# A node is slow when its batches take so many times as long, and stand out from how much nodes differ anyway; it is so until they
+# hardly do.
+SLOW_RATIO: Final = 1.5
 SLOW_DEVIATIONS: Final = 3.0
+SLOW_ERRORS: Final = 2.5
+WELL_RATIO: Final = 1.25
+WELL_DEVIATIONS: Final = 1.5
+SLOW_POWER: Final = 2.0
+# A node that was slow is well again, for what it takes to be called slow, from here on.
+WELL_SPEED: Final = 0.9
 MAD_TO_DEVIATION: Final = 1.4826
 LEAST_HEALTH: Final = 0.05
 THROTTLED_FROM: Final = 0.1
@@ -53,7 +61,7 @@ class HeadroomWeights:
         fresh = now - fleet.column(Column.SAMPLED_AT) <= STALE_SECONDS
         power = power_of(fleet)
         room = settle(fleet.column(Column.ROOM), np.where(fresh, room_of(fleet), UNKNOWN))
-        speed = settle(fleet.column(Column.SPEED), speed_of(fleet.column(Column.LOG_LATENCY)))
+        speed = settle(fleet.column(Column.SPEED), speed_of(fleet))
         health = settle(fleet.column(Column.HEALTH), np.where(fresh, health_of(fleet), UNKNOWN))
         ramp = ramp_of(fleet, now)
         values = power * known_or(room, mean_known(room, 1.0)) * known_or(speed, 1.0) * known_or(health, 1.0) * ramp
@@ -67,23 +75,31 @@ def room_of(fleet: Fleet) -> Floats:
     The root, because pods of one full machine are neighbours to each other: what one of them gets more of, the others have less
     of, and a weight in proportion would keep any such difference; the root lets it fade.
     """
-    ours = np.minimum(fleet.column(Column.OWN_CPU) / fleet.column(Column.CORES), fleet.column(Column.HOST_CPU))
+    # Of what it was promised: a limit that was lowered must not make the little it gets look like much.
+    whole = np.fmax(fleet.column(Column.CORES), fleet.column(Column.CPUS))
+    ours = np.minimum(fleet.column(Column.OWN_CPU) / whole, fleet.column(Column.HOST_CPU))
     return np.sqrt(np.clip(1.0 - (fleet.column(Column.HOST_CPU) - ours), LEAST_ROOM, 1.0))
 
 
-def speed_of(log_latency: Floats) -> Floats:
-    """In relation to the median node, `LEAST_SPEED` to 1; unknown where no batch has ended lately."""
+def speed_of(fleet: Fleet) -> Floats:
+    """In relation to the median node, `LEAST_SPEED` to 1. A node that was slow stays so until it is clearly not. One that was
+    known, but without evidence now, is tried again: it rises as if it were well."""
+    log_latency, before = fleet.column(Column.LOG_LATENCY), fleet.column(Column.SPEED)
+    error = known_or(fleet.column(Column.LATENCY_ERROR), 0.0)
     known = np.sort(log_latency[~np.isnan(log_latency)])
     if not len(known):
-        return log_latency.copy()
-    # The lower median: of two nodes the faster one is the measure.
+        return np.where(np.isnan(before), UNKNOWN, 1.0)
+    # The lower median: of two nodes the faster one is the measure, and nothing tells how much they differ anyway.
     median = known[(len(known) - 1) // 2]
-    spread = MAD_TO_DEVIATION * float(np.median(np.abs(known - median)))
+    spread = MAD_TO_DEVIATION * float(np.median(np.abs(known - median))) if len(known) > 2 else 0.0
     slower = log_latency - median
-    slow = slower > max(math.log(SLOW_RATIO), SLOW_DEVIATIONS * spread)
-    return np.where(
-        np.isnan(log_latency), UNKNOWN, np.where(slow, np.maximum(np.exp(-np.maximum(slower, 0.0)), LEAST_SPEED), 1.0)
+    bound = np.where(
+        before < WELL_SPEED,
+        max(math.log(WELL_RATIO), WELL_DEVIATIONS * spread),
+        np.maximum(max(math.log(SLOW_RATIO), SLOW_DEVIATIONS * spread), SLOW_ERRORS * error),
     )
+    speed = np.where(slower > bound, np.clip(np.exp(-SLOW_POWER * slower), LEAST_SPEED, 1.0), 1.0)
+    return np.where(np.isnan(log_latency) & np.isnan(before), UNKNOWN, speed)
 
 
 def health_of(fleet: Fleet) -> Floats:

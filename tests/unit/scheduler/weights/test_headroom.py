@@ -38,6 +38,13 @@ def observe_all(weigher: Weigher, loads: dict[str, NodeLoad], now: float) -> Non
         weigher.fleet.observe(key, report(key, value), now)
 
 
+def test_a_lower_limit_takes_its_share_also_where_neighbours_leave_little_and_the_node_uses_all_it_gets() -> None:
+    well = {key: load(0.95, own_cpu=0.8) for key in "abcd"}
+    weigher = settled(dict(well))
+    observe_all(weigher, well | {"a": load(0.95, own_cpu=2.0, cores=2.4)}, SETTLED + 3)
+    assert share(weigher, "a", SETTLED + 3) < 0.5 / 4
+
+
 @pytest.mark.parametrize(
     "ill",
     [
@@ -80,7 +87,7 @@ def test_a_node_slow_by_our_own_batches_falls_though_it_says_it_is_well() -> Non
     weigher = settled({key: load() for key in "abcd"})
     weigher.fleet.column(Column.LOG_LATENCY)[:] = [math.log(seconds) for seconds in (3.3, 1.0, 1.05, 0.95)]
     assert share(weigher, "a", SETTLED + 3) < 0.5 * 0.25
-    weigher.fleet.column(Column.LOG_LATENCY)[:] = [math.log(seconds) for seconds in (1.4, 1.0, 1.05, 0.95)]
+    weigher.fleet.column(Column.LOG_LATENCY)[:] = [math.log(seconds) for seconds in (1.2, 1.0, 1.05, 0.95)]
     for update in range(2, 16):
         back = share(weigher, "a", SETTLED + 3 * update)
     assert back > 0.24
