@@ -80,6 +80,14 @@ class InForce:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class LastWord:
+    """What a process said of itself last, and how long ago."""
+
+    presence: Presence
+    silent_seconds: float
+
+
 class Presences:
     """The processes as they tell of themselves. Owns the last word of each."""
 
@@ -110,15 +118,32 @@ class Presences:
             if now_ms - at_ms < presence.refresh_seconds * 1000 * _BEATS_MISSED
         }
 
+    def last_words(self) -> dict[str, LastWord]:
+        """Everybody who has not said good-bye, by name, however long they have been silent."""
+        now_ms = time.time() * 1000
+        return {
+            process: LastWord(presence, max(0.0, now_ms - at_ms) / 1000)
+            for process, (presence, at_ms) in sorted(self._last.items())
+        }
+
+
+async def read_last_words(settings: KafkaSettings) -> dict[str, LastWord]:
+    """Everybody who has not said good-bye. Raises BusError when Kafka does not tell."""
+    return (await _read_presences(settings)).last_words()
+
 
 async def read_presences(settings: KafkaSettings) -> dict[str, Presence]:
     """The living processes now. Raises BusError when Kafka does not tell."""
+    return (await _read_presences(settings)).living()
+
+
+async def _read_presences(settings: KafkaSettings) -> Presences:
     found = Presences()
     async with CompactedLog(settings=settings, topic=CONFIG_APPLIED, client_id="rayline-config-command") as log:
         while not log.caught_up.is_set():
             for record in await log.getmany(timeout_ms=_POLL_MS):
                 found.take(record)
-    return found.living()
+    return found
 
 
 class ConfigBoard:

@@ -13,10 +13,11 @@ import psutil
 from deploy.app_registry import AppRegistry
 from deploy.cli.output import table
 from deploy.cluster_report import ClusterReport, read_cluster_report
-from deploy.config_board import read_presences
+from deploy.config_board import read_last_words
 from deploy.local.child import ProcessRecord
 from deploy.local.state import PlatformState, StateFolder
 from deploy.node_watch import NodeWatch
+from deploy.process_health import ProcessHealth, read_health
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings
 from rayline.bus.progress import GroupProgress
@@ -31,7 +32,7 @@ _REPORT_MEMORY_SECONDS: Final = 10.0
 @dataclass(frozen=True, slots=True)
 class StatusReport:
     """A snapshot. `lags` counts the jobs of each app that are not committed; `trouble` is what kept Kafka from answering;
-    `config_trouble` tells by process why it cannot read its live settings."""
+    `config_trouble` tells by process why it cannot read its live settings, `health` whether each gets on."""
 
     state: PlatformState | None
     launcher_alive: bool
@@ -42,6 +43,7 @@ class StatusReport:
     clusters: ClusterReport | None
     trouble: str | None
     config_trouble: Mapping[str, str] = field(default_factory=dict)
+    health: Sequence[ProcessHealth] = ()
 
     @property
     def running(self) -> bool:
@@ -60,6 +62,8 @@ class StatusReport:
             "apps": [{**_app_row(app, self.nodes), "lag": self.lags.get(app.name)} for app in self.apps],
             "trouble": self.trouble,
             "config_trouble": dict(self.config_trouble),
+            "stalls": {one.process: list(one.stalls) for one in self.health if one.stalls},
+            "addresses": {one.process: one.address for one in self.health if one.address is not None},
         }
 
     def text(self) -> str:
@@ -94,6 +98,7 @@ class StatusReport:
             f"{process} cannot read its live settings and keeps the last known ones: {problem}"
             for process, problem in self.config_trouble.items()
         ]
+        parts += [f"no progress of {one.process}: {stall}" for one in self.health for stall in one.stalls]
         return "\n\n".join(parts)
 
 
@@ -110,6 +115,7 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
     clusters = None
     trouble = None
     config_trouble: dict[str, str] = {}
+    health: list[ProcessHealth] = []
     if settings is not None:
         try:
             nodes = await _read_nodes(settings)
@@ -117,12 +123,16 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
                 apps = list((await registry.snapshot()).values())
             lags = {app.name: await _lag(settings, app.name) for app in apps}
             clusters = await read_cluster_report(settings)
-            presences = await read_presences(settings)
-            config_trouble = {name: one.problem for name, one in presences.items() if one.problem is not None}
+            words = await read_last_words(settings)
+            health = await read_health(words)
+            heard = {one.process for one in health}
+            config_trouble = {
+                name: word.presence.problem for name, word in words.items() if name in heard and word.presence.problem is not None
+            }
         except RaylineError as error:
             trouble = str(error)
     servers = settings.bootstrap_servers if settings is not None else None
-    return StatusReport(state, alive, servers, nodes, apps, lags, clusters, trouble, config_trouble)
+    return StatusReport(state, alive, servers, nodes, apps, lags, clusters, trouble, config_trouble, health)
 
 
 async def _lag(settings: KafkaSettings, app: str) -> int:

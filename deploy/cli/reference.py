@@ -12,6 +12,7 @@ import typer
 
 from deploy.cli import app
 from deploy.cli.exit_codes import ExitCode
+from deploy.metrics_reference import attributes, metrics
 from rayline.config import SETTINGS
 from rayline.manifest import manifest_fields
 
@@ -61,6 +62,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "exit codes": exit_codes,
     "keys": keys,
     "settings": settings,
+    "metrics": metrics,
+    "metric attributes": attributes,
 }
 
 
@@ -70,7 +73,7 @@ def render(text: str) -> str:
 
 
 def documents() -> list[Path]:
-    return [DOCS / "cli.md", DOCS / "manifest.md", DOCS / "config.md"]
+    return [DOCS / "cli.md", DOCS / "manifest.md", DOCS / "config.md", DOCS / "metrics.md"]
 
 
 def _walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:

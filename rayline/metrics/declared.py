@@ -142,7 +142,7 @@ PUBLISH = _add(
 )
 BATCH_SIZE = _add("rayline.batch.size", _H, _JOB, "Jobs of a dispatched batch.", _LANE, bounds=_BATCH_JOBS)
 HELD_JOBS = _add("rayline.jobs.held", _U, _JOB, "Jobs in a lane's memory, from reading to commit.", _LANE)
-HELD_BYTES = _add("rayline.bytes.held", _U, "By", "Payload and result bytes in a lane's memory.", _LANE)
+HELD_BYTES = _add("rayline.memory.held", _U, "By", "Payload and result bytes in a lane's memory.", _LANE)
 QUEUED = _add("rayline.batches.queued", _U, "{batch}", "Batches that wait for an actor.", _LANE)
 IN_FLIGHT = _add("rayline.batches.in_flight", _U, "{batch}", "Batches at actors.", _LANE)
 

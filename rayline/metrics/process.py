@@ -57,6 +57,8 @@ PROMETHEUS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 class ProcessMetrics:
     """Owns the board of one process, its rhythm, and its server. Does not own what is counted.
 
+    `exporting` is set once OTLP, where the environment asks for it, is open (or found to be impossible).
+
     Life: `async with` (binds, begins to gather) → `board` takes sources at any time → the end closes the server. With
     RAYLINE_METRICS=off nothing is gathered and nothing listens.
     """
@@ -73,6 +75,7 @@ class ProcessMetrics:
         self.board.source(_ProcessFacts().read)
         self._server: MetricsServer | None = None
         self._task: asyncio.Task[None] | None = None
+        self.exporting = asyncio.Event()
         self._end_otlp: Callable[[], None] | None = None
         self._told: set[tuple[StallKind, str]] = set()
         self._watch: ConfigWatch | None = None
@@ -117,6 +120,7 @@ class ProcessMetrics:
             if wanted:
                 wanted = False
                 self._end_otlp = await asyncio.to_thread(_open_otlp, self.board)
+                self.exporting.set()
             due = time.monotonic() + GATHER_SECONDS
             await asyncio.sleep(GATHER_SECONDS)
 

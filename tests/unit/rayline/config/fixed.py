@@ -31,6 +31,9 @@ _REASONS: Final = {
         rayline.config.state: MAX_KEYS MAX_REASON_CHARS
         rayline.config.watch: MAX_NOTED MAX_PENDING
         rayline.environment_manifest: MAX_REQUIREMENTS
+        rayline.logs: MAX_LINE_CHARS
+        rayline.metrics.process: _REQUEST_SECONDS
+        scheduler.metering: MAX_WEIGHTS
         rayline.manifest: MAX_HASHED_FILES
         rayline.result_watch: MAX_REMEMBERED
         rayline.yaml_lines: MAX_FILE_BYTES
@@ -65,16 +68,19 @@ _REASONS: Final = {
         ingest.ledger_codec: _BITMAP_IS_SMALL_BYTES
         ingest.partition: MAX_OUTSTANDING
         ingest.publisher: MAX_BYTES_A_TRANSACTION
+        ingest.open_transactions: LOOK_SECONDS RETRY_SECONDS
         ingest.suspects: READ_SECONDS TIDY_SECONDS WRITE_SECONDS
         rayline.bus.admin: _VISIBLE_SECONDS
         rayline.bus.consumer: _IDENTITY_SECONDS
         rayline.bus.log: _POLL_MS
+        rayline.bus.producers: _METADATA_SECONDS
         rayline.bus.offsets: _RETRY_SECONDS
         rayline.bus.progress: _COORDINATOR_SECONDS
         rayline.bus.transactions: _ABORT_SECONDS _CANCEL_SECONDS
         rayline.client: _CLOCK_SLACK_MS _POLL_MS
         rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _FETCH_WAIT_MS _GOOD_BYE_SECONDS
         rayline.config.watch: _POLL_MS _REPLAY_SECONDS _TURN_SECONDS
+        rayline.metrics.process: GATHER_SECONDS
         rayline.result_watch: _POLL_MS
         scheduler.budget: FADE_SECONDS RESERVE_REFILL_SECONDS
         scheduler.dispatcher: MAX_PASSED MAX_TRACED_JOBS SWEEP_SECONDS UNSEEN_SECONDS
@@ -109,6 +115,11 @@ _REASONS: Final = {
     """,
     "follows from the heartbeat's interval, which is a setting and travels with each report": """
         scheduler.view: FORGET_AFTER_SECONDS LOST_AFTER_SECONDS STALE_AFTER_SECONDS SUSPECT_AFTER_SECONDS
+    """,
+    "when standing still counts as a fault, which alerts rest on: follows from the SLA, from fetches and from rounds": """
+        ingest.stalls: BROKER_SILENT_SECONDS MAX_UNREAD_SECONDS OPEN_TRANSACTION_SECONDS STUCK_MARGIN_SECONDS
+        rayline.metrics.process: LOOP_BLOCKED_SECONDS
+        workers.gateway: ROUND_SECONDS
     """,
     "belongs to a weight policy, which is a setting: another value is another policy": """
         scheduler.weights.fleet: FLAP_MEMORY_SECONDS

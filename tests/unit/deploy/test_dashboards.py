@@ -1,0 +1,112 @@
+"""Dashboard and alerts speak of metrics and labels that there are, and can be read by those who use them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.metrics_reference import label, prometheus_names, series
+from rayline.metrics import METRICS
+from rayline.metrics.declared import PROCESS_ATTRIBUTES
+from scheduler.view import Standing
+
+FOLDER = Path(__file__).resolve().parents[3] / "deploy" / "dashboards"
+METRIC = re.compile(r"\b(?:rayline|messaging|process)_[a-z_]+\b")
+# What stands in braces or after `by`: labels, not metrics.
+LABELS = re.compile(r"\{[^}]*\}|\bby\s*\([^)]*\)|,\s*\w+\)$")
+
+
+def dashboard() -> dict[str, Any]:
+    return json.loads((FOLDER / "rayline.json").read_text(encoding="utf-8"))
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    board = dashboard()
+    for panel in board["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], target["expr"]
+    for annotation in board["annotations"]["list"]:
+        yield annotation["name"], annotation["expr"]
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            yield variable["name"], variable["query"]["query"]
+    for rule in rules():
+        yield rule["alert"], rule["expr"]
+
+
+QUERIES = list(queries())
+IDS = [f"{name}-{number}" for number, (name, _) in enumerate(QUERIES)]
+
+
+@pytest.mark.parametrize("query", [query for _, query in QUERIES], ids=IDS)
+def test_a_query_names_only_metrics_that_are_declared(query: str) -> None:
+    named = set(METRIC.findall(LABELS.sub("", query)))
+    assert named or "up{" in query
+    assert not named - series()
+
+
+@pytest.mark.parametrize("query", [query for _, query in QUERIES], ids=IDS)
+def test_a_query_names_only_labels_that_its_metrics_have(query: str) -> None:
+    known = {label(name) for metric in METRICS.values() for name in metric.attributes} | {label(n) for n in PROCESS_ATTRIBUTES}
+    named = {name for part in LABELS.finditer(query) for name in METRIC.findall(part[0])} - series()
+    assert not named - known
+
+
+@pytest.mark.parametrize("query", [query for _, query in QUERIES], ids=IDS)
+def test_the_brackets_of_a_query_fit(query: str) -> None:
+    closing, open_ones = {")": "(", "}": "{", "]": "["}, list[str]()
+    for char in re.sub(r'"[^"]*"', "", query):
+        if char in "({[":
+            open_ones.append(char)
+        elif char in closing:
+            assert open_ones.pop() == closing[char]
+    assert not open_ones
+
+
+def test_every_declared_metric_has_one_name_of_its_own_at_the_page() -> None:
+    names = prometheus_names()
+    assert set(names) == set(METRICS)
+    assert len(set(names.values())) == len(names)
+
+
+def test_panels_do_not_overlap_and_fit_the_width() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard()["panels"]:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+    identities = [panel["id"] for panel in dashboard()["panels"]]
+    assert len(set(identities)) == len(identities)
+
+
+def test_every_alert_says_how_bad_it_is_what_happened_and_what_to_do() -> None:
+    for rule in rules():
+        assert rule["labels"]["severity"] in {"page", "ticket"}, rule["alert"]
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["action"]
+    assert len({rule["alert"] for rule in rules()}) == len(rules())
+
+
+def test_the_sla_burns_are_judged_over_a_long_and_a_short_window() -> None:
+    windows = [set(re.findall(r"\[(\w+)\]", rule["expr"])) for rule in rules() if "SlaBurn" in rule["alert"]]
+    assert windows == [{"1h", "5m"}, {"6h", "30m"}]
+
+
+def test_standings_that_alerts_name_exist() -> None:
+    text = (FOLDER / "alerts.yaml").read_text(encoding="utf-8")
+    named = {name for group in re.findall(r'rayline_standing=~"([^"]+)"', text) for name in group.split("|")}
+    assert named
+    assert named <= {standing.value for standing in Standing}
