@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -247,9 +247,7 @@ class PeerNode:
             one.finished.wait()
             if one.error is not None:
                 raise one.error
-            self._await(one.flushed, one.handle.flush_cache, "writing the blob")
-            part = incoming / hex_of(digest)
-            if self._low.submit(_sha256_of, part).result() != digest:
+            if not self._is_whole(one, incoming / hex_of(digest)):
                 self._cache.forget_part(digest)
                 raise BlobCorrupt(
                     f"{digest}: its pieces are as described, the whole is not: the description in the store is wrong, or the "
@@ -264,8 +262,15 @@ class PeerNode:
             one.now_whole()
             self._apply_rates()
 
-    def _await(self, answered: threading.Event, ask: object, what: str) -> None:
-        assert callable(ask)
+    def _is_whole(self, one: Swarm, part: Path) -> bool:
+        """Whether the file has the blob's digest, read when it is written; again, as an earlier answer may come late."""
+        for _ in range(2):
+            self._await(one.flushed, one.flush, "writing the blob")
+            if self._low.submit(_sha256_of, part).result() == one.digest:
+                return True
+        return False
+
+    def _await(self, answered: threading.Event, ask: Callable[[], None], what: str) -> None:
         ask()
         if not answered.wait(_ANSWER_SECONDS):
             raise PeerError(f"{what} took more than {_ANSWER_SECONDS:g} s: look at the disk")
@@ -442,7 +447,7 @@ class PeerNode:
         if isinstance(alert, libtorrent.save_resume_data_failed_alert):
             return 1
         if isinstance(alert, libtorrent.cache_flushed_alert):
-            one.flushed.set()
+            one.written()
         elif isinstance(alert, libtorrent.storage_moved_alert):
             one.moved.set()
         elif isinstance(

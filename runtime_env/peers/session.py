@@ -20,6 +20,7 @@ _SETTINGS: Final[dict[str, Any]] = {
     "peer_fingerprint": "-RL0100-",
     "alert_mask": int(
         libtorrent.alert_category.error
+        | libtorrent.alert_category.peer
         | libtorrent.alert_category.storage
         | libtorrent.alert_category.status
         | libtorrent.alert_category.performance_warning

@@ -68,6 +68,8 @@ class Swarm:
         self._joined_at = now
         self._lock = threading.Lock()
         self._given: set[int] = set()
+        self._flushes = 0
+        self._saving = False
         self._done = 0
         self._from_peers = 0
         self._brought_at = now
@@ -150,9 +152,26 @@ class Swarm:
             self.save()
 
     def save(self) -> None:
-        self.handle.save_resume_data(
-            libtorrent.save_resume_flags_t.only_if_modified | libtorrent.save_resume_flags_t.flush_disk_cache
-        )
+        """First what libtorrent holds back has to be written: only what is on disk counts as here."""
+        self._saving = True
+        self.flush()
+
+    def flush(self) -> None:
+        """Ask for everything to be written; `flushed` is set when all that was asked for is."""
+        with self._lock:
+            self.flushed.clear()
+            self._flushes += 1
+            self.handle.flush_cache()
+
+    def written(self) -> None:
+        """One `flush` was answered; libtorrent also tells when it wrote everything on its own at the end."""
+        with self._lock:
+            self._flushes = max(0, self._flushes - 1)
+            if self._flushes == 0:
+                self.flushed.set()
+        if self._saving:
+            self._saving = False
+            self.handle.save_resume_data()
 
 
 def giving(metainfo: BlobMetainfo, token: bytes, folder: Path, *, super_seeding: bool) -> libtorrent.add_torrent_params:
