@@ -55,14 +55,12 @@ def fault(kind: str, target: str, at: float = 1.5, **options: Any) -> FaultSpec:
         ("pod-notice", [fault("notice", "pod", for_seconds=5)], 6.0, {"notice_max_ms": 3_000, "outcomes": ["ok"]}),
         ("broker-restart", [fault("kill", "broker")], 6.0, {}),
         ("pod-kill", [fault("kill", "pod", pick="newest")], 6.0, {}),
-        ("throttle", [fault("throttle", "pod", for_seconds=3)], 6.0, {"outcomes": ["ok"]}),
         (
             "poison",
             [fault("poison", "producer", beside=64)],
             8.0,
             {"workers_lost": 6, "outcomes": ["ok", "quarantined", "deadline_exceeded"]},
         ),
-        ("skew", [fault("skew", "producer", for_seconds=2)], 5.0, {"outcomes": ["ok"]}),
         ("head-kill", [fault("kill", "head", pick="newest")], 6.0, {}),
     ],
     ids=[
@@ -72,9 +70,7 @@ def fault(kind: str, target: str, at: float = 1.5, **options: Any) -> FaultSpec:
         "pod-notice",
         "broker-restart",
         "pod-kill",
-        "throttle",
         "poison",
-        "skew",
         "head-kill",
     ],
 )
