@@ -1,0 +1,64 @@
+"""The platform's own processes show their metrics where status says they do."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from pathlib import Path
+
+import pytest
+import tenacity
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.app_registry import publish_app
+from deploy.metrics_reference import prometheus_names
+from deploy.status import read_status
+from rayline.app_spec import AppSpec
+from rayline.bus import KafkaSettings
+from rayline.metrics import METRICS
+from tests.integration.config.test_processes import processes
+from tests.support.names import fresh
+
+pytestmark = pytest.mark.integration
+
+# Values that come with the first node, job, retry, order or fault.
+LATER = {
+    "rayline.job.results",
+    "rayline.partition.open_transaction.age",
+    "rayline.dispatch.retries",
+    "rayline.nodes",
+    "rayline.node.weight",
+    "rayline.node.events",
+    "rayline.view.age",
+    "rayline.view.stale",
+    "rayline.keeper.actions",
+    "rayline.process.stalled",
+    "rayline.process.progress.age",
+    "rayline.process.log.lines",
+}
+
+
+async def test_lane_resource_and_keeper_show_what_is_declared_for_them(kafka: KafkaSettings, tmp_path: Path) -> None:
+    app = fresh("shown")
+    await publish_app(kafka, AppSpec(app, "1", "/nowhere", "m:f", partitions=1))
+    wanted = {f"lane/{app}/0": "lane", f"resource/{app}-0": "resource", f"keeper/{app}": "keeper"}
+    names = prometheus_names()
+    commands = [
+        ["lane", "--app", app, "--instance", "0"],
+        ["resource", "--name", "0", "--group", app],
+        ["keeper", "--name", app],
+    ]
+    async with processes(kafka, *commands):
+        async for attempt in tenacity.AsyncRetrying(wait=tenacity.wait_fixed(0.5), stop=tenacity.stop_after_delay(90)):
+            with attempt:
+                addresses = (await read_status(tmp_path, kafka)).as_dict()["addresses"]
+                assert wanted.keys() <= addresses.keys()
+                for process, role in wanted.items():
+                    shown = await asyncio.to_thread(_families, addresses[process])
+                    expected = {names[m.name] for m in METRICS.values() if role in m.roles and m.name not in LATER}
+                    assert not {name.removesuffix("_total") for name in expected} - shown
+
+
+def _families(address: str) -> set[str]:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+        return {family.name for family in text_string_to_metric_families(response.read().decode())}
