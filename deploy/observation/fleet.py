@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from deploy.node_inspection import NodeInspection
 from deploy.observation.snapshot import NodePoint, NodeRow, NodeSeries
@@ -17,8 +17,40 @@ from scheduler.view import NodeView, Standing, View
 LOOK_SECONDS: Final = 5.0
 LOOKS: Final = 180
 MAX_NODES: Final = 2_000
+MAX_LANES: Final = 1_000
 _FIELDS: Final = 4
+_HUGE: Final = 1e12
 _NO_LOAD: Final = NodeLoad()
+
+
+class _Told:
+    """What the lanes say of one node, as sums: a lane's new word replaces its old one without asking the others."""
+
+    __slots__ = ("lanes", "notes", "running", "running_lanes", "share", "share_lanes", "weight", "weight_lanes")
+
+    def __init__(self) -> None:
+        self.weight = self.share = 0.0
+        self.lanes = self.weight_lanes = self.share_lanes = self.running = self.running_lanes = 0
+        self.notes: dict[tuple[str, str], str] = {}
+
+    def count(self, lane: tuple[str, str], node: Mapping[str, Any], sign: int) -> None:
+        """Add (1) what a lane says, or take it back (-1)."""
+        weight, share, running, note = node.get("weight"), node.get("share"), node.get("running"), node.get("note")
+        self.lanes += sign
+        if _usable(weight):
+            self.weight += sign * weight
+            self.weight_lanes += sign
+        if _usable(share):
+            self.share += sign * share
+            self.share_lanes += sign
+        if isinstance(running, int) and _usable(running):
+            self.running += sign * int(running)
+            self.running_lanes += sign
+        if note and isinstance(note, str):
+            if sign > 0:
+                self.notes[lane] = note
+            else:
+                self.notes.pop(lane, None)
 
 
 class Fleet:
@@ -27,6 +59,7 @@ class Fleet:
     def __init__(self) -> None:
         self.view = View()
         self.lanes: dict[tuple[str, str], tuple[LaneRecord, int]] = {}
+        self._told: dict[str, _Told] = {}
         self._looks: dict[str, array[float]] = {}
         self._look_ms: dict[str, int] = {}
         self._next_look_ms = 0
@@ -35,19 +68,30 @@ class Fleet:
         self.view.apply(heard.reports, heard.at, ears=heard.ears)
 
     def take_lane(self, record: LaneRecord, at_ms: int) -> None:
-        self.lanes[record.app, record.lane] = (record, at_ms)
+        self.forget_lane(record.app, record.lane)
+        lane = (record.app, record.lane)
+        if len(self.lanes) >= MAX_LANES:
+            return
+        self.lanes[lane] = (record, at_ms)
+        for key, node in record.nodes.items():
+            self._told.setdefault(key, _Told()).count(lane, node, 1)
 
     def forget_lane(self, app: str, lane: str) -> None:
-        self.lanes.pop((app, lane), None)
+        known = self.lanes.pop((app, lane), None)
+        if known is None:
+            return
+        for key, node in known[0].nodes.items():
+            told = self._told[key]
+            told.count((app, lane), node, -1)
+            if told.lanes == 0:
+                del self._told[key]
 
     def rows(self, now: float, now_ms: int) -> tuple[NodeRow, ...]:
         """All nodes by key; `now` is monotonic seconds, `now_ms` the broker's time."""
         horizon = self.view.horizon(now)
-        told: dict[str, list[Mapping[str, Any]]] = {}
-        for record, _ in self.lanes.values():
-            for key, lane in record.nodes.items():
-                told.setdefault(key, []).append(lane)
-        return tuple(_row(node, node.standing(horizon), now, now_ms, told.get(node.key, ())) for node in self.view.nodes())
+        return tuple(
+            _row(node, node.standing(horizon), now, now_ms, self._told.get(node.key, _NOTHING)) for node in self.view.nodes()
+        )
 
     def due(self, now_ms: int) -> bool:
         """Whether it is time for a look."""
@@ -116,24 +160,28 @@ def total(values: Iterable[float | int | None]) -> Any:
     return sum(known) if known else None
 
 
+def _usable(value: object) -> TypeGuard[int | float]:
+    """A number that can be added and taken away again: neither NaN nor beyond all measure."""
+    return isinstance(value, (int, float)) and -_HUGE < value < _HUGE
+
+
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _row(node: NodeView, standing: Standing, now: float, now_ms: int, lanes: Iterable[Mapping[str, Any]]) -> NodeRow:
-    report, load, lanes = node.report, node.report.load or _NO_LOAD, list(lanes)
-    told = NodeInspection(node, standing, max(0.0, now - node.heard), {str(number): lane for number, lane in enumerate(lanes)})
-    notes = [lane["note"] for lane in lanes if isinstance(lane.get("note"), str) and lane["note"]]
+def _row(node: NodeView, standing: Standing, now: float, now_ms: int, told: _Told) -> NodeRow:
+    report, load = node.report, node.report.load or _NO_LOAD
+    beat_seconds_ago = max(0.0, now - node.heard)
     return NodeRow(
         key=report.key,
         cluster=report.cluster,
         node=report.node,
         zone=report.zone,
         state=standing.value,
-        reason=told.why or None,
+        reason=NodeInspection(node, standing, beat_seconds_ago, {}).why or None,
         incarnation=report.incarnation,
         age_seconds=round(max(0.0, (now_ms - report.incarnation) / 1000), 1),
-        beat_seconds_ago=round(told.beat_seconds_ago, 2),
+        beat_seconds_ago=round(beat_seconds_ago, 2),
         interval_seconds=report.interval_ms / 1000,
         cpus=report.cpus,
         cores=load.cores,
@@ -146,15 +194,13 @@ def _row(node: NodeView, standing: Standing, now: float, now_ms: int, lanes: Ite
         clock_skew_ms=load.clock_skew_ms,
         actors=None if report.actors is None else len(report.actors),
         apps=tuple(sorted({actor.app for actor in report.actors or ()})),
-        weight=None if told.weight is None else round(told.weight, 5),
-        share=_mean_share(lanes),
-        in_flight=told.in_flight,
+        weight=round(told.weight / told.weight_lanes, 5) if told.weight_lanes else None,
+        share=round(told.share / told.share_lanes, 5) if told.share_lanes else None,
+        in_flight=told.running if told.running_lanes else None,
         jobs_in_flight=load.jobs_in_flight,
-        note=notes[0] if notes else None,
+        note=next(iter(told.notes.values()), None),
         cards=tuple(card.kind for card in load.cards),
     )
 
 
-def _mean_share(lanes: list[Mapping[str, Any]]) -> float | None:
-    shares = [lane["share"] for lane in lanes if isinstance(lane.get("share"), (int, float))]
-    return round(sum(shares) / len(shares), 5) if shares else None
+_NOTHING: Final = _Told()

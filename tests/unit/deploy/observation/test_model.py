@@ -62,6 +62,26 @@ def test_a_node_carries_what_lanes_say_of_it() -> None:
     assert (second.weight, second.share, second.in_flight, second.cpu) == (None, None, None, None)
 
 
+def test_a_lanes_new_word_replaces_its_old_one_whatever_stood_in_it() -> None:
+    model = answering()
+    node(model, "n1")
+    words: list[dict[str, object]] = [
+        {"weight": float("nan"), "share": 10**400, "running": "x", "note": 7},
+        {},
+        {"weight": 4.0, "share": 0.5, "running": 1, "note": "slow start"},
+    ]
+    for lane in ("0", "1"):
+        for word in words:
+            value = json.dumps({"v": 1, "stale": False, "nodes_total": 1, "nodes": {"c1/n1": word}}).encode()
+            model.take_lane(record(f"lanes/ocr/{lane}", value))
+    (row,) = look(model).nodes
+    assert (row.weight, row.share, row.in_flight, row.note) == (4.0, 0.5, 2, "slow start")
+    for lane in ("0", "1"):
+        model.take_lane(record(f"lanes/ocr/{lane}", None))
+    (row,) = look(model).nodes
+    assert (row.weight, row.share, row.in_flight, row.note) == (None, None, None, None)
+
+
 def test_silence_of_one_node_is_its_own_and_silence_of_all_is_ours() -> None:
     model = answering()
     node(model, "n1")
