@@ -55,6 +55,7 @@ class StatusReport:
             "running": self.running,
             "ready": self.state.ready if self.state is not None else None,
             "bootstrap_servers": self.bootstrap_servers,
+            "console": self.state.console if self.state is not None else None,
             "launcher": self.state.launcher.as_dict() if self.state is not None else None,
             "processes": [_process_row(record) for record in (self.state.processes if self.state is not None else ())],
             "clusters": self.clusters.as_dict()["clusters"] if self.clusters is not None else [],
@@ -75,6 +76,7 @@ class StatusReport:
         else:
             stage = "up" if self.state.ready else "starting"
             head = f"{stage}, launcher {self.state.launcher.pid}, Kafka at {self.bootstrap_servers}"
+            head += f", console at {self.state.console}" if self.state.console is not None else ""
         parts = [head]
         if data["processes"]:
             rows = [(p["name"], p["role"], p["pid"], p["state"], f"{p['memory_mb']} MB") for p in data["processes"]]

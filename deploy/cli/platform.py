@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli.console import installed
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import DEFAULT_STATE_DIR, Bootstrap, KafkaConfig, Output, StateDir, explicit_kafka_settings
 from deploy.cli.output import OutputFormat, note, show
@@ -18,6 +19,7 @@ def up(
     pod_cpus: Annotated[float, typer.Option(min=0.1, max=1024, help="CPUs of each pod, as Ray counts them.")] = 1,
     lanes: Annotated[int, typer.Option(min=1, max=64, help="Lanes of each app.")] = 1,
     keepers: Annotated[int, typer.Option(min=1, max=8, help="Keepers: one leads, the others stand by.")] = 1,
+    console: Annotated[bool, typer.Option(help="The web page for operators, where NiceGUI is installed.")] = True,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; stop it with `rayline down`.")] = False,
     state_dir: StateDir = DEFAULT_STATE_DIR,
     bootstrap_servers: Bootstrap = None,
@@ -34,6 +36,7 @@ def up(
         lanes_per_app=lanes,
         keepers=keepers,
         kafka=explicit_kafka_settings(bootstrap_servers, kafka_config),
+        console=console and installed(),
     )
     if detach:
         run_detached(plan)

@@ -125,6 +125,7 @@ def _arguments(plan: PlatformPlan) -> list[str]:
         *("--pod-cpus", str(plan.cpus_per_pod)),
         *("--lanes", str(plan.lanes_per_app)),
         *("--keepers", str(plan.keepers)),
+        "--console" if plan.console else "--no-console",
     ]
 
 

@@ -11,7 +11,7 @@ from rayline.clusters import DesiredCluster
 
 @dataclass(frozen=True, slots=True)
 class PlatformPlan:
-    """What should run. `kafka` None: a broker of our own."""
+    """What should run. `kafka` None: a broker of our own. `console`: the web page for operators, too."""
 
     state_dir: Path
     clusters: int = 2
@@ -21,6 +21,7 @@ class PlatformPlan:
     keepers: int = 1
     resources: int = 2
     kafka: KafkaSettings | None = None
+    console: bool = False
 
     def desired(self) -> list[DesiredCluster]:
         """The clusters (`c1`, `c2`, …) that it asks for."""

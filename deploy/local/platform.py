@@ -22,7 +22,7 @@ from deploy.local.foreign import launch_broker
 from deploy.local.lanes import Lanes
 from deploy.local.launch import ProcessLauncher, rayline_command
 from deploy.local.plan import PlatformPlan, PodInfo
-from deploy.local.services import launch_lane, start_keepers, start_resources
+from deploy.local.services import launch_lane, start_console, start_keepers, start_resources
 from deploy.local.startup_log import StartupLog
 from deploy.local.state import PlatformState, StateFolder, new_token
 from deploy.local.supervision import Role
@@ -36,9 +36,10 @@ from rayline.topics import platform_topics
 __all__ = ["LocalPlatform", "PlatformPlan", "PodInfo", "rayline_command"]
 
 READY_SECONDS: Final = 180.0
+CONSOLE_PORT: Final = 8440
 _BROKER_GRACE_SECONDS: Final = 30.0
 # The reverse order of the start; what stands together ends together.
-_ENDING: Final = ((Role.KEEPER, Role.LANE), (Role.RESOURCE, Role.GATEWAY), (Role.POD,), (Role.HEAD,))
+_ENDING: Final = ((Role.KEEPER, Role.LANE, Role.CONSOLE), (Role.RESOURCE, Role.GATEWAY), (Role.POD,), (Role.HEAD,))
 
 
 class LocalPlatform:
@@ -70,6 +71,7 @@ class LocalPlatform:
         )
         self._control: Control | None = None
         self._task: asyncio.Task[None] | None = None
+        self._console: str | None = None
         self._ready = False
         self._locked = False
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -130,6 +132,9 @@ class LocalPlatform:
             await self._start_control()
             await self.wait_pods_ready()
             step.done(f"{len(self.pods())} pods ready")
+        if self._plan.console:
+            self._console = await start_console(self._supervisor, self._launcher, port=CONSOLE_PORT)
+            self._say.say(f"console: {self._console}")
         self._ready = True
         self._write_state()
 
@@ -302,6 +307,7 @@ class LocalPlatform:
                 bootstrap_servers=self._launcher.kafka.bootstrap_servers if self._launcher.kafka is not None else "",
                 ready=self._ready,
                 clusters=self._executor.addresses(),
+                console=self._console,
                 processes=self._supervisor.records(),
             )
         )

@@ -21,13 +21,14 @@ _TOKEN_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class PlatformState:
-    """What `state.json` holds: one run of `rayline up`."""
+    """What `state.json` holds: one run of `rayline up`. `console` is the address of its web page, None without one."""
 
     run_id: str
     launcher: ProcessRecord
     bootstrap_servers: str
     ready: bool = False
     clusters: Mapping[str, str] = field(default_factory=dict)
+    console: str | None = None
     processes: Sequence[ProcessRecord] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -41,6 +42,7 @@ class PlatformState:
             bootstrap_servers=data["bootstrap_servers"],
             ready=data["ready"],
             clusters=data["clusters"],
+            console=data.get("console"),
             processes=tuple(ProcessRecord(**item) for item in data["processes"]),
         )
 

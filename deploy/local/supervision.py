@@ -20,6 +20,7 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     POD = "pod"
     LANE = "lane"
+    CONSOLE = "console"
 
 
 class Supervision:
