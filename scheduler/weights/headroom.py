@@ -34,7 +34,7 @@ LEAST_SPEED: Final = 0.1
 # hardly do.
 SLOW_RATIO: Final = 1.5
 SLOW_DEVIATIONS: Final = 3.0
-SLOW_ERRORS: Final = 2.5
+SLOW_ERRORS: Final = 3.0
 WELL_RATIO: Final = 1.25
 WELL_DEVIATIONS: Final = 1.5
 SLOW_POWER: Final = 2.0

@@ -152,7 +152,7 @@ def test_large_batches_do_not_make_a_node_look_slow(seed: int) -> None:
     for node in range(NODES):
         assert world.share(node, 15.0, END) > 0.85 / NODES
     # Chance has its say where one batch in five is eight times as long, but seldom.
-    assert sum(speed < 0.9 for speed in world.speeds) < 0.05 * len(world.speeds)
+    assert sum(speed < 0.9 for speed in world.speeds) < 0.1 * len(world.speeds)
 
 
 def test_a_slow_node_without_traffic_is_tried_again_after_a_while() -> None:
