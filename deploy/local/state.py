@@ -28,8 +28,8 @@ class PlatformState:
     bootstrap_servers: str
     ready: bool = False
     clusters: Mapping[str, str] = field(default_factory=dict)
-    console: str | None = None
     processes: Sequence[ProcessRecord] = ()
+    console: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {"v": _VERSION, **asdict(self)}
