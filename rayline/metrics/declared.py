@@ -242,6 +242,13 @@ LOOP_AGE = _add(
     "Time since the event loop last turned; all other values are as old. Grows while it is blocked.",
     *_EVERY,
 )
+LOOP_BLOCKED = _add(
+    "rayline.process.loop.blocked",
+    _C,
+    "s",
+    "Time that the event loop stood still, counted where it was late by more than a second at once.",
+    *_EVERY,
+)
 ACTIVITY_AGE = _add(
     "rayline.process.progress.age",
     _G,

@@ -29,6 +29,7 @@ from rayline.metrics.declared import (
     FILES,
     LEVEL,
     LOG_LINES,
+    LOOP_BLOCKED,
     MEMORY,
     NODE,
     PROCESS,
@@ -73,6 +74,8 @@ class ProcessMetrics:
         self._identity = identity
         self.board = MetricsBoard(now=time.monotonic(), common=_common(identity))
         self.board.source(_ProcessFacts().read)
+        self.board.source(lambda _: [Sample(LOOP_BLOCKED, self._blocked_seconds)])
+        self._blocked_seconds = 0.0
         self._server: MetricsServer | None = None
         self._task: asyncio.Task[None] | None = None
         self.exporting = asyncio.Event()
@@ -115,6 +118,8 @@ class ProcessMetrics:
             delay_seconds = max(0.0, now - due)
             if delay_seconds > LOOP_BLOCKED_SECONDS:
                 _log.error("the event loop of %s stood still for %.1f s", self._identity.process, delay_seconds)
+            if delay_seconds > GATHER_SECONDS:
+                self._blocked_seconds += delay_seconds
             snapshot = self.board.gather(now, delay_seconds=delay_seconds)
             self._tell(snapshot.stalls)
             if wanted:

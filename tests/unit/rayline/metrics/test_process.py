@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rayline.config import ProcessIdentity, Role
 from rayline.errors import ConfigError
-from rayline.metrics import METRICS, Histogram, Instrument, ProcessMetrics, Sample, declared
+from rayline.metrics import METRICS, Histogram, Instrument, ProcessMetrics, Sample, declared, process
 from rayline.metrics.export import PrometheusPage
 from rayline.metrics.process import HOST_VARIABLE, METRICS_VARIABLE, PORT_VARIABLE
 
@@ -79,6 +79,27 @@ async def test_a_loop_that_does_not_turn_is_told_by_the_thread_beside_it() -> No
         health = metrics._server.health()
     assert health["loop_age_seconds"] == pytest.approx(30, abs=1)
     assert health["stalls"][0].startswith("event loop")
+
+
+async def test_time_that_the_loop_stood_still_is_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "GATHER_SECONDS", 0.1)
+    monkeypatch.setattr(process, "LOOP_BLOCKED_SECONDS", 0.2)
+    async with metrics_of() as metrics:
+        await asyncio.sleep(0)
+        time.sleep(0.6)  # noqa: ASYNC251 - the fault itself
+        await asyncio.wait_for(gathered_again(metrics), 10)
+        (sample,) = metrics.board.snapshot.samples[declared.LOOP_BLOCKED]
+    assert isinstance(sample.value, float)
+    assert 0.2 < sample.value < 5
+    assert "stood still" in caplog.text
+
+
+async def gathered_again(metrics: ProcessMetrics) -> None:
+    before = metrics.board.snapshot.at
+    while metrics.board.snapshot.at == before:  # noqa: ASYNC110 - one turn of the loop is what is waited for
+        await asyncio.sleep(0)
 
 
 async def test_an_address_that_there_is_not_is_not_found() -> None:
