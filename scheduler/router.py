@@ -239,7 +239,8 @@ class Router:
             return
         node.end(now, seconds, usual_seconds)
         if seconds is not None:
-            self._usual_seconds = max(usual_seconds, USUAL_FADES * self._usual_seconds)
+            faded = USUAL_FADES * self._usual_seconds
+            self._usual_seconds = usual_seconds if usual_seconds > faded else faded
             seat.losses = 0
             old = seat.service_seconds
             seat.service_seconds = seconds if old is None else old + EWMA_SHARE * (seconds - old)
