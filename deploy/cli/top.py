@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,9 +16,6 @@ from rayline.errors import ConfigError
 if TYPE_CHECKING:
     from deploy.observation import Snapshot
     from rayline.bus import KafkaSettings
-
-# Two looks at the offsets make a rate.
-_RATES_SECONDS: Final = 2.2
 
 
 def top(
@@ -48,13 +46,18 @@ async def _look(settings: KafkaSettings, group: str, timeout_seconds: float) -> 
     from deploy.observation import Observation
 
     async with Observation(settings, group=group) as seen:
-        if await seen.caught_up(timeout_seconds):
-            await asyncio.sleep(_RATES_SECONDS)
-        else:
+        begun = time.monotonic()
+        if not await seen.caught_up(timeout_seconds):
             for source in seen.snapshot().sources:
                 if not source.known:
                     note(f"{source.source} could not be read: {source.problem or f'no answer within {timeout_seconds:g} s'}")
-        return seen.snapshot()
+            return seen.snapshot()
+        async for snapshot in seen.subscribe():
+            # Two looks at an app's offsets make its rate.
+            rated = all(app.rate_in is not None or app.problem is not None for app in snapshot.apps)
+            if rated or time.monotonic() - begun > timeout_seconds:
+                return snapshot
+    raise AssertionError("unreachable: subscribe never ends")
 
 
 async def _watch(settings: KafkaSettings, group: str) -> None:

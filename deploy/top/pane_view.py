@@ -47,6 +47,9 @@ class PaneView(Vertical):
         yield Rows(cursor_type="row", zebra_stripes=True, cell_padding=1)
         yield Static(classes="note")
 
+    def on_mount(self) -> None:
+        self.watch(self.table, "scroll_y", self._update, init=False)
+
     @property
     def table(self) -> Rows:
         return self.query_one(Rows)
@@ -99,20 +102,28 @@ class PaneView(Vertical):
         self._title(len(found), len(self.pane.rows(self._snapshot)))
         self._note(bool(rows))
         chosen, flexible = self.pane.fitting(max(20, self.size.width - _FRAME_CHARS + 2))
-        cells = {key: [self._cell(index, row, flexible) for index in chosen] for key, row in rows.items()}
         layout = (tuple(chosen), flexible, self.sorting)
-        if layout == self._layout and list(cells) == list(self._cells):
-            self._update(cells)
+        if layout == self._layout and list(rows) == list(self._cells):
+            self._rows = rows
+            self._update()
         else:
+            cells = {key: [self._cell(index, row, flexible) for index in chosen] for key, row in rows.items()}
             self._rebuild(layout, cells)
-        self._rows, self._cells, self._layout = rows, cells, layout
+            self._rows, self._cells, self._layout = rows, cells, layout
 
-    def _update(self, cells: dict[str, list[Text]]) -> None:
-        columns = list(self.table.columns)
-        for key, line in cells.items():
+    def _update(self) -> None:
+        """Bring the rows that are seen up to date; of a thousand, the others follow when they come into sight."""
+        if self._layout is None:
+            return
+        chosen, flexible, _ = self._layout
+        table, top = self.table, int(self.table.scroll_y)
+        columns = list(table.columns)
+        for key in list(self._rows)[top : top + table.size.height]:
+            line = [self._cell(index, self._rows[key], flexible) for index in chosen]
             for column, new, old in zip(columns, line, self._cells[key], strict=True):
                 if new != old or new.spans != old.spans or new.style != old.style:
-                    self.table.update_cell(key, column, new)
+                    table.update_cell(key, column, new)
+            self._cells[key] = line
 
     def _rebuild(self, layout: tuple[tuple[int, ...], int, Sorting], cells: dict[str, list[Text]]) -> None:
         table = self.table
