@@ -10,10 +10,10 @@ from typing import Final
 from deploy.local.child import RUN_ID_VARIABLE, Child
 from deploy.local.state import StateFolder
 from deploy.local.supervision import Role
-from deploy.process_environment import CHANNEL_TOKEN_VARIABLE, LOG_LEVEL_VARIABLE
+from deploy.process_environment import CHANNEL_TOKEN_VARIABLE
 from rayline.bus import KafkaSettings
 from rayline.errors import LaunchError
-from rayline.logs import FORMAT_VARIABLE
+from rayline.logs import FORMAT_VARIABLE, LEVEL_VARIABLE
 from rayline.metrics.process import HOST_VARIABLE, METRICS_VARIABLE
 from rayline.telemetry import TRACE_FILE_VARIABLE
 
@@ -62,6 +62,6 @@ class ProcessLauncher:
             **self.kafka.to_env(),
             CHANNEL_TOKEN_VARIABLE: self._channel_token,
             RUN_ID_VARIABLE: self._run_id,
-            LOG_LEVEL_VARIABLE: os.environ.get(LOG_LEVEL_VARIABLE, "INFO"),
+            LEVEL_VARIABLE: os.environ.get(LEVEL_VARIABLE, "INFO"),
             "PYTHONUNBUFFERED": "1",
         }
