@@ -95,7 +95,7 @@ def run(folder: Path, *, way: str, nodes: int, size_bytes: int, rate: int | None
         nodes,
         round(seconds, 1),
         round(copies, 3),
-        max(one["memory_bytes"] for one in outcomes),
+        int(max(one["memory_bytes"] for one in outcomes)),
         round(sum(one["cpu_seconds"] for one in outcomes) / nodes, 2),
     )
 
@@ -104,7 +104,7 @@ class _Platform:
     """Passes what each node says of itself on to all, as heartbeats do."""
 
     def __init__(self, processes: list[subprocess.Popen[str]], notices: list[dict[str, str]]) -> None:
-        self.outcomes: list[dict[str, float] | None] = [None] * len(processes)  # type: ignore[assignment]
+        self.outcomes: list[dict[str, float] | None] = [None] * len(processes)
         self._processes = processes
         self._notices = notices
         self._lock = threading.Lock()

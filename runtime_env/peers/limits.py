@@ -14,6 +14,7 @@ CPU_SHARE: Final = 0.25
 MIN_RATE: Final = 2**20
 TEST_SECONDS: Final = 1.5
 TEST_BYTES: Final = 64 * 2**20
+BURST_SECONDS: Final = 0.25
 _CHUNK: Final = 256 * 2**10
 
 
@@ -44,6 +45,16 @@ def share_of(total: int | None, limit: int | None, *, fetching: int) -> int | No
     mine = None if total is None else max(1, total // max(1, fetching))
     limits = [one for one in (mine, limit) if one is not None]
     return min(limits) if limits else None
+
+
+def split(limit: int, *, fetching: int) -> tuple[int, int]:
+    """What of a fetching node's limit is for peers and for the store while it reads there.
+
+    In a steady flow a node reads its own pieces, one of `fetching` parts, and peers bring the rest; a quarter at least is for the
+    store, which may have to replace them.
+    """
+    store = max(1, limit // min(4, max(1, fetching)))
+    return max(1, limit // 8, limit - store), store
 
 
 def measure_link(
@@ -88,14 +99,15 @@ def usable_cores() -> float:
 
 
 class Pace:
-    """Spreads bytes over time so that no second carries more than the rate. Pure: times come in as arguments."""
+    """Spreads bytes over time. Who was held up by something else may catch up on BURST_SECONDS, no more. Pure: times come in as
+    arguments."""
 
     def __init__(self) -> None:
-        self._free_at = 0.0
+        self._free_at = float("-inf")
 
     def delay_seconds(self, count: int, rate: int | None, now: float) -> float:
         """How long to wait before going on, after `count` bytes were moved."""
         if rate is None:
             return 0.0
-        self._free_at = max(self._free_at, now) + count / rate
-        return self._free_at - now
+        self._free_at = max(self._free_at, now - BURST_SECONDS) + count / rate
+        return max(0.0, self._free_at - now)

@@ -20,10 +20,10 @@ from runtime_env.bundle import hex_of
 from runtime_env.durable import write_durably
 from runtime_env.peers import sharing, swarm
 from runtime_env.peers.cache import BlobCache
-from runtime_env.peers.limits import Pace, share_of
+from runtime_env.peers.limits import Pace, share_of, split
 from runtime_env.peers.members import Member
 from runtime_env.peers.metainfo import BlobMetainfo
-from runtime_env.peers.session import apply_limits, filter_of, low_priority_threads, open_session
+from runtime_env.peers.session import apply_limits, filter_of, low_priority_threads, open_session, share_addresses
 from runtime_env.peers.sharing import Situation
 from runtime_env.peers.swarm import Progress, Swarm
 from runtime_env.store import Store
@@ -34,7 +34,7 @@ GIVE_UP_SECONDS: Final = 120.0
 STORE_BACK_OFF_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 30.0
 _CLOSE_SECONDS: Final = 2.0
-_CHUNK: Final = 64 * 2**10
+_CHUNK: Final = 256 * 2**10
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class _Rates:
     download: int | None = None
     upload: int | None = None
     total: int | None = None
+    store: int | None = None
     applied: tuple[int | None, int | None] = field(default=(None, None))
 
 
@@ -96,6 +97,7 @@ class PeerNode:
         self._swarms: dict[str, Swarm] = {}
         self._fetches: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._members: tuple[Member, ...] = ()
+        self._shared = False
         self._banned: dict[str, float] = {}
         self._filtered: frozenset[str] = frozenset()
         self._rates = _Rates()
@@ -155,6 +157,10 @@ class PeerNode:
         """Who is alive, where, with what; replaces what was said before. Nobody else can connect; who left is cut off."""
         others = tuple(member for member in members if member.name != self._options.name)
         with self._lock:
+            shared = len({member.host for member in others}) < len(others)
+            if shared != self._shared:
+                self._shared = shared
+                share_addresses(self._open, shared)
             self._members = others
             self._apply_filter()
             self._apply_rates()
@@ -305,9 +311,9 @@ class PeerNode:
         fetching = sum(1 for member in self._members if member.wants) + any(one.fetching for one in self._swarms.values())
         rates = self._rates
         download = share_of(rates.total, rates.download, fetching=fetching)
+        rates.store = download
         if download is not None and any(one.reading for one in self._swarms.values()):
-            # The other half is what is read from the store.
-            download //= 2
+            download, rates.store = split(download, fetching=fetching)
         wanted = (download, share_of(rates.total, rates.upload, fetching=1))
         if wanted != rates.applied:
             rates.applied = wanted
@@ -415,7 +421,7 @@ class PeerNode:
                 break
             data += chunk
             with self._lock:
-                delay = self._pace.delay_seconds(len(chunk), self._rates.applied[0], time.monotonic())
+                delay = self._pace.delay_seconds(len(chunk), self._rates.store, time.monotonic())
             self._stop.wait(delay)
         return bytes(data)
 

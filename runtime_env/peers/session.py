@@ -34,8 +34,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     # uTP yields to other traffic and costs several times the processor time; limits do that here.
     "enable_incoming_utp": False,
     "enable_outgoing_utp": False,
-    # Members may share an address behind a translated network.
-    "allow_multiple_connections_per_ip": True,
+    # libtorrent shuts out whoever sends a wrong piece by address, unless several may share one (`share_addresses`).
+    "allow_multiple_connections_per_ip": False,
     # Otherwise private addresses, which is what members have, are not limited at all.
     "ignore_limits_on_local_network": False,
     "rate_limit_ip_overhead": False,
@@ -99,6 +99,11 @@ def open_session(*, host: str, port: int, encrypted: bool) -> libtorrent.session
 def apply_limits(session: libtorrent.session, download: int | None, upload: int | None) -> None:
     """Rates in bytes per second, from now on; None is no limit."""
     session.apply_settings(_pack({"download_rate_limit": download or 0, "upload_rate_limit": upload or 0}))
+
+
+def share_addresses(session: libtorrent.session, shared: bool) -> None:
+    """Whether members may share an address, as behind a translated network."""
+    session.apply_settings(_pack({"allow_multiple_connections_per_ip": shared}))
 
 
 def filter_of(hosts: Iterable[str]) -> libtorrent.ip_filter:

@@ -46,6 +46,7 @@ class PeerNetwork:
         self.folder = folder
         self.nodes: dict[str, PeerNode] = {}
         self.others: list[Member] = []
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._tell)
         self._pool = ThreadPoolExecutor(32)
@@ -79,17 +80,20 @@ class PeerNetwork:
         return node
 
     def remove(self, name: str) -> None:
-        self.nodes.pop(name).close()
+        with self._lock:
+            node = self.nodes.pop(name)
+        node.close()
 
     def fetch(self, nodes: Iterable[PeerNode], metainfo: BlobMetainfo, token: bytes = TOKEN) -> list[Future[Path]]:
         return [self._pool.submit(node.fetch, metainfo, token) for node in nodes]
 
     def _tell(self) -> None:
         while not self._stop.wait(0.1):
-            nodes = list(self.nodes.values())
-            members = [*(node.member() for node in nodes), *self.others]
-            for node in nodes:
-                node.set_members(members)
+            with self._lock:
+                nodes = list(self.nodes.values())
+                members = [*(node.member() for node in nodes), *self.others]
+                for node in nodes:
+                    node.set_members(members)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -252,14 +252,14 @@ def test_a_stranger_gets_nothing(network: PeerNetwork, tmp_path: Path, blob: Blo
 
 
 def test_a_global_limit_is_obeyed_within_five_seconds_of_its_change(network: PeerNetwork, tmp_path: Path) -> None:
-    blob = stored_blob(tmp_path, 64 * MIB)
+    blob = stored_blob(tmp_path, 32 * MIB)
     giver = network.add("giver", cache=tmp_path / "made")
     giver.give(blob, TOKEN)
     nodes = [network.add(f"node-{number}") for number in range(4)]
     for node in nodes:
         node.set_global_limit(16 * MIB)
     fetches = network.fetch(nodes, blob)
-    wait_until(lambda: sum(node.statistics().received for node in nodes) > 16 * MIB)
+    wait_until(lambda: sum(node.statistics().received for node in nodes) > 8 * MIB)
     limit = 4 * MIB
     for node in nodes:
         node.set_global_limit(limit)
@@ -270,9 +270,9 @@ def test_a_global_limit_is_obeyed_within_five_seconds_of_its_change(network: Pee
     moved = sum(node.statistics().received for node in nodes) - before
     rate = moved / (time.monotonic() - started)
     assert 0.5 * limit <= rate <= 1.2 * limit
-    for node in nodes:
-        node.set_global_limit(None)
-    done(fetches)
+    for name in list(network.nodes):
+        network.remove(name)
+    assert all(isinstance(fetch.exception(timeout=30), PeerError) for fetch in fetches)
 
 
 def test_what_is_read_from_the_store_counts_for_the_limit(
@@ -282,8 +282,7 @@ def test_what_is_read_from_the_store_counts_for_the_limit(
     node.set_limits(download=4 * MIB, upload=None)
     started = time.monotonic()
     done(network.fetch([node], blob))
-    # Half of a limit is left to peers while the store is read.
-    assert time.monotonic() - started >= 0.8 * blob.size_bytes / (2 * MIB)
+    assert time.monotonic() - started >= 0.8 * blob.size_bytes / (4 * MIB)
 
 
 def test_old_blobs_make_room_for_new_ones_and_are_given_no_more(network: PeerNetwork, tmp_path: Path) -> None:
@@ -293,8 +292,8 @@ def test_old_blobs_make_room_for_new_ones_and_are_given_no_more(network: PeerNet
         cache=BlobCache(path=tmp_path / "small", quota_bytes=5 * MIB, free_bytes=0),
         store=FolderStore(path=tmp_path / "store"),
     )
-    network.nodes["small"] = node
     node.start()
+    network.nodes["small"] = node
     cache = BlobCache(path=tmp_path / "small", quota_bytes=5 * MIB, free_bytes=0)
     done(network.fetch([node], first))
     lease = cache.lease(first.digest)

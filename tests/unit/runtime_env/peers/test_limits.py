@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_env.peers.limits import MIN_RATE, NodeSpeed, Pace, measure_hashing, measure_link, node_limit, share_of
+from runtime_env.peers.limits import (
+    BURST_SECONDS,
+    MIN_RATE,
+    NodeSpeed,
+    Pace,
+    measure_hashing,
+    measure_link,
+    node_limit,
+    share_of,
+    split,
+)
 
 MIB = 2**20
 
@@ -28,6 +38,14 @@ def test_the_shares_of_all_that_fetch_do_not_exceed_the_total(total: int, own_li
     assert sum(share for share in shares if share is not None) <= total
 
 
+@given(st.integers(8, 10**9), st.integers(2, 100))
+def test_a_reading_nodes_parts_do_not_exceed_its_limit(limit: int, fetching: int) -> None:
+    peers, store = split(limit, fetching=fetching)
+    assert peers + store <= limit
+    assert store >= limit // 4
+    assert split(limit, fetching=1)[1] == limit
+
+
 def test_no_limit_is_none() -> None:
     assert share_of(None, None, fetching=3) is None
     assert share_of(None, 5, fetching=3) == 5
@@ -43,9 +61,9 @@ def test_the_link_is_measured_within_its_time_and_bytes() -> None:
     assert measure_hashing(seconds=0.01) > MIB
 
 
-def test_pace_spreads_bytes_and_does_not_save_up() -> None:
+def test_pace_spreads_bytes_and_saves_up_a_moment_at_most() -> None:
     pace = Pace()
-    assert pace.delay_seconds(100, 100, now=0.0) == 1.0
-    assert pace.delay_seconds(100, 100, now=1.0) == 1.0
-    assert pace.delay_seconds(100, 100, now=50.0) == 1.0
+    assert pace.delay_seconds(100, 100, now=0.0) == 1.0 - BURST_SECONDS
+    assert pace.delay_seconds(100, 100, now=1.0 - BURST_SECONDS) == 1.0
+    assert pace.delay_seconds(100, 100, now=50.0) == 1.0 - BURST_SECONDS
     assert pace.delay_seconds(100, None, now=50.0) == 0.0
