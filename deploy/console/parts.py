@@ -21,9 +21,10 @@ METER_CELL = """
 SHARE_CELL = """
 <q-td :props="props">{{ props.value == null ? '–' : (props.value * 100).toFixed(1) + ' %' }}</q-td>
 """
+# The cell stands in the scroller of a virtual table, and that in the table, which is who is listened to.
 OPEN_CELL = """
-<q-td :props="props"><a tabindex="0" role="button" class="rl-open" @click="$parent.$emit('open', props.value)"
-@keydown.enter="$parent.$emit('open', props.value)">{{ props.value }}</a></q-td>
+<q-td :props="props"><a tabindex="0" role="button" class="rl-open" @click="$parent.$parent.$emit('open', props.value)"
+@keydown.enter="$parent.$parent.$emit('open', props.value)">{{ props.value }}</a></q-td>
 """
 
 

@@ -114,11 +114,12 @@ def _show_clusters(place: ui.element, clusters: tuple[ClusterRow, ...]) -> None:
 
 
 class _NodeDialog:
-    """One node, looked at closely. Owns the dialog; filled when it opens, and while it is open."""
+    """One node, looked at closely. Owns the dialog; built when it opens, its facts kept fresh while it is open."""
 
     def __init__(self, view: View) -> None:
         self._view = view
         self._key: str | None = None
+        self._facts: ui.element | None = None
         with ui.dialog() as self._dialog, ui.card().style("width:44rem"):
             self._place = parts.box("rl-grid")
         self._dialog.on("hide", self._forget)
@@ -129,11 +130,19 @@ class _NodeDialog:
         self._dialog.open()
 
     def refresh(self, now: Snapshot) -> None:
-        if self._key is not None and self._dialog.value:
-            self._fill(now)
+        if self._key is None or not self._dialog.value or self._facts is None:
+            return
+        node = next((node for node in now.nodes if node.key == self._key), None)
+        self._facts.clear()
+        with self._facts:
+            if node is None:
+                parts.text("This node is gone.", "rl-sub")
+            else:
+                parts.state(node.state)
+                parts.facts(_node_facts(node))
 
     def _forget(self) -> None:
-        self._key = None
+        self._key = self._facts = None
 
     def _fill(self, now: Snapshot) -> None:
         node = next((node for node in now.nodes if node.key == self._key), None)
@@ -142,10 +151,11 @@ class _NodeDialog:
             if node is None:
                 parts.empty(self._key or "", "This node is gone.")
                 return
-            with parts.box("rl-row"):
-                parts.text(node.key, "rl-h1", "h2")
+            parts.text(node.key, "rl-h1", "h2")
+            self._facts = parts.box("rl-grid")
+            with self._facts:
                 parts.state(node.state)
-            parts.facts(_node_facts(node))
+                parts.facts(_node_facts(node))
             series = self._view.console.source.node_series(node.key)
             with parts.box("rl-grid rl-two"):
                 for what in ("weight", "cpu"):

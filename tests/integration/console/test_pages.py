@@ -26,7 +26,8 @@ def log_in(page: Any, site: Site, token: str = TOKEN) -> None:
     page.goto(f"{site.url}/login")
     page.fill("input[name=name]", "mara")
     page.fill("input[name=token]", token)
-    page.click("button")
+    with page.expect_navigation():
+        page.click("button")
 
 
 @pytest.mark.parametrize("path", PAGES)
