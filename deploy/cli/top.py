@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,9 @@ from rayline.errors import ConfigError
 if TYPE_CHECKING:
     from deploy.observation import Snapshot
     from rayline.bus import KafkaSettings
+
+# A thousand nodes cost a fifth of a second to show.
+_CHANGES_PER_SECOND: Final = 1.0
 
 
 def top(
@@ -65,5 +68,5 @@ async def _watch(settings: KafkaSettings, group: str) -> None:
     from deploy.top.app import TopApp
     from deploy.top.orders import KafkaOrders
 
-    async with Observation(settings, group=group) as seen:
+    async with Observation(settings, group=group, changes_per_second=_CHANGES_PER_SECOND) as seen:
         await TopApp(seen, KafkaOrders(settings)).run_async()

@@ -38,7 +38,7 @@ class AppMeter:
         self.dead_letters: int | None = None
         self.dead_letters_exact = True
         self.problem: str | None = None
-        self._windows: tuple[int, dict[int, Window]] | None = None
+        self._windows: dict[int, tuple[int, Window]] = {}
         self._partitions: dict[int, _Progress] = {}
         self._ends: deque[tuple[int, int]] = deque()
 
@@ -109,10 +109,12 @@ class AppMeter:
         )
 
     def windows(self, now_ms: int) -> dict[int, Window]:
-        """Of whole seconds: within one, they are computed once (what comes late is in the next)."""
-        if self._windows is None or self._windows[0] != now_ms // 1000:
-            self._windows = (now_ms // 1000, {seconds: self.results.window(seconds, now_ms) for seconds in WINDOWS})
-        return self._windows[1]
+        """Computed once a second, the longest one every ten: what comes late is in the next."""
+        for seconds in WINDOWS:
+            turn = now_ms // 1000 // max(1, seconds // 90)
+            if self._windows.get(seconds, (None,))[0] != turn:
+                self._windows[seconds] = (turn, self.results.window(seconds, now_ms))
+        return {seconds: window for seconds, (_, window) in self._windows.items()}
 
     def stalls(self, now_ms: int) -> list[Stall]:
         """Partitions with lag whose offset has not moved for longer than any deadline allows; one stall where they are many."""

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from typer.testing import CliRunner
 
 from deploy.app_registry import publish_app, remove_app
+from deploy.cli import app as cli
 from deploy.observation import Observation, Snapshot, StallKind
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings, Publisher, delete_topics, ensure_topics
@@ -91,6 +93,12 @@ async def test_everything_that_the_topics_tell_is_shown(kafka: KafkaSettings) ->
             assert [(lane.lane, lane.silent) for lane in snapshot.lanes if lane.app == app] == [("0", False)]
             assert snapshot.answering
             assert any(mark.subject == cluster for mark in seen.series(app).marks)
+
+            once = ["top", "--once", "-o", "json", "--bootstrap-servers", kafka.bootstrap_servers]
+            printed = await asyncio.to_thread(CliRunner().invoke, cli, once)
+            assert printed.exit_code == 0, printed.output
+            (told_once,) = [row for row in json.loads(printed.stdout)["apps"] if row["app"] == app]
+            assert (told_once["lag"], told_once["dead_letters"], told_once["rate_in"]) == (30, 1, 0.0)
 
             before = time.monotonic()
             await publisher.publish(EVENTS, key=b"q", value=encode_event(Event("resource", "node.notice", f"{cluster}/n1", "y")))
