@@ -16,7 +16,7 @@ from deploy.console.access import SESSION_COOKIE, Access, Session
 from deploy.console.desk import Desk, Source
 from deploy.console.guard import LOGIN_PATH
 from deploy.console.theme import keys, style_sheet
-from deploy.observation.snapshot import Snapshot
+from deploy.observation.snapshot import Snapshot, StallKind
 from rayline.errors import RaylineError
 
 THEME_COOKIE: Final = "rayline_theme"
@@ -24,6 +24,8 @@ STALE_SECONDS: Final = 10.0
 _PULSE_SECONDS: Final = 0.5
 _SILENCE_SECONDS: Final = 5.0
 _MOST_TROUBLES: Final = 5
+# Stands until the page itself is built, so that something is seen at once.
+_BOOT: Final = '<div id="rl-boot" aria-hidden="true"><div class="rl-mark"></div>Rayline</div>'
 _OLD: Final = ("No answer", "Stale")
 _PAGES: Final = (
     ("/", "Overview"),
@@ -91,6 +93,7 @@ def frame(console: Console, request: Request, path: str) -> Iterator[View]:
     view = View(console, request.cookies.get(SESSION_COOKIE))
     ui.add_css(style_sheet())
     ui.add_head_html(keys())
+    ui.add_body_html(_BOOT)
     dark = ui.dark_mode(_THEMES.get(request.cookies.get(THEME_COOKIE, "")))
     skip = parts.box("rl-skip", "a")
     skip.props["href"] = "#main"
@@ -191,7 +194,7 @@ def troubles(now: Snapshot, now_ms: int) -> list[tuple[str, str, str]]:
         said.append(("Stale", "Nothing new was heard for more than ten seconds: what stands here is old.", "bad"))
     elif not now.caught_up:
         said.append(("Reading", "The topics are still being read: figures are not complete yet.", "accent"))
-    said += [("Stalled", stall.text, "bad") for stall in now.stalls]
+    said += [("Stalled", stall.text, "bad") for stall in now.stalls if now.answering or stall.kind is not StallKind.BROKER]
     said += [
         ("Source", f"{source.source}: {source.problem}", "warn") for source in now.sources if source.problem and now.answering
     ]
