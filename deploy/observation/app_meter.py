@@ -12,7 +12,7 @@ from deploy.observation.snapshot import PartitionRow, Stall, StallKind, Window
 from rayline.app_spec import AppSpec
 from rayline.bus import LogRecord
 from rayline.errors import FormatError
-from rayline.results import CLUSTER, OUTCOME, TIMING, Outcome, parse_timing
+from rayline.results import OUTCOME, TIMING, Outcome, parse_timing
 
 _RATE_SECONDS: Final = 10.0
 # The deadline of its jobs moves a partition on in any case; commits and our looks take their own time.
@@ -34,7 +34,6 @@ class AppMeter:
     def __init__(self, spec: AppSpec) -> None:
         self.spec = spec
         self.results = ResultMeter()
-        self.clusters: dict[str, int] = {}
         self.dead_letters: int | None = None
         self.dead_letters_exact = True
         self.problem: str | None = None
@@ -54,9 +53,6 @@ class AppMeter:
                     latency_ms = sum(parse_timing(raw.decode("ascii", "replace")).values())
                 except FormatError:
                     latency_ms = None
-            elif name == CLUSTER and len(self.clusters) < 1_000:
-                cluster = raw.decode("utf-8", "replace")
-                self.clusters[cluster] = self.clusters.get(cluster, 0) + 1
         if outcome not in _OUTCOMES:
             return None
         late = latency_ms is not None and latency_ms > self.spec.sla_seconds * 1000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import OrderedDict, deque
 from typing import Any, Final
@@ -232,8 +231,3 @@ def _config_event(written: Written) -> EventRow:
     else:
         kind, text = "config.set", f"{written.key} = {value_text(change.value)[:200]}{by}"
     return EventRow(written.at_ms, written.version, "config", kind, written.key, text, written.refusal, _MARKS.get(kind))
-
-
-def plain(value: Any) -> str:
-    """A setting's value as one would type it."""
-    return json.dumps(value, ensure_ascii=False)
