@@ -110,7 +110,8 @@ class _Hardened:
         )
         headers["x-content-type-options"] = "nosniff"
         headers["x-frame-options"] = "DENY"
-        headers["referrer-policy"] = "no-referrer"
+        # With "no-referrer" a browser calls the origin of our own forms null.
+        headers["referrer-policy"] = "same-origin"
         headers["cross-origin-opener-policy"] = "same-origin"
         headers["cross-origin-resource-policy"] = "same-origin"
         headers["permissions-policy"] = "camera=(), geolocation=(), microphone=()"

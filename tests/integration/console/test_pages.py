@@ -172,7 +172,7 @@ def test_who_logged_in_changes_and_their_name_is_noted(page: Any, site: Sites) -
     page.get_by_text("app/text-embeddings is more specific").wait_for()
     page.get_by_label("Value", exact=False).last.fill("25")
     page.get_by_role("button", name="Set it").click()
-    page.get_by_text("In force").wait_for()
+    page.locator(".rl-notice", has_text="In force").wait_for()
     open_page(page, here.url + "/dead-letters")
     page.locator(".rl-open").first.click()
     page.get_by_role("button", name="Show it").click()
