@@ -142,8 +142,9 @@ async def test_a_header_whose_name_is_not_text_costs_its_own_job_alone(kafka: Ka
     async with running(lane_of(kafka, app), app):
         # Not `verdict`: confluent-kafka's reader of the jobs does not survive such a name.
         async with asyncio.timeout(40):
-            while len(found := await results_of(kafka, app)) < 23:
-                await asyncio.sleep(0.1)
+            found: list[Seen] = []
+            while len(found) < 23:
+                found = await results_of(kafka, app)
     assert Counter(header(seen, "outcome") for seen in found) == {"ok": 22, "invalid": 1}
     (letter,) = await asyncio.to_thread(read_committed, kafka, dlq_topic(app))
     assert dict(letter.headers)["dlq-reason"].startswith(b"bad_header")

@@ -24,6 +24,7 @@ from ingest.tuning import LaneTuning, manifest_values
 from rayline.app_spec import AppSpec, Batching
 from rayline.bus import KafkaSettings
 from rayline.config import SETTINGS, ConfigWatch, ProcessIdentity, Role, Verdict
+from rayline.metrics.board import MetricsBoard
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from rayline.telemetry import Tracing
 from scheduler.resource import Resource
@@ -237,7 +238,8 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     orders: list[bool] = []
     agent: Any = SimpleNamespace(set_interval=heart.set_interval, set_cordoned=cordons.append)
     order: Any = SimpleNamespace(set=orders.append)
-    watch = Tuned(watch_agent(NOWHERE, cluster="a", pod="p", agent=agent, order=order))
+    identity = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
+    watch = Tuned(watch_agent(NOWHERE, identity, agent=agent, order=order, board=MetricsBoard()))
     watch.set("cluster/a/heartbeat.interval_seconds", "5")
     watch.set("node/a/p/cordon", "true")
     watch.set("node/a/p/drain", "true")

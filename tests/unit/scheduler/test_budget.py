@@ -31,17 +31,18 @@ def test_extra_load_stays_below_the_share_and_the_reserve_whatever_the_order(
                 if budget.spend(jobs, now):
                     extra += jobs
                     largest = max(largest, jobs)
+                    # A batch may be larger than the reserve: it is paid off afterwards.
+                    debt = max(0, largest - RESERVE_JOBS)
+                    assert extra <= EXTRA_SHARE * first + RESERVE_JOBS * (1 + now / RESERVE_REFILL_SECONDS) + debt + 1e-6
             case "turned away":
                 if budget.spend(jobs, now):
                     budget.hand_back(jobs, now, paid=True)
             case "first turned away" if first >= jobs:
+                # What was spent of its deposit meanwhile is a debt, which the next spending must allow for.
                 budget.hand_back(jobs, now, paid=False)
                 first -= jobs
             case "wait":
                 now += seconds
-        # A batch may be larger than the reserve: it is paid off afterwards.
-        debt = max(0, largest - RESERVE_JOBS)
-        assert extra <= EXTRA_SHARE * first + RESERVE_JOBS * (1 + now / RESERVE_REFILL_SECONDS) + debt + 1e-6
 
 
 @given(st.integers(1, 10 * RESERVE_JOBS), _EVENTS)

@@ -121,6 +121,15 @@ _REASONS: Final = {
         rayline.metrics.process: LOOP_BLOCKED_SECONDS
         workers.gateway: ROUND_SECONDS
     """,
+    "the rhythm and safeguards of peers; the rates are arguments of a node": """
+        runtime_env.peers.cache: DEFAULT_FREE_BYTES
+        runtime_env.peers.layers: MIN_PEER_BYTES
+        runtime_env.peers.limits: BURST_SECONDS CPU_SHARE LINK_SHARE MIN_RATE TEST_BYTES TEST_SECONDS
+        runtime_env.peers.members: MAX_MEMBER_BYTES MAX_TAGS SILENCE_SECONDS
+        runtime_env.peers.node: BAN_SECONDS GIVE_UP_SECONDS LOOK_SECONDS STORE_BACK_OFF_SECONDS _ANSWER_SECONDS _CLOSE_SECONDS
+        runtime_env.peers.sharing: LONELY_SECONDS SETTLE_SECONDS STALL_SECONDS
+        runtime_env.peers.swarm: _RECONNECT_SECONDS _RESUME_SECONDS
+    """,
     "belongs to a weight policy, which is a setting: another value is another policy": """
         scheduler.weights.fleet: FLAP_MEMORY_SECONDS
         scheduler.weights.headroom: CLOCK_OFF_MS LEAST_HEALTH LEAST_ROOM LEAST_SPEED MAX_FLAPS
