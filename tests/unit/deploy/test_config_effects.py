@@ -239,7 +239,7 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     agent: Any = SimpleNamespace(set_interval=heart.set_interval, set_cordoned=cordons.append)
     order: Any = SimpleNamespace(set=orders.append)
     identity = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
-    watch = Tuned(watch_agent(NOWHERE, identity, agent=agent, order=order, board=MetricsBoard()))
+    watch = Tuned(watch_agent(NOWHERE, identity, agent=agent, order=order, board=MetricsBoard(now=0.0)))
     watch.set("cluster/a/heartbeat.interval_seconds", "5")
     watch.set("node/a/p/cordon", "true")
     watch.set("node/a/p/drain", "true")
