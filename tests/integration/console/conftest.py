@@ -1,4 +1,4 @@
-"""One browser and one console of each scene for all tests of this folder."""
+"""One browser and one console of each scene for the tests of a module (while a browser is open, no test here may be async)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from tests.integration.console.browser import Site, chromium
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """The system's Chromium."""
     with chromium() as started:
         yield started
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def site() -> Iterator[Callable[[str], Site]]:
     """Consoles by scene; started when first asked for."""
     running: dict[str, Site] = {}
