@@ -49,11 +49,14 @@ def deploy(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Check an app, make its topics, and have it run (again with another version: rolls it out)."""
+    from rayline.app_spec import Environment
     from rayline.entrypoint import check_entrypoint
     from rayline.manifest import load_manifest
 
     spec = load_manifest(manifest)
     check_entrypoint(spec)
+    if spec.environment != Environment():
+        note("warning: nodes do not activate bundles yet: the app runs in the platform's own environment (docs/environments.md)")
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
     nodes = asyncio.run(_deploy(settings, spec, timeout if wait else None))
     record = {"app": spec.name, "version": spec.version, "ready_nodes": nodes}
