@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -81,3 +82,5 @@ def chromium() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
+    # Playwright leaves its own loop behind as the running one: no async test of a later module could run.
+    asyncio._set_running_loop(None)
