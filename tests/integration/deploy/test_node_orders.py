@@ -13,7 +13,9 @@ import pytest
 from deploy.agent_process import _watch_config
 from deploy.node_orders import cordon_node, drain_node
 from rayline.bus import KafkaSettings, Publisher, ensure_topics
+from rayline.config import ProcessIdentity, Role
 from rayline.errors import NodeError
+from rayline.metrics.board import MetricsBoard
 from rayline.reports import NodeState
 from rayline.topics import platform_topics
 from tests.support.names import fresh
@@ -39,7 +41,8 @@ class Node:
         agent = Agent(options=options, publisher=publisher)
         agent.set_cordoned = self._set_cordoned  # type: ignore[method-assign]
         agent.set_interval = self.intervals.append  # type: ignore[method-assign]
-        self.watch = _watch_config(settings, cluster="c1", pod=pod, agent=agent, order=self.order)
+        identity = ProcessIdentity(role=Role.AGENT, cluster="c1", node=pod)
+        self.watch = _watch_config(settings, identity, agent=agent, order=self.order, board=MetricsBoard(now=0.0))
         self.reporter = Reporter(
             cluster="c1", node=pod, incarnation=time.time_ns() // 1_000_000, cpus=1, zone=None, publisher=publisher
         )
