@@ -7,10 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deploy.broker import LocalKafka
 from rayline.bus import KafkaSettings
+
+# How long one example takes says something of the machine, not of the code.
+hypothesis.settings.register_profile("rayline", deadline=None)
+hypothesis.settings.load_profile("rayline")
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ class CompactedLog:
         since_ms: int | None = None,
         partitions: Sequence[int] | None = None,
         client_id: str = "rayline-log",
-        fetch_max_wait_ms: int = 100,
+        fetch_max_wait_ms: int = 1_000,
         start_timeout_seconds: float = 30.0,
     ) -> None:
         """`from_end`: begin with what comes after `start` instead of with the first record;
