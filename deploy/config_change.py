@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import socket
@@ -221,9 +220,3 @@ def canary_of(board: ConfigBoard, change: Change, process: str | None = None) ->
     if not living or (process is not None and process not in living):
         raise ConfigError(f"no process {process or ''} lives that {change.key} concerns; living: {', '.join(living) or 'none'}")
     return process or living[0]
-
-
-async def wait_read(board: ConfigBoard, version: int, timeout_seconds: float = 10.0) -> None:
-    """Until the board itself has read a version."""
-    await board.wait_until(lambda: any(written.version >= version for written in board.records), timeout_seconds)
-    await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -227,12 +227,15 @@ def _work(paper: Paper, frame: Frame, verdict: Verdict, top: float) -> None:
     sessions = sorted(counts)
     highest = max((sum(counts[s][step] for s in sessions) for step in range(steps)), default=0) or 1
     floor = [0] * steps
-    for number, session in enumerate(sessions):
-        ceiling = [below + counts[session][step] for step, below in enumerate(floor)]
-        edge: Callable[[Sequence[int]], list[tuple[float, float]]] = lambda heights: [  # noqa: E731
+
+    def edge(heights: Sequence[int]) -> list[tuple[float, float]]:
+        return [
             (frame.x(frame.begun_ms + (step + 0.5) * step_ms), top + WORK_PX - WORK_PX * height / highest / 1.05)
             for step, height in enumerate(heights)
         ]
+
+    for number, session in enumerate(sessions):
+        ceiling = [below + counts[session][step] for step, below in enumerate(floor)]
         paper.polygon([*edge(ceiling), *reversed(edge(floor))], fill=PODS[number % len(PODS)])
         floor = ceiling
     paper.text(LEFT_PX - 8, top + WORK_PX, "0", size=12, fill=GREY, anchor="rb")

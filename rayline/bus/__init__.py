@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from rayline.bus.admin import check_reachable, delete_topics, describe, ensure_topics, missing_topics
 from rayline.bus.consumer import GroupConsumer, RebalanceListener
@@ -16,7 +16,6 @@ __all__ = [
     "MAX_METADATA_CHARS",
     "NO_OFFSET",
     "CompactedLog",
-    "ConsumerRecord",
     "Delivery",
     "GroupConsumer",
     "GroupMember",

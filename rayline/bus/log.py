@@ -62,7 +62,8 @@ class CompactedLog:
         start_timeout_seconds: float = 30.0,
     ) -> None:
         """`from_end`: begin with what comes after `start` instead of with the first record;
-        `since_ms`: begin with what was written at that time (epoch ms) or later; `partitions`: these instead of all."""
+        `since_ms`: begin with what was written at that time (epoch ms) or later; `partitions`: these instead of all;
+        `fetch_max_wait_ms`: how long an empty fetch waits at the broker (what is written meanwhile comes at once)."""
         check_client()
         self._settings = settings
         self._topic = topic

@@ -113,10 +113,6 @@ class ConfigState:
             answers += self._answers(setting, None, self.seen)
         return answers
 
-    def last_version(self, key: ConfigKey) -> int | None:
-        """Offset of the newest record under a key, valid or not."""
-        return self._last_version.get(key)
-
     def _note_version(self, key: ConfigKey, version: int) -> int | None:
         previous = self._last_version.pop(key, None)
         self._last_version[key] = version

@@ -36,8 +36,6 @@ CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 1.0
 START_SECONDS: Final = 5.0
 _POLL_MS: Final = 200
-# An empty fetch waits so long at the broker (what is written meanwhile comes at once): every agent has such a reader.
-_FETCH_WAIT_MS: Final = 1_000
 # One turn of the event loop: a flood must not hold up the jobs.
 _TURN_SECONDS: Final = 0.005
 _LOGGED_A_TURN: Final = 3
@@ -172,7 +170,6 @@ class ConfigWatch:
             topic=CONFIG,
             client_id=f"rayline-config-{self._identity.process.replace('/', '-')}",
             start_timeout_seconds=self._start_seconds,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
         await self._reader.start()
         self._state.begin_replay()

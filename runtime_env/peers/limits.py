@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,11 +90,6 @@ def measure_hashing(*, seconds: float = 0.05, clock: Callable[[], float] = time.
         hashlib.sha256(data).digest()
         hashed += len(data)
     return hashed / (clock() - started)
-
-
-def usable_cores() -> float:
-    """Cores that this process may run on."""
-    return float(len(os.sched_getaffinity(0)))
 
 
 class Pace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -136,7 +137,7 @@ def _outcomes(window: Window | None) -> None:
             parts.text(f"{shown.count(number)} · {shown.percent(number / max(1, window.results))}", "rl-sub")
 
 
-def _figure(title: str):  # type: ignore[no-untyped-def]
+def _figure(title: str) -> Callable[[str, str], None]:
     with parts.card(title):
         number, words = parts.Field("rl-num"), parts.Field("rl-sub")
 

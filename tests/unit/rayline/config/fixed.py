@@ -78,7 +78,7 @@ _REASONS: Final = {
         rayline.bus.progress: _COORDINATOR_SECONDS
         rayline.bus.transactions: _ABORT_SECONDS _CANCEL_SECONDS
         rayline.client: _CLOCK_SLACK_MS _POLL_MS
-        rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _FETCH_WAIT_MS _GOOD_BYE_SECONDS
+        rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _GOOD_BYE_SECONDS
         rayline.config.watch: _POLL_MS _REPLAY_SECONDS _TURN_SECONDS
         rayline.metrics.process: GATHER_SECONDS
         rayline.result_watch: _POLL_MS
