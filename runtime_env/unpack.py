@@ -19,7 +19,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,22 +54,23 @@ def unpack(bundle: Bundle, blob_paths: Mapping[str, Path], target_root: Path, *,
     with disk_full_told(root), _locked(root):
         if _read_boot(environment / _BOOT_FILE) == boot_id():
             return environment
-        missing = [layer for layer in _once(bundle.layers) if _layer_entries(root, layer.digest) is None]
-        _require_room(root, sum(layer.content_bytes for layer in missing))
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="unpack") as pool:
-            # The largest first: it decides when all are done.
-            jobs = [
-                pool.submit(_unpack_layer, layer, blob_paths, root, limits)
-                for layer in sorted(missing, key=lambda layer: -layer.content_bytes)
-            ]
-            try:
-                for job in jobs:
-                    job.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        _unpack_missing(bundle.layers, blob_paths, root, limits)
         _compose(bundle, root, environment)
     return environment
+
+
+def is_unpacked(bundle: Bundle, target_root: Path) -> bool:
+    """Whether the environment is there, whole, and was made since this machine started."""
+    return _read_boot(target_root / "envs" / hex_of(bundle.digest) / _BOOT_FILE) == boot_id()
+
+
+def unpack_layers(
+    layers: Iterable[Layer], blob_paths: Mapping[str, Path], target_root: Path, *, limits: Limits | None = None
+) -> None:
+    """Unpack layers alone, without an environment around them, to `layers/<digest>/tree`; raises as `unpack`."""
+    root = target_root.absolute()
+    with disk_full_told(root), _locked(root):
+        _unpack_missing(layers, blob_paths, root, limits or Limits())
 
 
 def discard(bundle: Bundle, target_root: Path, *, layers: Collection[str] = ()) -> None:
@@ -78,10 +79,13 @@ def discard(bundle: Bundle, target_root: Path, *, layers: Collection[str] = ()) 
     Files that other environments share stay with them: a layer's folder is one of several names of its files.
     """
     root = target_root.absolute()
+    discard_folders(root, root / "envs" / hex_of(bundle.digest), *(root / "layers" / hex_of(digest) for digest in layers))
+
+
+def discard_folders(root: Path, *folders: Path) -> None:
+    """Remove environments and layers below `root` by their folders: out of the way at once, then gone."""
     with _locked(root), _scratch(root) as scratch:
-        for number, path in enumerate(
-            [root / "envs" / hex_of(bundle.digest), *(root / "layers" / hex_of(digest) for digest in layers)]
-        ):
+        for number, path in enumerate(folders):
             if path.exists():
                 path.rename(scratch / str(number))
 
@@ -102,7 +106,24 @@ def check_blob(layer: Layer, path: Path) -> None:
         raise BlobCorrupt(f"{layer.name}: {path} is not what the manifest says (sha256 {found}): fetch it again, from elsewhere")
 
 
-def _once(layers: Sequence[Layer]) -> list[Layer]:
+def _unpack_missing(layers: Iterable[Layer], blob_paths: Mapping[str, Path], root: Path, limits: Limits) -> None:
+    missing = [layer for layer in _once(layers) if _layer_entries(root, layer.digest) is None]
+    _require_room(root, sum(layer.content_bytes for layer in missing))
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="unpack") as pool:
+        # The largest first: it decides when all are done.
+        jobs = [
+            pool.submit(_unpack_layer, layer, blob_paths, root, limits)
+            for layer in sorted(missing, key=lambda layer: -layer.content_bytes)
+        ]
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _once(layers: Iterable[Layer]) -> list[Layer]:
     return list({layer.digest: layer for layer in layers}.values())
 
 
