@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final
 
 from rayline.codec import decode_payload
+from rayline.enums import StrEnum
 from rayline.errors import FormatError
 from rayline.jobs import CONTENT_TYPE, JOB_ID, ContentType, Header
 

@@ -16,13 +16,14 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from itertools import accumulate
 from typing import Any, Final, cast
 
 import msgpack
 import pyarrow as pa
 
+from rayline.enums import StrEnum
 from rayline.errors import WireError
 from rayline.jobs import ContentType
 
