@@ -145,6 +145,8 @@ class AppSpec:
     `root` is the folder that is put first on the import path, `entrypoint` is `module:callable` below it, `env` holds environment
     variables. `concurrency` is how many calls one actor runs at once; `actors_per_node` how many actors a pod gets (None: as many
     as its CPUs hold).
+
+    `bundle` is the digest of the environment to run in, set when the app is deployed; empty: the platform's own.
     """
 
     name: str
@@ -165,6 +167,7 @@ class AppSpec:
     limits: Limits = Limits()
     scheduling: Scheduling = field(default_factory=Scheduling)
     environment: Environment = Environment()
+    bundle: str = ""
     models: tuple[ModelSource, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
