@@ -1,42 +1,31 @@
-"""Whether the platform's processes get on: what each says of itself, and what its silence says."""
+"""Asks the platform's processes within reach whether they get on; what their answers mean is judged in `deploy.progress`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any, Final
 
 from deploy.config_board import LastWord
-from rayline.config import Role
+from deploy.progress import MEMORY_SECONDS, NoProgress, Silence, process_stalls
+from rayline.stalls import Stall
 
 ANSWER_SECONDS: Final = 1.0
-# What has been silent for longer is no news any more.
-MEMORY_SECONDS: Final = 600.0
-_MISSED: Final = 2.5
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 _LOOPBACK: Final = ("127.", "localhost", "::1")
 
 
-class Silence(Enum):
-    """What came instead of an answer. FROZEN: the connection was taken, and nothing said; GONE: nobody listens there;
-    OUT_OF_REACH: it cannot be asked from here."""
-
-    FROZEN = auto()
-    GONE = auto()
-    OUT_OF_REACH = auto()
-
-
 @dataclass(frozen=True, slots=True)
 class ProcessHealth:
-    """`stalls` says what makes no progress there, as sentences; empty: all goes on."""
+    """`stalls` is what makes no progress there; empty: all goes on."""
 
     process: str
     address: str | None
-    stalls: tuple[str, ...] = ()
+    stalls: Sequence[NoProgress] = ()
 
 
 async def read_health(
@@ -49,35 +38,23 @@ async def read_health(
     async def one(word: LastWord) -> ProcessHealth | None:
         address = word.presence.metrics
         reachable = address is not None and (word.presence.host == host or not address.startswith(_LOOPBACK))
-        answer = await ask(address) if reachable and address is not None else Silence.OUT_OF_REACH
-        return judge(word, answer)
+        said = await ask(address) if reachable and address is not None else Silence.OUT_OF_REACH
+        process = word.presence.identity.process
+        stalls = process_stalls(word, _stalls_of(process, said), now_ms=round(time.time() * 1000))
+        return None if stalls is None else ProcessHealth(process, address, stalls)
 
     found = await asyncio.gather(*(one(word) for word in words.values() if word.silent_seconds < MEMORY_SECONDS))
     return [health for health in found if health is not None]
 
 
-def judge(word: LastWord, answer: dict[str, Any] | Silence) -> ProcessHealth | None:
-    """What its last word and its answer say of a process; None for one that is gone."""
-    presence, process = word.presence, word.presence.identity.process
-    overdue = word.silent_seconds > _MISSED * presence.refresh_seconds
-    if isinstance(answer, dict) and answer.get("process") != process:
-        # Its port is another's now.
-        answer = Silence.GONE
-    if isinstance(answer, dict):
-        stalls = tuple(str(stall) for stall in answer.get("stalls", ()))
-        if overdue and not stalls:
-            stalls = (f"it has not reached Kafka for {word.silent_seconds:.0f} s",)
-        return ProcessHealth(process, presence.metrics, stalls)
-    if answer is Silence.FROZEN:
-        why = "it is frozen: it takes connections and says nothing; see whether it is stopped (SIGSTOP) or starved, or end it"
-        return ProcessHealth(process, presence.metrics, (why,))
-    # The silence of pods is judged by their nodes' beats.
-    if answer is Silence.GONE or (overdue and presence.identity.role is Role.AGENT):
-        return None
-    if overdue:
-        why = f"it has not been heard for {word.silent_seconds:.0f} s: frozen, cut off, or killed"
-        return ProcessHealth(process, presence.metrics, (why,))
-    return ProcessHealth(process, presence.metrics, presence.stalls)
+def _stalls_of(process: str, said: dict[str, Any] | Silence) -> Sequence[Stall] | Silence:
+    if isinstance(said, Silence):
+        return said
+    try:
+        # Another name: its port is another's now.
+        return [Stall.from_dict(stall) for stall in said.get("stalls", ())] if said.get("process") == process else Silence.GONE
+    except (ValueError, KeyError, TypeError):
+        return Silence.GONE
 
 
 async def ask_process(address: str) -> dict[str, Any] | Silence:
@@ -91,9 +68,10 @@ async def ask_process(address: str) -> dict[str, Any] | Silence:
             try:
                 writer.write(f"GET /health HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
                 await writer.drain()
-                head, _, body = (await reader.read(_MAX_ANSWER_BYTES)).partition(b"\r\n\r\n")
-                while not body.endswith(b"}") and (more := await reader.read(_MAX_ANSWER_BYTES)):
-                    body += more
+                raw = b""
+                while len(raw) < _MAX_ANSWER_BYTES and (more := await reader.read(_MAX_ANSWER_BYTES)):
+                    raw += more
+                head, _, body = raw.partition(b"\r\n\r\n")
                 found = json.loads(body)
                 return found if isinstance(found, dict) and b" 200 " in head else Silence.GONE
             finally:

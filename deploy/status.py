@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ from deploy.config_board import read_last_words
 from deploy.local.child import ProcessRecord
 from deploy.local.state import PlatformState, StateFolder
 from deploy.node_watch import NodeWatch
-from deploy.process_health import ProcessHealth, read_health
+from deploy.process_health import read_health
+from deploy.progress import NoProgress, idle_apps
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings
 from rayline.bus.progress import GroupProgress
@@ -32,7 +33,7 @@ _REPORT_MEMORY_SECONDS: Final = 10.0
 @dataclass(frozen=True, slots=True)
 class StatusReport:
     """A snapshot. `lags` counts the jobs of each app that are not committed; `trouble` is what kept Kafka from answering;
-    `config_trouble` tells by process why it cannot read its live settings, `health` whether each gets on."""
+    `stalls` is what makes no progress, by the rule of `deploy.progress`; `addresses` tells where processes show their metrics."""
 
     state: PlatformState | None
     launcher_alive: bool
@@ -42,8 +43,8 @@ class StatusReport:
     lags: Mapping[str, int]
     clusters: ClusterReport | None
     trouble: str | None
-    config_trouble: Mapping[str, str] = field(default_factory=dict)
-    health: Sequence[ProcessHealth] = ()
+    stalls: Sequence[NoProgress] = ()
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -62,9 +63,8 @@ class StatusReport:
             "nodes": [_node_row(node) for node in self.nodes],
             "apps": [{**_app_row(app, self.nodes), "lag": self.lags.get(app.name)} for app in self.apps],
             "trouble": self.trouble,
-            "config_trouble": dict(self.config_trouble),
-            "stalls": {one.process: list(one.stalls) for one in self.health if one.stalls},
-            "addresses": {one.process: one.address for one in self.health if one.address is not None},
+            "stalls": [asdict(stall) for stall in self.stalls],
+            "addresses": dict(self.addresses),
         }
 
     def text(self) -> str:
@@ -96,11 +96,8 @@ class StatusReport:
             parts.append("no app is deployed; `rayline deploy app.yaml` deploys one")
         if self.trouble is not None:
             parts.append(f"Kafka does not tell: {self.trouble}")
-        parts += [
-            f"{process} cannot read its live settings and keeps the last known ones: {problem}"
-            for process, problem in self.config_trouble.items()
-        ]
-        parts += [f"no progress of {one.process}: {stall}" for one in self.health for stall in one.stalls]
+        if self.stalls:
+            parts.append("\n".join(f"! {stall.text}" for stall in self.stalls))
         return "\n\n".join(parts)
 
 
@@ -116,8 +113,8 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
     lags: dict[str, int] = {}
     clusters = None
     trouble = None
-    config_trouble: dict[str, str] = {}
-    health: list[ProcessHealth] = []
+    stalls: list[NoProgress] = []
+    addresses: dict[str, str] = {}
     if settings is not None:
         try:
             nodes = await _read_nodes(settings)
@@ -127,14 +124,14 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
             clusters = await read_cluster_report(settings)
             words = await read_last_words(settings)
             health = await read_health(words)
-            heard = {one.process for one in health}
-            config_trouble = {
-                name: word.presence.problem for name, word in words.items() if name in heard and word.presence.problem is not None
-            }
+            addresses = {one.process: one.address for one in health if one.address is not None}
+            stalls = [stall for one in health for stall in one.stalls]
+            worked_on = {words[one.process].presence.identity.app for one in health}
+            stalls += idle_apps(lags.items(), {app for app in worked_on if app is not None}, now_ms=round(time.time() * 1000))
         except RaylineError as error:
             trouble = str(error)
     servers = settings.bootstrap_servers if settings is not None else None
-    return StatusReport(state, alive, servers, nodes, apps, lags, clusters, trouble, config_trouble, health)
+    return StatusReport(state, alive, servers, nodes, apps, lags, clusters, trouble, stalls, addresses)
 
 
 async def _lag(settings: KafkaSettings, app: str) -> int:

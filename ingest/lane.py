@@ -17,7 +17,7 @@ from ingest.metering import JobMeters, partition_samples, publisher_samples
 from ingest.partition import PartitionState
 from ingest.publisher import PhaseHook, ResultPublisher
 from ingest.records import Ended
-from ingest.stalls import BlockedPartition, PartitionFacts, StallWatch
+from ingest.stalls import BlockedPartition, PartitionFacts, StallWatch, unheard
 from ingest.suspects import SuspectLog
 from ingest.takeover import Halted, Takeover, read_back
 from ingest.tracing import start_job_span
@@ -29,10 +29,11 @@ from rayline.clock import BrokerClock
 from rayline.errors import MemberFenced, OffsetLost, TransactionIndefinite
 from rayline.jobs import Job
 from rayline.lane_record import MAX_NODES, LaneRecord
-from rayline.metrics import Sample, Stall
+from rayline.metrics import Sample
 from rayline.metrics import declared as metrics
 from rayline.reports import NodeReport
 from rayline.results import Outcome
+from rayline.stalls import Stall
 from rayline.telemetry import Tracing
 from rayline.topics import group_id, requests_topic
 from rayline.wire import JobStatus
@@ -286,6 +287,10 @@ class Lane:
     def stalls(self, _: float) -> list[Stall]:
         """What made no progress when `samples` was asked last."""
         return self._stall_watch.stalls()
+
+    def unheard(self, now: float) -> list[Stall]:
+        """Whether nobody tells of nodes any more."""
+        return unheard(self._view.ears, now)
 
     def blocked(self) -> list[BlockedPartition]:
         """Partitions behind an open transaction whose producer is not named yet."""

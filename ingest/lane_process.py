@@ -91,6 +91,7 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str, g
         async with ProcessMetrics(identity=identity) as metrics, nodes, asyncio.TaskGroup() as tasks:
             metrics.board.source(lane.samples)
             metrics.board.stalls_from(lane.stalls)
+            metrics.board.stalls_from(lane.unheard)
             metrics.tell_by(watch)
             watchers = [
                 tasks.create_task(nodes.run(), name="nodes"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from rayline.metrics import Stall, StallKind
+from rayline.stalls import Stall, StallKind
 
 # Transactions of producers last fractions of a second; one that stays open delays every job behind it.
 OPEN_TRANSACTION_SECONDS: Final = 5.0
@@ -15,6 +15,8 @@ BROKER_SILENT_SECONDS: Final = 10.0
 # Deadlines end jobs, and so move the frontier: what stands longer than the SLA and this is stuck.
 STUCK_MARGIN_SECONDS: Final = 5.0
 MAX_UNREAD_SECONDS: Final = 15.0
+# Resources that are started anew leave gaps of a few seconds.
+UNHEARD_SECONDS: Final = 5.0
 
 PartitionKey = tuple[str, int]
 
@@ -163,6 +165,14 @@ class StallWatch:
                 )
             if seconds > limit:
                 yield Stall(StallKind.PARTITION, fact.name, seconds, why)
+
+
+def unheard(ears: float, now: float) -> list[Stall]:
+    """Nodes of which nobody tells since `ears` (monotonic seconds); who never heard anybody has only begun."""
+    if ears == float("-inf") or now - ears <= UNHEARD_SECONDS:
+        return []
+    why = "no node and no resource is heard, the last view stays in force: see whether agents and resources run and reach Kafka"
+    return [Stall(StallKind.NODES, "nodes", now - ears, why)]
 
 
 def _follow(seen: _Seen, fact: PartitionFacts, now: float) -> _Seen:

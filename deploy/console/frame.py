@@ -16,8 +16,9 @@ from deploy.console.access import SESSION_COOKIE, Access, Session
 from deploy.console.desk import Desk, Source
 from deploy.console.guard import LOGIN_PATH
 from deploy.console.theme import keys, style_sheet
-from deploy.observation.snapshot import Snapshot, StallKind
+from deploy.observation.snapshot import Snapshot
 from rayline.errors import RaylineError
+from rayline.stalls import StallKind
 
 THEME_COOKIE: Final = "rayline_theme"
 STALE_SECONDS: Final = 10.0
@@ -194,7 +195,9 @@ def troubles(now: Snapshot, now_ms: int) -> list[tuple[str, str, str]]:
         said.append(("Stale", "Nothing new was heard for more than ten seconds: what stands here is old.", "bad"))
     elif not now.caught_up:
         said.append(("Reading", "The topics are still being read: figures are not complete yet.", "accent"))
-    said += [("Stalled", stall.text, "bad") for stall in now.stalls if now.answering or stall.kind is not StallKind.BROKER]
+    # The two kinds that are said in words of their own.
+    own = {StallKind.SOURCE} if now.answering else {StallKind.SOURCE, StallKind.BROKER}
+    said += [("Stalled", stall.text, "bad") for stall in now.stalls if stall.kind not in own]
     said += [
         ("Source", f"{source.source}: {source.problem}", "warn") for source in now.sources if source.problem and now.answering
     ]

@@ -19,8 +19,6 @@ from deploy.observation.snapshot import (
     Series,
     Snapshot,
     SourceState,
-    Stall,
-    StallKind,
     Window,
 )
 
@@ -41,7 +39,5 @@ __all__ = [
     "Series",
     "Snapshot",
     "SourceState",
-    "Stall",
-    "StallKind",
     "Window",
 ]

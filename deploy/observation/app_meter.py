@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from deploy.observation.latency import WINDOWS, ResultMeter
-from deploy.observation.snapshot import PartitionRow, Stall, StallKind, Window
+from deploy.observation.snapshot import PartitionRow, Window
+from deploy.progress import Backlog
 from rayline.app_spec import AppSpec
 from rayline.bus import LogRecord
 from rayline.errors import FormatError
 from rayline.results import OUTCOME, TIMING, Outcome, parse_timing
 
 _RATE_SECONDS: Final = 10.0
-# The deadline of its jobs moves a partition on in any case; commits and our looks take their own time.
-STALL_MARGIN_SECONDS: Final = 5.0
-MAX_STALLS: Final = 3
 
 
 @dataclass(slots=True)
@@ -112,27 +110,9 @@ class AppMeter:
                 self._windows[seconds] = (turn, self.results.window(seconds, now_ms))
         return {seconds: window for seconds, (_, window) in self._windows.items()}
 
-    def stalls(self, now_ms: int) -> list[Stall]:
-        """Partitions with lag whose offset has not moved for longer than any deadline allows; one stall where they are many."""
-        patience_ms = (self.spec.sla_seconds + STALL_MARGIN_SECONDS) * 1000
-        stuck = [
-            (number, one) for number, one in sorted(self._partitions.items()) if one.lag and now_ms - one.moved_ms > patience_ms
-        ]
-        if len(stuck) > MAX_STALLS:
-            since_ms = min(one.moved_ms for _, one in stuck)
-            what = f"{len(stuck)} of {len(self._partitions)} partitions of {self.spec.name}"
-            return [self._stall(self.spec.name, what, sum(one.lag for _, one in stuck), since_ms, now_ms)]
-        return [
-            self._stall(f"{self.spec.name}/{number}", f"partition {number} of {self.spec.name}", one.lag, one.moved_ms, now_ms)
-            for number, one in stuck
-        ]
-
-    def _stall(self, subject: str, where: str, lag: int, since_ms: int, now_ms: int) -> Stall:
-        text = (
-            f"{lag} jobs lie in {where} and nothing of it was committed for {(now_ms - since_ms) / 1000:.0f} s: "
-            "see whether its lanes and nodes are there, and the lanes' logs"
-        )
-        return Stall(StallKind.PARTITION, subject, since_ms, text)
+    def backlogs(self, answering_ms: int) -> list[Backlog]:
+        """What waits; before `answering_ms` the broker did not answer, so that nothing could be seen to move."""
+        return [Backlog(number, one.lag, max(one.moved_ms, answering_ms)) for number, one in sorted(self._partitions.items())]
 
 
 _OUTCOMES: Final = frozenset(outcome.value for outcome in Outcome)

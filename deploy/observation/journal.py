@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
-from deploy.config_board import Written, read_record, value_text
-from deploy.observation.snapshot import ConfigRow, EventRow, ProcessRow, Stall, StallKind
+from deploy.config_board import LastWord, Written, read_record, value_text
+from deploy.observation.snapshot import ConfigRow, EventRow, ProcessRow
+from deploy.progress import MEMORY_SECONDS, overdue
 from rayline.bus import LogRecord
 from rayline.config import Answer, Presence, Role, Verdict, decode_applied
 from rayline.config.answer import SEPARATOR
@@ -23,9 +25,6 @@ MAX_EVENTS: Final = 1_000
 MAX_KEYS: Final = 2_000
 MAX_PROCESSES: Final = 4_000
 _REMEMBERED_IDENTITIES: Final = 5_000
-# A process speaks within its own interval; two were missed, and half a one for the way here.
-_SILENT_AFTER_BEATS: Final = 2.5
-_FORGET_AFTER_MS: Final = 600_000
 _SETTLED_MS: Final = 3_600_000
 _MARKS: Final = {
     "node.notice": "notice",
@@ -147,40 +146,23 @@ class SettingsBook:
 
     def forget(self, now_ms: int) -> None:
         """Drop processes that have been silent for long."""
-        old = [name for name, (_, at_ms) in self._processes.items() if now_ms - at_ms > _FORGET_AFTER_MS]
+        old = [name for name, (_, at_ms) in self._processes.items() if now_ms - at_ms > MEMORY_SECONDS * 1000]
         for name in old:
             del self._processes[name]
 
-    def rows(self, now_ms: int) -> tuple[ConfigRow, ...]:
-        """The keys that are set, and those whose last record is refused."""
-        living = {row.process for row in self.processes(now_ms)}
+    def rows(self, living: Collection[str]) -> tuple[ConfigRow, ...]:
+        """The keys that are set, and those whose last record is refused; only answers of the `living` processes count."""
         return tuple(self._row(written, living) for _, written in sorted([*self._current.items(), *self._refused.items()]))
 
-    def processes(self, now_ms: int) -> tuple[ProcessRow, ...]:
-        return tuple(
-            ProcessRow(
-                process=name,
-                role=presence.identity.role.value,
-                app=presence.identity.app,
-                cluster=presence.identity.cluster,
-                node=presence.identity.node,
-                told_seconds_ago=round(max(0.0, (now_ms - at_ms) / 1000), 1),
-                silent=now_ms - at_ms > presence.refresh_seconds * 1000 * _SILENT_AFTER_BEATS,
-                problem=presence.problem,
-            )
-            for name, (presence, at_ms) in sorted(self._processes.items())
-            if now_ms - at_ms <= _FORGET_AFTER_MS
-        )
-
-    def lanes(self) -> dict[tuple[str, str], tuple[Presence, int]]:
-        """The lanes' last words, by app and lane."""
+    def last_words(self, now_ms: int, heard_ms: int = 0) -> dict[str, LastWord]:
+        """What each process said last, by name. Before `heard_ms` nobody could be heard: silence counts from then on."""
         return {
-            (presence.identity.app or "", presence.identity.name): (presence, at_ms)
-            for presence, at_ms in self._processes.values()
-            if presence.identity.role is Role.LANE
+            name: LastWord(presence, max(0, now_ms - max(at_ms, heard_ms)) / 1000)
+            for name, (presence, at_ms) in sorted(self._processes.items())
+            if now_ms - at_ms <= MEMORY_SECONDS * 1000
         }
 
-    def _row(self, written: Written, living: set[str]) -> ConfigRow:
+    def _row(self, written: Written, living: Collection[str]) -> ConfigRow:
         told = {process: answer for process, answer in self._answers.get(written.key, {}).items() if process in living}
         now = {process: answer for process, answer in told.items() if answer.version == written.version}
         value: Any = None
@@ -199,18 +181,27 @@ class SettingsBook:
         )
 
 
-def process_stalls(rows: tuple[ProcessRow, ...], now_ms: int) -> list[Stall]:
-    """Processes that cannot read their settings."""
-    return [
-        Stall(
-            StallKind.CONFIG,
-            row.process,
-            now_ms - round(row.told_seconds_ago * 1000),
-            f"{row.process} cannot read its live settings and keeps the last known ones: {row.problem}",
+def process_rows(words: Iterable[LastWord]) -> tuple[ProcessRow, ...]:
+    """Processes by their last words."""
+    return tuple(
+        ProcessRow(
+            process=word.presence.identity.process,
+            role=word.presence.identity.role.value,
+            app=word.presence.identity.app,
+            cluster=word.presence.identity.cluster,
+            node=word.presence.identity.node,
+            told_seconds_ago=round(word.silent_seconds, 1),
+            silent=overdue(word),
+            problem=word.presence.problem,
         )
-        for row in rows
-        if row.problem is not None and not row.silent
-    ]
+        for word in words
+    )
+
+
+def lanes_of(words: Iterable[LastWord]) -> dict[tuple[str, str], LastWord]:
+    """The lanes' last words, by app and lane."""
+    lanes = (word for word in words if word.presence.identity.role is Role.LANE)
+    return {(word.presence.identity.app or "", word.presence.identity.name): word for word in lanes}
 
 
 def _keep(table: OrderedDict[str, Written], key: str, written: Written) -> None:

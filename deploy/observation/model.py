@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from deploy.cluster_report import cluster_report
+from deploy.config_board import LastWord
 from deploy.observation.app_meter import AppMeter
 from deploy.observation.fleet import Fleet, total
-from deploy.observation.journal import EventBook, SettingsBook, process_stalls
+from deploy.observation.journal import EventBook, SettingsBook, lanes_of, process_rows
 from deploy.observation.latency import SPAN_SECONDS, ResultMeter
 from deploy.observation.snapshot import (
     AppRow,
@@ -26,14 +27,24 @@ from deploy.observation.snapshot import (
     Series,
     Snapshot,
     SourceState,
-    Stall,
-    StallKind,
+)
+from deploy.progress import (
+    BROKER_SILENT_MS,
+    NoProgress,
+    Silence,
+    idle_apps,
+    overdue,
+    process_stalls,
+    silent_broker,
+    stuck_partitions,
+    unheard_nodes,
 )
 from rayline.app_spec import AppSpec
 from rayline.bus import LogRecord
 from rayline.clusters import ClusterBook
 from rayline.errors import FormatError
 from rayline.lane_record import REPEAT_SECONDS, decode_lane_record
+from rayline.stalls import StallKind
 from rayline.topics import APPS, CLUSTERS, VIEW
 from scheduler.listener import Heard
 from scheduler.view import Standing
@@ -41,8 +52,6 @@ from scheduler.view import Standing
 _log = logging.getLogger(__name__)
 
 MAX_APPS: Final = 200
-# A broker that is well answers within milliseconds; a short restart of it is no stall.
-BROKER_SILENT_MS: Final = 3_000
 _LANE_SILENT_MS: Final = round(1.5 * REPEAT_SECONDS * 1000)
 _LANE_FORGOTTEN_MS: Final = 600_000
 BROKER: Final = "broker"
@@ -61,6 +70,7 @@ class Model:
         self._broker = broker
         self._started_ms = started_ms
         self._sources: dict[str, SourceState] = {}
+        self._answering_since_ms = started_ms
         self._caught_up = False
         self.version = 0
 
@@ -72,6 +82,8 @@ class Model:
     def source_read(self, source: str, now_ms: int) -> None:
         """The source answered."""
         known = self._sources.get(source)
+        if source == BROKER and known is not None and now_ms - (known.read_ms or 0) > BROKER_SILENT_MS:
+            self._answering_since_ms = now_ms
         self._sources[source] = SourceState(source, now_ms, None)
         if known is None or known.read_ms is None or known.problem is not None:
             self.version += 1
@@ -206,39 +218,28 @@ class Model:
         sources = tuple(self._sources[name] for name in sorted(self._sources))
         self._caught_up = self._caught_up or (bool(sources) and all(source.known for source in sources))
         nodes = self.fleet.rows(now, now_ms)
-        lanes = self._lanes(now_ms)
-        processes = self.settings.processes(now_ms)
+        words = self.settings.last_words(now_ms, self._answering_since_ms)
+        lanes = self._lanes(lanes_of(words.values()), now_ms)
         broker = self._sources.get(BROKER)
         answering = broker is not None and broker.problem is None and broker.read_ms is not None
-        stale = bool(nodes) and self.fleet.view.stale(now)
         apps = self._apps(nodes, lanes, now_ms)
-        stalls = [
-            *self._source_stalls(sources, now_ms),
-            *(self._partition_stalls(now_ms) if answering else ()),
-            *_lane_stalls(lanes, now_ms),
-            *process_stalls(processes, now_ms),
-        ]
-        if stale and answering:
-            since = now_ms - round((now - self.fleet.view.ears) * 1000)
-            text = "no node and no resource is heard: what stands here is the last that was known; see the agents and resources"
-            stalls.append(Stall(StallKind.NODES, "nodes", since, text))
         return Snapshot(
             at_ms=now_ms,
             broker=self._broker,
             answering=answering,
             caught_up=self._caught_up,
             sources=sources,
-            stalls=tuple(stalls),
+            stalls=tuple(self._stalls(sources, words.values(), now, now_ms)),
             apps=apps,
             clusters=self._clusters(nodes, now_ms),
             nodes=nodes,
             lanes=lanes,
             events=self.events.newest_first(),
-            config=self.settings.rows(now_ms),
-            processes=processes,
+            config=self.settings.rows(words.keys()),
+            processes=process_rows(words.values()),
             keeper=self.book.lease.holder if self.book.lease is not None else None,
             keeper_epoch=self.book.lease.epoch if self.book.lease is not None else None,
-            nodes_stale=stale,
+            nodes_stale=bool(nodes) and self.fleet.view.stale(now),
         )
 
     def _apps(self, nodes: Iterable[NodeRow], lanes: Iterable[LaneRow], now_ms: int) -> tuple[AppRow, ...]:
@@ -297,17 +298,16 @@ class Model:
             )
         return tuple(rows)
 
-    def _lanes(self, now_ms: int) -> tuple[LaneRow, ...]:
+    def _lanes(self, present: Mapping[tuple[str, str], LastWord], now_ms: int) -> tuple[LaneRow, ...]:
         """A lane is silent when it neither tells of its weights nor of itself as often as it should."""
-        present = self.settings.lanes()
         rows = []
         for app, lane in sorted(self.fleet.lanes.keys() | present.keys()):
             record, told_ms = self.fleet.lanes.get((app, lane), (None, 0))
             silent = now_ms - told_ms > _LANE_SILENT_MS
             if (app, lane) in present:
-                presence, at_ms = present[app, lane]
-                silent = now_ms - at_ms > presence.refresh_seconds * 2_500
-                told_ms = max(told_ms, at_ms)
+                word = present[app, lane]
+                silent = overdue(word)
+                told_ms = max(told_ms, now_ms - round(word.silent_seconds * 1000))
             elif silent and app not in self.apps:
                 continue
             ago = round(max(0.0, (now_ms - told_ms) / 1000), 1)
@@ -315,37 +315,41 @@ class Model:
             rows.append(LaneRow(app, lane, stale, silent, ago, record.nodes_total if record is not None else 0))
         return tuple(rows)
 
-    def _partition_stalls(self, now_ms: int) -> list[Stall]:
-        return [stall for name in sorted(self.apps) for stall in self.apps[name].stalls(now_ms)]
+    def _stalls(self, sources: Iterable[SourceState], words: Collection[LastWord], now: float, now_ms: int) -> list[NoProgress]:
+        """What stands still. While no broker answers that is all that is known: nothing else could be seen to move."""
+        broker = self._sources.get(BROKER)
+        if broker is not None:
+            answered_ms = broker.read_ms if broker.read_ms is not None else self._started_ms
+            silent = silent_broker(self._broker, answered_ms, now_ms=now_ms)
+            if silent:
+                return silent
+        found = [
+            NoProgress(StallKind.SOURCE, one.source, one.read_ms or self._started_ms, f"{one.source}: {one.problem}")
+            for one in sources
+            if one.problem is not None
+        ]
+        if broker is None or broker.problem is not None or broker.read_ms is None:
+            return found
+        unheard = unheard_nodes(self.fleet.view.ears, now, now_ms=now_ms)
+        # Processes are not asked: their addresses come from a topic, and may be out of reach.
+        told = [stall for word in words for stall in process_stalls(word, Silence.OUT_OF_REACH, now_ms=now_ms) or ()]
+        found += unheard
+        found += [stall for stall in told if not (unheard and stall.kind is StallKind.NODES)]
+        worked_on = {app for app, _ in lanes_of(words).keys() | self.fleet.lanes.keys()}
+        if all(self._known(source) for source in ("processes", "lanes")):
+            found += idle_apps(((name, meter.lag) for name, meter in sorted(self.apps.items())), worked_on, now_ms=now_ms)
+        for name in sorted(self.apps.keys() & worked_on):
+            meter = self.apps[name]
+            backlogs = meter.backlogs(self._answering_since_ms)
+            found += stuck_partitions(name, backlogs, told, sla_seconds=meter.spec.sla_seconds, now_ms=now_ms)
+        return found
 
-    def _source_stalls(self, sources: Iterable[SourceState], now_ms: int) -> list[Stall]:
-        stalls = []
-        broker_fails = False
-        for source in sorted(sources, key=lambda one: one.source != BROKER):
-            since = source.read_ms if source.read_ms is not None else self._started_ms
-            if source.source == BROKER and now_ms - since > BROKER_SILENT_MS:
-                broker_fails = True
-                text = f"no Kafka broker answers at {self._broker}: everything here is as it was then"
-                stalls.append(Stall(StallKind.BROKER, self._broker, since, text))
-            elif source.problem is not None and not broker_fails:
-                stalls.append(Stall(StallKind.SOURCE, source.source, since, f"{source.source}: {source.problem}"))
-        return stalls
+    def _known(self, source: str) -> bool:
+        """Whether it was read once; what nobody expects is."""
+        state = self._sources.get(source)
+        return state is None or state.known
 
 
 def results_source(app: str) -> str:
     """The name of an app's results among the sources."""
     return f"results of {app}"
-
-
-def _lane_stalls(lanes: Iterable[LaneRow], now_ms: int) -> list[Stall]:
-    stalls = []
-    for row in lanes:
-        since = now_ms - round(row.told_seconds_ago * 1000)
-        name = f"{row.app}/{row.lane}"
-        if row.silent:
-            text = f"lane {name} has said nothing for {row.told_seconds_ago:.0f} s: it is stopped, frozen or cut off; see its log"
-            stalls.append(Stall(StallKind.LANE, name, since, text))
-        elif row.stale:
-            text = f"lane {name} hears no node and no resource, and runs on the last view that it had"
-            stalls.append(Stall(StallKind.LANE, name, since, text))
-    return stalls

@@ -3,29 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any
 
-
-class StallKind(StrEnum):
-    """What stopped making progress."""
-
-    BROKER = "broker"
-    SOURCE = "source"
-    PARTITION = "partition"
-    LANE = "lane"
-    NODES = "nodes"
-    CONFIG = "config"
-
-
-@dataclass(frozen=True, slots=True)
-class Stall:
-    """Something that should move and does not. `since_ms` is broker time; `text` one sentence with the remedy."""
-
-    kind: StallKind
-    subject: str
-    since_ms: int
-    text: str
+from deploy.progress import NoProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +217,7 @@ class Snapshot:
     answering: bool
     caught_up: bool
     sources: tuple[SourceState, ...] = ()
-    stalls: tuple[Stall, ...] = ()
+    stalls: tuple[NoProgress, ...] = ()
     apps: tuple[AppRow, ...] = ()
     clusters: tuple[ClusterRow, ...] = ()
     nodes: tuple[NodeRow, ...] = ()

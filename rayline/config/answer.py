@@ -11,6 +11,7 @@ from typing import Any, Final
 from rayline.config.process import ProcessIdentity
 from rayline.config.setting import Role
 from rayline.errors import FormatError
+from rayline.stalls import Stall
 
 MAX_SHOWN_KEY_CHARS: Final = 300
 # Stands between config key and process; neither can hold it.
@@ -75,7 +76,7 @@ class Presence:
     refresh_seconds: float = 10.0
     metrics: str | None = None
     host: str | None = None
-    stalls: tuple[str, ...] = ()
+    stalls: tuple[Stall, ...] = ()
 
     @property
     def record_key(self) -> bytes:
@@ -99,7 +100,7 @@ class Presence:
                 "refresh_seconds": self.refresh_seconds,
                 "metrics": self.metrics,
                 "host": self.host,
-                "stalls": list(self.stalls),
+                "stalls": [stall.as_dict() for stall in self.stalls],
             },
             ensure_ascii=False,
         ).encode()
@@ -133,7 +134,7 @@ def decode_applied(raw: bytes) -> Answer | Presence:
                 float(found["refresh_seconds"]),
                 found.get("metrics"),
                 found.get("host"),
-                tuple(map(str, found.get("stalls", ()))),
+                tuple(map(Stall.from_dict, found.get("stalls", ()))),
             )
         return Answer(
             str(found["key"]),

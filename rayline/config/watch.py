@@ -10,7 +10,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from rayline.bus.log import CompactedLog, LogRecord, Publisher
@@ -23,6 +23,7 @@ from rayline.config.record import MAX_VALUE_BYTES
 from rayline.config.setting import Setting
 from rayline.config.state import ConfigState
 from rayline.errors import BusError, RaylineError
+from rayline.stalls import Stall
 from rayline.topics import CONFIG, CONFIG_APPLIED, CONFIG_HISTORY
 
 _log = logging.getLogger(__name__)
@@ -99,7 +100,8 @@ class ConfigWatch:
         self._problem: str | None = None
         self._unsaid = 0
         self._metrics: str | None = None
-        self._stalls: tuple[str, ...] = ()
+        self._stalls: tuple[Stall, ...] = ()
+        self._stalls_at = 0.0
 
     def on(self, name: str, apply: Callable[[Any], None]) -> ConfigWatch:
         """Call `apply` with each new effective value of a setting (`NodeValues` for one that is about nodes).
@@ -115,9 +117,9 @@ class ConfigWatch:
         self._metrics = metrics
         self._tell_presence()
 
-    def tell_stalls(self, stalls: Sequence[str]) -> None:
+    def tell_stalls(self, stalls: Sequence[Stall]) -> None:
         """Let the process's presence tell at once what makes no progress here; empty: all goes on again."""
-        self._stalls = tuple(stalls)
+        self._stalls, self._stalls_at = tuple(stalls), time.monotonic()
         self._tell_presence()
 
     @property
@@ -291,6 +293,8 @@ class ConfigWatch:
 
     def _tell_presence(self) -> None:
         values = {name: (now.value, now.source) for name, now in self._state.effective().items()}
+        older_seconds = time.monotonic() - self._stalls_at
+        stalls = tuple(replace(stall, seconds=stall.seconds + older_seconds) for stall in self._stalls)
         presence = Presence(
             self._identity,
             values,
@@ -299,7 +303,7 @@ class ConfigWatch:
             self._presence_seconds,
             self._metrics,
             socket.gethostname(),
-            self._stalls,
+            stalls,
         )
         self._enqueue((presence.record_key, _PRESENCE), presence.encode())
 

@@ -1,7 +1,7 @@
 """Metrics: declared once (`declared`), counted where things happen, gathered each second (`board`), shown by `export`."""
 
 from rayline.metrics import declared
-from rayline.metrics.board import MetricsBoard, Stall, StallKind
+from rayline.metrics.board import MetricsBoard
 from rayline.metrics.declared import METRICS, Instrument, Metric, Sample
 from rayline.metrics.histogram import Histogram, HistogramSnapshot
 from rayline.metrics.process import ProcessMetrics
@@ -15,7 +15,5 @@ __all__ = [
     "MetricsBoard",
     "ProcessMetrics",
     "Sample",
-    "Stall",
-    "StallKind",
     "declared",
 ]

@@ -5,42 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TypeVar
 
 from rayline.metrics.declared import ACTIVITY, ACTIVITY_AGE, STALL, STALLED, SUBJECT, Metric, Sample
+from rayline.stalls import Stall, StallKind
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-class StallKind(StrEnum):
-    """What makes no progress."""
-
-    ACTIVITY = "activity"
-    BROKER = "broker"
-    LOOP = "loop"
-    PARTITION = "partition"
-    HALTED = "halted"
-    OPEN_TRANSACTION = "open_transaction"
-
-
-@dataclass(frozen=True, slots=True)
-class Stall:
-    """`subject` is what it is about (a partition, an activity), `seconds` how long, `why` says it for people, with the remedy."""
-
-    kind: StallKind
-    subject: str
-    seconds: float
-    why: str
-
-    @property
-    def key(self) -> tuple[StallKind, str]:
-        return self.kind, self.subject
-
-    def text(self) -> str:
-        return f"{self.subject}: {self.why} (for {self.seconds:.0f} s)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import psutil
 from rayline.config.process import ProcessIdentity
 from rayline.errors import ConfigError
 from rayline.logs import lines_logged
-from rayline.metrics.board import MetricsBoard, Stall, StallKind
+from rayline.metrics.board import MetricsBoard
 from rayline.metrics.declared import (
     APP,
     CLUSTER,
@@ -36,6 +36,7 @@ from rayline.metrics.declared import (
     ROLE,
     Sample,
 )
+from rayline.stalls import Stall, StallKind
 
 if TYPE_CHECKING:
     from rayline.config.watch import ConfigWatch
@@ -50,6 +51,8 @@ GATHER_SECONDS: Final = 1.0
 # The loop owed a look at itself for so long: blocked.
 LOOP_BLOCKED_SECONDS: Final = 3.0
 OTLP_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+# One message holds them; metrics have all.
+MAX_STALLS_TOLD: Final = 20
 _REQUEST_SECONDS: Final = 2.0
 _LOOPBACK: Final = "127.0.0.1"
 PROMETHEUS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -138,7 +141,7 @@ class ProcessMetrics:
         for kind, subject in sorted(self._told - now):
             _log.warning("progress again: %s (%s)", subject, kind)
         if now != self._told and self._watch is not None:
-            self._watch.tell_stalls([stall.text() for stall in stalls])
+            self._watch.tell_stalls(stalls[:MAX_STALLS_TOLD])
         self._told = now
 
 
@@ -194,10 +197,15 @@ class MetricsServer:
         """What makes no progress here; the loop itself is judged now, everything else as it last saw it."""
         snapshot = self._board.snapshot
         age_seconds = time.monotonic() - snapshot.at
-        stalls = [stall.text() for stall in snapshot.stalls]
+        stalls = list(snapshot.stalls[:MAX_STALLS_TOLD])
         if age_seconds > GATHER_SECONDS + LOOP_BLOCKED_SECONDS:
-            stalls.insert(0, f"event loop: it does not turn (for {age_seconds:.0f} s)")
-        return {"process": self._process, "pid": os.getpid(), "loop_age_seconds": round(age_seconds, 1), "stalls": stalls}
+            stalls.insert(0, Stall(StallKind.LOOP, "event loop", age_seconds, "it does not turn"))
+        return {
+            "process": self._process,
+            "pid": os.getpid(),
+            "loop_age_seconds": round(age_seconds, 1),
+            "stalls": [stall.as_dict() for stall in stalls],
+        }
 
 
 class _Handler(BaseHTTPRequestHandler):

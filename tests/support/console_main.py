@@ -30,15 +30,15 @@ from deploy.observation.snapshot import (
     Series,
     Snapshot,
     SourceState,
-    Stall,
-    StallKind,
     Window,
 )
+from deploy.progress import NoProgress
 from rayline.bus import LogRecord
 from rayline.config import Change, Presence, ProcessIdentity, Role
 from rayline.jobs import ContentType
 from rayline.results import Outcome as JobOutcome
 from rayline.results import Result
+from rayline.stalls import StallKind
 
 HOSTILE = "<img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script>{{constructor.constructor('window.pwned=1')()}}"
 HOSTILE_NAME = "':x\"><svg onload=window.pwned=1>{{7*7}}${window.pwned=1}"
@@ -262,10 +262,10 @@ class Scene:
         if self.name == "empty":
             return Snapshot(now_ms, "127.0.0.1:9092", answering=True, caught_up=True)
         nodes = self._nodes()
-        stalls: tuple[Stall, ...] = ()
+        stalls: tuple[NoProgress, ...] = ()
         if self.name == "stalled":
             stalls = (
-                Stall(
+                NoProgress(
                     StallKind.PARTITION,
                     "ocr-features/3",
                     now_ms,

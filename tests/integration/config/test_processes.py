@@ -20,6 +20,7 @@ from deploy.status import read_status
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings, Publisher
 from rayline.config import Presence, ProcessIdentity, Role
+from rayline.stalls import StallKind
 from rayline.topics import CONFIG_APPLIED
 from tests.integration.config.test_command import config
 from tests.support.names import fresh
@@ -84,5 +85,7 @@ async def test_status_names_a_process_that_cannot_read_its_settings(kafka: Kafka
             report = await read_status(tmp_path, kafka)
         finally:
             await publisher.publish(CONFIG_APPLIED, key=presence.record_key, value=None)
-    assert report.config_trouble == {identity.process: presence.problem}
+    assert [(one.kind, one.process) for one in report.stalls if one.subject == identity.process] == [
+        (StallKind.CONFIG, identity.process)
+    ]
     assert f"{identity.process} cannot read its live settings" in report.text()

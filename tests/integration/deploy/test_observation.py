@@ -12,13 +12,14 @@ from typer.testing import CliRunner
 
 from deploy.app_registry import publish_app, remove_app
 from deploy.cli import app as cli
-from deploy.observation import Observation, Snapshot, StallKind
+from deploy.observation import Observation, Snapshot
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings, Publisher, delete_topics, ensure_topics
 from rayline.config import Presence, ProcessIdentity, Role
 from rayline.events import Event, encode_event
 from rayline.lane_record import LaneRecord, encode_lane_record
 from rayline.reports import NodeReport, NodeState, encode_reports
+from rayline.stalls import StallKind
 from rayline.topics import (
     BEATS_PARTITION,
     CONFIG,

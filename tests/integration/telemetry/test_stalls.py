@@ -21,7 +21,8 @@ from ingest import stalls
 from ingest.lane import Lane
 from ingest.open_transactions import name_producers
 from rayline.bus import KafkaSettings, ensure_topics
-from rayline.metrics import MetricsBoard, Stall, StallKind, declared
+from rayline.metrics import MetricsBoard, declared
+from rayline.stalls import Stall, StallKind
 from rayline.topics import platform_topics, requests_topic
 from tests.integration.ingest.lanes import EchoChannel, new_app, running, spec_of, submit
 
@@ -147,7 +148,7 @@ async def test_a_frozen_process_is_told_by_status_and_one_that_goes_on_is_not(ka
         process.send_signal(signal.SIGSTOP)
         health = await seen(kafka, name, lambda health: health is not None and bool(health.stalls))
         assert health is not None
-        assert "frozen" in health.stalls[0]
+        assert "frozen" in health.stalls[0].text
         process.send_signal(signal.SIGCONT)
         await seen(kafka, name, lambda health: health is not None and not health.stalls)
     finally:

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.metrics_reference import label, prometheus_names, series
-from rayline.metrics import METRICS
-from rayline.metrics.declared import PROCESS_ATTRIBUTES
+from rayline.metrics import METRICS, MetricsBoard
+from rayline.metrics.declared import PROCESS, PROCESS_ATTRIBUTES
+from rayline.metrics.export import PrometheusPage
+from rayline.stalls import Stall, StallKind
 from scheduler.view import Standing
 
 FOLDER = Path(__file__).resolve().parents[3] / "deploy" / "dashboards"
@@ -110,3 +113,40 @@ def test_standings_that_alerts_name_exist() -> None:
     named = {name for group in re.findall(r'rayline_standing=~"([^"]+)"', text) for name in group.split("|")}
     assert named
     assert named <= {standing.value for standing in Standing}
+
+
+# Who looks on sees these; Prometheus sees them by its own scrapes, or by a metric of its own.
+SEEN_FROM_OUTSIDE = {
+    StallKind.LOOP: "rayline_process_loop_age_seconds > 10",
+    StallKind.PROCESS: 'up{job="rayline"} == 0',
+    StallKind.LANE: "unless count by (rayline_app) (rayline_partition_lag)",
+    StallKind.CONFIG: "rayline_config_unreadable == 1",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(set(StallKind) - SEEN_FROM_OUTSIDE.keys() - {StallKind.SOURCE}))
+def test_whatever_a_process_says_stands_still_there_is_one_alert_for_it(kind: StallKind) -> None:
+    board = MetricsBoard(now=0.0, common={PROCESS: "lane/ocr/0"})
+    board.stalls_from(lambda _: [Stall(kind, "ocr.requests/3", 20.0, "nothing moves")])
+    assert list(firing(board)) == []
+    board.gather(1.0)
+    assert len(list(firing(board))) == 1
+
+
+@pytest.mark.parametrize("kind", sorted(SEEN_FROM_OUTSIDE))
+def test_what_a_process_cannot_say_has_an_alert_of_its_own(kind: StallKind) -> None:
+    assert [rule["alert"] for rule in rules() if SEEN_FROM_OUTSIDE[kind] in rule["expr"]]
+
+
+def firing(board: MetricsBoard) -> Iterator[str]:
+    """The alerts on stalls that what a process shows would set off."""
+    shown = [
+        sample
+        for family in text_string_to_metric_families(PrometheusPage(board).text().decode())
+        for sample in family.samples
+        if sample.name == "rayline_process_stalled_seconds"
+    ]
+    for rule in rules():
+        found = re.search(r'rayline_process_stalled_seconds\{(\w+)="(\w+)"\}\) > 0$', rule["expr"])
+        if found is not None and any(sample.labels[found[1]] == found[2] and sample.value > 0 for sample in shown):
+            yield rule["alert"]

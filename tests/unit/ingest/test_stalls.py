@@ -14,7 +14,7 @@ from ingest.stalls import (
     PartitionFacts,
     StallWatch,
 )
-from rayline.metrics import StallKind
+from rayline.stalls import StallKind
 
 SLA_SECONDS = 10.0
 KEY = ("ocr.requests", 3)

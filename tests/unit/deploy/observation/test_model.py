@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from deploy.observation import Snapshot, StallKind
+from deploy.observation import Snapshot
 from deploy.observation.journal import MAX_EVENTS
 from deploy.observation.model import BROKER, Model, results_source
 from rayline.app_spec import AppSpec
@@ -15,6 +15,7 @@ from rayline.config import Answer, Presence, ProcessIdentity, Role, Verdict
 from rayline.events import Event, encode_event
 from rayline.lane_record import LaneRecord, encode_lane_record
 from rayline.reports import ActorEndpoint, NodeLoad, NodeReport, NodeState
+from rayline.stalls import Stall, StallKind
 from scheduler.listener import Heard
 from scheduler.node_history import EVENT_ID
 
@@ -128,17 +129,63 @@ def test_an_app_tells_rates_lag_outcomes_and_misses() -> None:
     assert (row.dead_letters, row.dead_letters_exact) == (3, True)
 
 
+def lane(model: Model, *, at_ms: int = NOW_MS, name: str = "0", stalls: tuple[Stall, ...] = ()) -> None:
+    presence = Presence(ProcessIdentity(role=Role.LANE, app="ocr", name=name), stalls=stalls)
+    model.take_applied(record(presence.record_key.decode(), presence.encode(), at_ms=at_ms))
+
+
+def stand_still(model: Model, seconds: int) -> None:
+    """Of partition 0 nothing is committed, 1 moves, 2 is empty; the lane lives and the broker answers all the time."""
+    for second in range(0, seconds + 1, 2):
+        now_ms = NOW_MS + second * 1000
+        model.take_offsets("ocr", {0: 10, 1: 100, 2: 5}, {0: 4, 1: second, 2: 5}, now_ms)
+        model.source_read(BROKER, now_ms)
+        lane(model, at_ms=now_ms)
+
+
 def test_a_partition_with_lag_that_does_not_move_is_told_and_one_that_moves_is_not() -> None:
     model = answering()
     app(model, sla_seconds=10.0)
-    for second in range(0, 31, 5):
-        model.take_offsets("ocr", {0: 10, 1: 100, 2: 5}, {0: 4, 1: second, 2: 5}, NOW_MS + second * 1000)
-    model.source_read(BROKER, NOW_MS + 30_000)
+    stand_still(model, 30)
     stalls = look(model, after=30).stalls
-    assert [(stall.kind, stall.subject, stall.since_ms) for stall in stalls] == [(StallKind.PARTITION, "ocr/0", NOW_MS)]
+    assert [(stall.kind, stall.subject, stall.since_ms) for stall in stalls] == [(StallKind.PARTITION, "ocr.requests/0", NOW_MS)]
     assert "6 jobs lie in partition 0" in stalls[0].text
     model.take_offsets("ocr", {0: 10, 1: 100, 2: 5}, {0: 10, 1: 100, 2: 5}, NOW_MS + 31_000)
     assert look(model, after=31).stalls == ()
+
+
+def test_a_partition_that_its_lane_tells_of_is_told_once_with_the_lanes_reason() -> None:
+    model = answering()
+    app(model, sla_seconds=10.0)
+    stand_still(model, 30)
+    own = Stall(StallKind.OPEN_TRANSACTION, "ocr.requests/0", 12.0, "end that producer")
+    lane(model, at_ms=NOW_MS + 30_000, stalls=(own,))
+    (stall,) = look(model, after=30).stalls
+    assert (stall.kind, stall.process, stall.since_ms) == (StallKind.OPEN_TRANSACTION, "lane/ocr/0", NOW_MS + 18_000)
+    assert "end that producer" in stall.text
+
+
+def test_jobs_that_wait_without_any_lane_are_told_at_once() -> None:
+    model = answering()
+    app(model)
+    model.take_offsets("ocr", {0: 10}, {0: 4}, NOW_MS)
+    assert [(stall.kind, stall.subject) for stall in look(model).stalls] == [(StallKind.LANE, "ocr")]
+    lane(model)
+    assert look(model).stalls == ()
+
+
+def test_after_a_broker_was_away_nobody_is_blamed_for_its_silence() -> None:
+    model = answering()
+    app(model, sla_seconds=10.0)
+    lane(model)
+    model.take_offsets("ocr", {0: 10}, {0: 4}, NOW_MS)
+    assert [stall.kind for stall in look(model, after=60).stalls] == [StallKind.BROKER]
+    model.source_read(BROKER, NOW_MS + 60_000)
+    model.take_offsets("ocr", {0: 10}, {0: 4}, NOW_MS + 60_000)
+    assert look(model, after=61).stalls == ()
+    for second in range(60, 88, 2):
+        model.source_read(BROKER, NOW_MS + second * 1000)
+    assert {stall.kind for stall in look(model, after=88).stalls} == {StallKind.PROCESS, StallKind.PARTITION}
 
 
 def test_a_broker_that_does_not_answer_is_one_stall_and_not_one_for_each_source() -> None:
@@ -166,10 +213,11 @@ def test_a_lane_that_says_nothing_any_more_is_told_and_one_that_ended_is_not() -
         model.take_applied(record(presence.record_key.decode(), presence.encode()))
     ended = Presence(ProcessIdentity(role=Role.LANE, app="ocr", name="1"))
     model.take_applied(record(ended.record_key.decode(), None))
-    model.source_read(BROKER, NOW_MS + 26_000)
+    for second in range(2, 27, 2):
+        model.source_read(BROKER, NOW_MS + second * 1000)
     snapshot = look(model, after=26)
     assert [(row.lane, row.silent) for row in snapshot.lanes] == [("0", True)]
-    assert [(stall.kind, stall.subject) for stall in snapshot.stalls] == [(StallKind.LANE, "ocr/0")]
+    assert [(stall.kind, stall.subject) for stall in snapshot.stalls] == [(StallKind.PROCESS, "lane/ocr/0")]
 
 
 def test_a_process_that_cannot_read_its_settings_is_told() -> None:

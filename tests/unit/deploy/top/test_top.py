@@ -241,13 +241,16 @@ async def test_enter_tells_everything_of_a_row_and_help_tells_the_keys() -> None
 
 async def test_what_stopped_is_told_above_everything() -> None:
     stage = StagedPlatform()
-    stage.after = 40
+    for stage.after in range(2, 41, 2):
+        stage.model.source_read(BROKER, stage.now_ms)
     stage.beat()
     async with shown(stage=stage) as screen:
-        assert "jobs lie in 4 of 4 partitions of embed" in screen.text("#alarms")
+        assert "lane/embed/0 has said nothing for 40 s" in screen.text("#alarms")
         assert "▲ and" in screen.text("#alarms")
         await screen.press("exclamation_mark")
         assert isinstance(screen.app.screen, Page)
+        told = [stall.text for stall in stage.snapshot().stalls]
+        assert any("jobs lie in 4 of 4 partitions of embed" in text for text in told)
 
 
 async def test_a_broker_that_does_not_answer_is_told_and_ends_nothing() -> None:

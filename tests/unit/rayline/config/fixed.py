@@ -13,7 +13,8 @@ _REASONS: Final = {
         rayline.results: MAX_ERROR_MESSAGE_CHARS MAX_ERROR_TYPE_CHARS
         rayline.suspects: MAX_RECORD_BYTES
         rayline.view_record: MAX_CHUNK_BYTES
-        rayline.wire: MAX_HEAD_BYTES
+        workers.model_turn: _TURN_BYTES
+        rayline.wire: MAX_HEAD_BYTES MAX_JOB_IDS_BYTES
         rayline.config.answer: MAX_SHOWN_KEY_CHARS
         rayline.config.record: MAX_KEY_BYTES MAX_TEXT_CHARS MAX_VALUE_BYTES
         rayline.lane_record: MAX_NODES REPEAT_SECONDS
@@ -29,10 +30,12 @@ _REASONS: Final = {
         rayline.bus.record_batch: MAX_BATCH_BYTES
         rayline.config.last_good: MAX_REMEMBERED
         rayline.config.state: MAX_KEYS MAX_REASON_CHARS
+        rayline.models: MAX_MODELS MAX_PROBLEM_CHARS
         rayline.config.watch: MAX_NOTED MAX_PENDING
         rayline.environment_manifest: MAX_REQUIREMENTS
-        rayline.logs: MAX_LINE_CHARS
-        rayline.metrics.process: _REQUEST_SECONDS
+        rayline.logs: MAX_LINE_CHARS _LEAST_SECRET_CHARS
+        rayline.printed: MAX_RECORD_BYTES
+        rayline.metrics.process: MAX_STALLS_TOLD _REQUEST_SECONDS
         scheduler.metering: MAX_WEIGHTS
         rayline.manifest: MAX_HASHED_FILES
         rayline.result_watch: MAX_REMEMBERED
@@ -81,6 +84,7 @@ _REASONS: Final = {
         rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _GOOD_BYE_SECONDS
         rayline.config.watch: _POLL_MS _REPLAY_SECONDS _TURN_SECONDS
         rayline.metrics.process: GATHER_SECONDS
+        workers.model_swap: LOOK_SECONDS RETRY_SECONDS WAIT_SHARE
         rayline.result_watch: _POLL_MS
         scheduler.budget: FADE_SECONDS RESERVE_REFILL_SECONDS
         scheduler.dispatcher: MAX_PASSED MAX_TRACED_JOBS SWEEP_SECONDS UNSEEN_SECONDS
@@ -118,6 +122,7 @@ _REASONS: Final = {
     """,
     "when standing still counts as a fault, which alerts rest on: follows from the SLA, from fetches and from rounds": """
         ingest.stalls: BROKER_SILENT_SECONDS MAX_UNREAD_SECONDS OPEN_TRANSACTION_SECONDS STUCK_MARGIN_SECONDS
+        ingest.stalls: UNHEARD_SECONDS
         rayline.metrics.process: LOOP_BLOCKED_SECONDS
         workers.gateway: ROUND_SECONDS
     """,

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from rayline.metrics import MetricsBoard, Sample, Stall, StallKind, declared
+from rayline.metrics import MetricsBoard, Sample, declared
+from rayline.stalls import Stall, StallKind
 
 
 def test_samples_carry_what_is_common_to_the_process_and_their_own() -> None:
