@@ -12,15 +12,16 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any, Final, TextIO
 
+from rayline.enums import StrEnum
 from rayline.errors import ConfigError
 
 LEVEL_VARIABLE: Final = "RAYLINE_LOG_LEVEL"
 FORMAT_VARIABLE: Final = "RAYLINE_LOG_FORMAT"
 MAX_LINE_CHARS: Final = 16_384
 _HIDDEN: Final = "***"
+_LEAST_SECRET_CHARS: Final = 8
 # Name and value of what must not be written, the value up to where it ends; and passwords in addresses.
 _SECRETS: Final = re.compile(
     r"""(?ix)
@@ -52,6 +53,11 @@ def redact(text: str) -> str:
     return _SECRETS.sub(_hide, text) if _HINT.search(text) else text
 
 
+def holds_secret(name: str, value: str) -> bool:
+    """Whether the name of a variable says that nobody should read its value (which names no file, and is no common word)."""
+    return len(value) >= _LEAST_SECRET_CHARS and not value.startswith("/") and redact(f"{name}={value}") != f"{name}={value}"
+
+
 class LineFormatter(logging.Formatter):
     """One record on one line, redacted and bounded. Text: time, level, logger, message, fields after it; JSON: an object."""
 
@@ -74,10 +80,10 @@ class LineFormatter(logging.Formatter):
             if error is not None:
                 fields["error"] = error
             return json.dumps(fields, ensure_ascii=False)
-        line = f"{stamp} {record.levelname} {record.name}: {_on_one_line(message)}"
+        line = f"{stamp} {record.levelname} {record.name}: {on_one_line(message)}"
         if trace is not None:
             line += f" trace_id={trace[0]} span_id={trace[1]}"
-        return line if error is None else f"{line} | {_on_one_line(error)}"
+        return line if error is None else f"{line} | {on_one_line(error)}"
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
@@ -138,7 +144,8 @@ def _bounded(text: str) -> str:
     return text if len(text) <= MAX_LINE_CHARS else f"{text[:MAX_LINE_CHARS]}… ({len(text)} characters)"
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
+    """The text with an escape in the place of each character that is no printable one."""
     return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from rayline.enums import StrEnum
 from rayline.errors import WireError
-from rayline.jobs import ContentType
+from rayline.jobs import ContentType, Job
 
 VERSION: Final = 1
 REQUEST_SCHEMA: Final = pa.schema([pa.field("payload", pa.binary(), nullable=False)])
@@ -38,7 +38,9 @@ ANSWER_SCHEMA: Final = pa.schema(
         pa.field("error_message", pa.string()),
     ]
 )
-MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEAD_BYTES: Final = 256 * 1024
+# A batch of so many jobs that their ids take more goes without: what is printed there is tied to the batch alone.
+MAX_JOB_IDS_BYTES: Final = 128 * 1024
 
 
 class JobStatus(IntEnum):
@@ -106,7 +108,7 @@ class DrainOrder:
 @dataclass(frozen=True, slots=True)
 class BatchHead:
     """With a request: `budget_ms` is how long the function may run before the actor gives up on it (never past the deadline);
-    `trace` maps a position in the batch to its sampled W3C traceparent.
+    `trace` maps a position in the batch to its sampled W3C traceparent; `jobs` is `pack_job_ids` of the batch, or empty.
 
     `alone`: a batch under which a worker died. It runs while no other one does in that process, is answered BUSY where another
     such is, and its begin is announced by an answer without jobs: what dies before was not its doing."""
@@ -116,6 +118,7 @@ class BatchHead:
     budget_ms: float
     trace: Mapping[int, str] = field(default_factory=dict)
     alone: bool = False
+    jobs: bytes = b""
 
     def pack(self) -> bytes:
         return _pack(
@@ -125,6 +128,7 @@ class BatchHead:
                 "budget_ms": self.budget_ms,
                 "trace": dict(self.trace),
                 "alone": self.alone,
+                "jobs": self.jobs,
             }
         )
 
@@ -136,6 +140,8 @@ class BatchHead:
             _check_number(values["budget_ms"])
             if not isinstance(values["alone"], bool):
                 raise TypeError(f"alone is {values['alone']!r}")
+            if not isinstance(values["jobs"], bytes):
+                raise TypeError("jobs are not bytes")
         return cls(**values)
 
 
@@ -163,6 +169,26 @@ class AnswerHead:
                 if not isinstance(values[name], str | None):
                     raise TypeError(f"{name} is {values[name]!r}")
         return cls(**values)
+
+
+def pack_job_ids(jobs: Sequence[Job]) -> bytes:
+    """The ids of a batch's jobs in their order, cheap to make: most are never read. Empty where they take too much room."""
+    packed: bytes = msgpack.packb(([job.partition for job in jobs], [job.offset for job in jobs], [job.given_id for job in jobs]))
+    return packed if len(packed) <= MAX_JOB_IDS_BYTES else b""
+
+
+def unpack_job_ids(data: bytes) -> list[str]:
+    """What `pack_job_ids` packed; raises WireError on anything else."""
+    if not data:
+        return []
+    try:
+        partitions, offsets, given = msgpack.unpackb(data, raw=False)
+        return [
+            f"{partition:d}-{offset:d}" if name is None else str(name)
+            for partition, offset, name in zip(partitions, offsets, given, strict=True)
+        ]
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise WireError(f"not the ids of a batch's jobs: {error!r}") from error
 
 
 def encode_request(payloads: Sequence[bytes]) -> pa.RecordBatch:

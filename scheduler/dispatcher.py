@@ -21,7 +21,7 @@ from rayline.jobs import Job
 from rayline.reports import NodeState
 from rayline.results import Outcome
 from rayline.telemetry import traceparent_of
-from rayline.wire import AnswerHead, BatchHead, Verdict, encode_request
+from rayline.wire import AnswerHead, BatchHead, Verdict, encode_request, pack_job_ids
 from scheduler.batch import Batch, Cause, Death, next_batch_id
 from scheduler.budget import RetryBudget
 from scheduler.channels import ChannelFactory, Channels
@@ -259,6 +259,7 @@ class Dispatcher:
             budget_ms=max(1.0, remaining * 1000),
             trace=_traceparents(batch),
             alone=batch.suspect,
+            jobs=pack_job_ids(batch.jobs),
         )
         request = encode_request([job.payload for job in batch.jobs])
         try:

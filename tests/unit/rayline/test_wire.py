@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayline.errors import WireError
-from rayline.jobs import ContentType
+from rayline.jobs import ContentType, Job
 from rayline.wire import (
     MAX_HEAD_BYTES,
     VERSION,
@@ -22,6 +22,8 @@ from rayline.wire import (
     binary_column,
     encode_request,
     number_column,
+    pack_job_ids,
+    unpack_job_ids,
 )
 
 HEADS: list[Any] = [Hello, BatchHead, AnswerHead]
@@ -93,3 +95,32 @@ def test_columns_of_numbers_hold_what_they_were_given(values: list[int], arrow_t
     column = number_column(values, arrow_type)
     column.validate(full=True)
     assert column.to_pylist() == values
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1), st.none() | st.text(st.characters(exclude_categories=["Cs"]))
+        ),
+        max_size=20,
+    )
+)
+def test_the_ids_of_a_batchs_jobs_are_those_that_results_have(jobs: list[tuple[int, int, str | None]]) -> None:
+    made = [
+        Job("t", partition, offset, 0, None, b"", (), given, ContentType.MSGPACK, 0.0, 0.0) for partition, offset, given in jobs
+    ]
+    assert unpack_job_ids(pack_job_ids(made)) == [job.job_id for job in made]
+
+
+def test_ids_that_would_fill_the_head_are_left_out() -> None:
+    long_names = [Job("t", 0, n, 0, None, b"", (), f"{n:0128d}", ContentType.MSGPACK, 0.0, 0.0) for n in range(2_000)]
+    head = BatchHead("b", ContentType.MSGPACK, 1.0, jobs=pack_job_ids(long_names))
+    assert unpack_job_ids(BatchHead.unpack(head.pack()).jobs) == []
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_job_ids_or_a_wire_error(data: bytes) -> None:
+    try:
+        assert all(isinstance(name, str) for name in unpack_job_ids(data))
+    except WireError:
+        assert data
