@@ -110,6 +110,7 @@ _REASONS: Final = {
         workers.pod_actors: HAND_BACK_SECONDS
         workers.pod_ray: LOOK_SECONDS STOP_SECONDS
         workers.pool: FIRST_BACKOFF_SECONDS MAX_BACKOFF_SECONDS
+        runtime_env.node.activation: FIRST_RETRY_SECONDS MAX_RETRY_SECONDS
         workers.ray_node: _HEAD_SECONDS _POLL_SECONDS
         workers.reporting: ATTEMPT_SECONDS RETRY_SECONDS
         workers.sampling.cards: QUERY_SECONDS TIMEOUT_SECONDS

@@ -1,0 +1,185 @@
+"""From a store to a folder that runs: each step told, what is broken refused with reason and remedy, the old left as it was."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from rayline.errors import (
+    BlobCorrupt,
+    DiskFull,
+    EnvError,
+    HealthCheckFailed,
+    NotInStore,
+    RolledBack,
+    SignatureWrong,
+    StoreError,
+    Unsigned,
+)
+from runtime_env.bundle import Bundle, hex_of
+from runtime_env.node.activation import Phase, Wanted
+from runtime_env.node.folder import NodeFolder
+from runtime_env.node.preparing import Preparer, failure_of
+from runtime_env.node.source import StoreSource
+from runtime_env.signing import SigningKey, Trust
+from runtime_env.store import FolderStore, publish
+from tests.support.layers import bundle_of, packed_layer
+
+STEPS = [Phase.VERIFYING, Phase.UNPACKING, Phase.CHECKING]
+
+
+@dataclass
+class Site:
+    """A store, a key that is trusted, and a node."""
+
+    path: Path
+    key: SigningKey
+    store: FolderStore
+    folder: NodeFolder
+    sick: set[str] = field(default_factory=set)
+    phases: list[Phase] = field(default_factory=list)
+    progress: list[tuple[int, int]] = field(default_factory=list)
+
+    def publish(self, version: str, *, key: SigningKey | None = None, unsigned: bool = False) -> Bundle:
+        tree = self.path / "trees" / version
+        (tree / "app").mkdir(parents=True, exist_ok=True)
+        (tree / "app" / "feature.py").write_text(f"VERSION = {version!r}\n")
+        layer, blob = packed_layer(tree, self.path / "built", name=version)
+        bundle = bundle_of(layer, version=version)
+        publish(self.store, bundle, {layer.digest: blob}, key=None if unsigned else key or self.key)
+        return bundle
+
+    def preparer(self, *, development: bool = False) -> Preparer:
+        trust_file = self.path / "trust"
+        trust_file.write_text(f"ed25519 {self.key.public} ci\n")
+        return Preparer(
+            folder=self.folder,
+            store=self.store,
+            source=StoreSource(store=self.store, cache=self.folder.blobs),
+            trust=Trust.read(trust_file, development=development),
+            check=self.check,
+        )
+
+    def check(self, root: Path, bundle: Bundle) -> None:
+        assert (root / "app" / "feature.py").is_file()
+        if bundle.app_version in self.sick:
+            raise HealthCheckFailed("cannot be loaded")
+
+    def prepare(self, bundle: Bundle, preparer: Preparer | None = None) -> str:
+        self.phases.clear()
+        self.progress.clear()
+        made = (preparer or self.preparer()).prepare(
+            Wanted("app", bundle.app_version, bundle.digest),
+            self.phases.append,
+            lambda *bytes_: self.progress.append(bytes_),
+        )
+        return (made.root / "app" / "feature.py").read_text()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(
+        tmp_path,
+        SigningKey.generate(tmp_path / "key"),
+        FolderStore(path=tmp_path / "store"),
+        NodeFolder(path=tmp_path / "node", quota_bytes=2**30),
+    )
+
+
+def test_each_step_is_told_and_bytes_are_counted(site: Site) -> None:
+    bundle = site.publish("v1")
+    assert site.prepare(bundle) == "VERSION = 'v1'\n"
+    assert site.phases == STEPS
+    assert site.progress == [(0, bundle.size_bytes), (bundle.size_bytes, bundle.size_bytes)]
+
+
+def test_what_is_here_needs_no_store(site: Site) -> None:
+    bundle = site.publish("v1")
+    site.prepare(bundle)
+    shutil.rmtree(site.path / "store")
+    assert site.prepare(bundle) == "VERSION = 'v1'\n"
+    assert site.phases == STEPS
+    assert site.progress == []
+
+
+def test_going_from_a_to_b_and_back_leaves_each_as_it_was(site: Site) -> None:
+    a, b = site.publish("a"), site.publish("b")
+    assert [site.prepare(a), site.prepare(b)] == ["VERSION = 'a'\n", "VERSION = 'b'\n"]
+    with pytest.raises(RolledBack):
+        site.prepare(a)
+    # A roll-back on purpose is a new publication of the old contents.
+    publish(site.store, a, {}, key=site.key)
+    assert site.prepare(a) == "VERSION = 'a'\n"
+    assert site.progress == [], "nothing is fetched or unpacked again"
+
+
+def test_a_blob_that_was_damaged_on_this_node_is_fetched_again(site: Site) -> None:
+    bundle = site.publish("v1")
+    (layer,) = bundle.layers
+    kept = site.folder.blobs.blob(layer.digest)
+    kept.write_bytes(b"\0" * layer.size_bytes)
+    with pytest.raises(BlobCorrupt):
+        site.prepare(bundle)
+    assert site.phases == [Phase.VERIFYING]
+    assert not kept.exists()
+    assert site.prepare(bundle) == "VERSION = 'v1'\n"
+
+
+def test_nothing_is_fetched_of_a_bundle_that_is_not_admitted(site: Site) -> None:
+    stranger = SigningKey.generate(site.path / "stranger")
+    for bundle, error in ((site.publish("v1", key=stranger), SignatureWrong), (site.publish("v2", unsigned=True), Unsigned)):
+        with pytest.raises(error):
+            site.prepare(bundle)
+        assert site.phases == []
+        assert not site.folder.blobs.digests()
+    assert site.prepare(bundle, site.preparer(development=True)) == "VERSION = 'v2'\n"
+
+
+def test_an_app_that_cannot_be_loaded_leaves_the_old_version_and_its_counter(site: Site) -> None:
+    good, bad = site.publish("good"), site.publish("bad")
+    site.prepare(good)
+    site.sick = {"bad"}
+    with pytest.raises(HealthCheckFailed):
+        site.prepare(bad)
+    assert site.phases == STEPS
+    assert site.prepare(good) == "VERSION = 'good'\n", "a bundle that never ran does not make the running one a roll-back"
+
+
+def test_a_bundle_that_the_store_does_not_have_is_said_so(site: Site) -> None:
+    bundle = site.publish("v1")
+    for path in (site.path / "store" / "manifests").rglob("*.json"):
+        path.unlink()
+    with pytest.raises(NotInStore):
+        site.prepare(bundle)
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (DiskFull("no room"), "make room"),
+        (Unsigned("nobody vouches"), "--key"),
+        (BlobCorrupt("other bytes"), "publish the bundle again"),
+        (HealthCheckFailed("ImportError: no module"), "mend the app"),
+        (StoreError("connection refused"), "RAYLINE_ENV_STORE"),
+        (EnvError("?"), "agent's log"),
+        (OSError("I/O error"), "agent's log"),
+    ],
+)
+def test_every_failure_has_a_reason_and_a_remedy(error: Exception, remedy: str) -> None:
+    failure = failure_of(error)
+    assert str(error) in failure.reason
+    assert remedy in failure.remedy
+
+
+def test_what_no_app_needs_is_collected_once_something_new_is_ready(site: Site) -> None:
+    site.folder = NodeFolder(path=site.path / "small", quota_bytes=0)
+    site.folder.blobs._quota_bytes = 2**30
+    a, b = site.publish("a"), site.publish("b")
+    with site.folder.lease(a.digest):
+        site.prepare(a)
+    with site.folder.lease(b.digest):
+        site.prepare(b)
+        assert [path.name for path in (site.folder.unpacked / "envs").iterdir()] == [hex_of(b.digest)]
