@@ -21,6 +21,7 @@ MAX_REPORT_BYTES: Final = 8 * 1024 * 1024
 MAX_CPUS: Final = 1 << 16
 DEFAULT_INTERVAL_MS: Final = 1000
 MAX_INTERVAL_MS: Final = 600_000
+MAX_ENVIRONMENTS: Final = 50
 _MEASURES: Final = (
     "cores",
     "host_cpu",
@@ -66,6 +67,23 @@ class CardLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentLoad:
+    """How far a node is with the environment of one app's version: `phase` as `runtime_env.node.activation` names it.
+
+    `share` (0 to 1) of its bytes are here while they are fetched. `reason`, `remedy` and `retry_seconds` (until it is tried again)
+    stand where it failed.
+    """
+
+    app: str
+    version: str
+    phase: str
+    share: float | None = None
+    reason: str | None = None
+    remedy: str | None = None
+    retry_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeLoad:
     """One sample of what a node has and does. A fact that could not be read is None, never 0.
 
@@ -74,7 +92,7 @@ class NodeLoad:
     hold. `throttled` is the share of scheduler periods in which the cgroup was stopped, `cpu_pressure`, `memory_pressure` and
     `io_pressure` the share of time in which some task stalled (PSI `some`), all 0 to 1 over the last sample. `disk_free` is the
     free share of the node's own disk (0 to 1), `clock_skew_ms` its clock minus the broker's. `jobs_in_flight` counts the jobs
-    that its actors are working on.
+    that its actors are working on. `environments` are those that its apps need, at most `MAX_ENVIRONMENTS` of them.
     """
 
     cores: float | None = None
@@ -90,6 +108,7 @@ class NodeLoad:
     clock_skew_ms: float | None = None
     jobs_in_flight: int | None = None
     cards: tuple[CardLoad, ...] = ()
+    environments: tuple[EnvironmentLoad, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +159,7 @@ class NodeReport:
 
 
 _ACTOR_FIELDS: Final = tuple(field.name for field in fields(ActorEndpoint))
+_ENVIRONMENT_FIELDS: Final = tuple(field.name for field in fields(EnvironmentLoad))
 _WHOLE_MEASURES: Final = frozenset({"own_memory_bytes", "jobs_in_flight"})
 _MEASURE_NAMES: Final = frozenset(_MEASURES)
 _LOAD_FIELDS: Final = (*_MEASURES, *sorted(_WHOLE_MEASURES))
@@ -189,6 +209,11 @@ def _load_fields(load: NodeLoad) -> dict[str, Any]:
     item = {name: value for name in _LOAD_FIELDS if (value := getattr(load, name)) is not None}
     if load.cards:
         item["cards"] = [{"kind": card.kind, "utilisation": card.utilisation} for card in load.cards]
+    if load.environments:
+        item["environments"] = [
+            {name: value for name in _ENVIRONMENT_FIELDS if (value := getattr(one, name)) is not None}
+            for one in load.environments[:MAX_ENVIRONMENTS]
+        ]
     return item
 
 
@@ -250,9 +275,24 @@ def _load(item: dict[str, Any]) -> NodeLoad:
             values[name] = None if value is None else _number(value)
         elif name == "cards":
             values[name] = tuple(CardLoad(_text(card["kind"]), _measure(card.get("utilisation"))) for card in value)
+        elif name == "environments":
+            values[name] = tuple(_environment(one) for one in value[:MAX_ENVIRONMENTS])
         elif name in _MEASURE_NAMES:
             values[name] = _measure(value)
     return NodeLoad(**values)
+
+
+def _environment(item: dict[str, Any]) -> EnvironmentLoad:
+    reason, remedy = item.get("reason"), item.get("remedy")
+    return EnvironmentLoad(
+        _text(item["app"]),
+        _text(item["version"]),
+        _text(item["phase"]),
+        _measure(item.get("share")),
+        None if reason is None else _text(reason),
+        None if remedy is None else _text(remedy),
+        _measure(item.get("retry_seconds")),
+    )
 
 
 def _actor(item: dict[str, Any]) -> ActorEndpoint:

@@ -13,6 +13,7 @@ from rayline.errors import FormatError
 from rayline.reports import (
     MAX_REPORT_BYTES,
     ActorEndpoint,
+    EnvironmentLoad,
     FactSeqs,
     NodeLoad,
     NodeReport,
@@ -23,6 +24,16 @@ from rayline.reports import (
 
 words = st.text(max_size=8)
 actors = st.builds(ActorEndpoint, words, words, words, words, st.integers(1, 65535), st.integers(1, 64), words)
+environments = st.builds(
+    EnvironmentLoad,
+    words,
+    words,
+    words,
+    st.none() | st.floats(0, 1),
+    st.none() | words,
+    st.none() | words,
+    st.none() | st.floats(0, 300),
+)
 reports = st.builds(
     NodeReport,
     words,
@@ -36,7 +47,13 @@ reports = st.builds(
     st.none() | words,
     st.booleans(),
     st.integers(0, 10_000),
-    st.none() | st.builds(NodeLoad, cores=st.none() | st.floats(0, 64), jobs_in_flight=st.none() | st.integers(0, 99)),
+    st.none()
+    | st.builds(
+        NodeLoad,
+        cores=st.none() | st.floats(0, 64),
+        jobs_in_flight=st.none() | st.integers(0, 99),
+        environments=st.lists(environments, max_size=2).map(tuple),
+    ),
     st.none() | st.booleans(),
     st.integers(1, 10_000),
     st.none() | st.builds(FactSeqs, *[st.integers(-1, 2**40)] * 7),

@@ -9,7 +9,7 @@ _REASONS: Final = {
         ingest.ledger_codec: MAX_CHARS MAX_OWNER_BYTES MAX_SPAN_BITS
         rayline.bus.transactions: MAX_METADATA_CHARS
         rayline.jobs: DEADLINE_MS MAX_DEADLINE_DIGITS MAX_JOB_ID_BYTES
-        rayline.reports: DEFAULT_INTERVAL_MS MAX_CPUS MAX_INTERVAL_MS MAX_REPORT_BYTES
+        rayline.reports: DEFAULT_INTERVAL_MS MAX_CPUS MAX_ENVIRONMENTS MAX_INTERVAL_MS MAX_REPORT_BYTES
         rayline.results: MAX_ERROR_MESSAGE_CHARS MAX_ERROR_TYPE_CHARS
         rayline.suspects: MAX_RECORD_BYTES
         rayline.view_record: MAX_CHUNK_BYTES
