@@ -138,6 +138,14 @@ class ModelSource:
     size_bytes: int | None = None
 
 
+class ModelSwap(StrEnum):
+    """How a new version of a model is taken up: by new actors beside the old ones, or by a second instance of the app's class in
+    the same process, which takes over between two calls."""
+
+    ACTOR = "actor"
+    INSTANCE = "instance"
+
+
 @dataclass(frozen=True, slots=True)
 class AppSpec:
     """One app in one version.
@@ -169,6 +177,7 @@ class AppSpec:
     environment: Environment = Environment()
     bundle: str = ""
     models: tuple[ModelSource, ...] = ()
+    model_swap: ModelSwap = ModelSwap.ACTOR
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values (str enums stay str), for msgpack or JSON; `from_dict` reads it back."""
@@ -189,6 +198,7 @@ class AppSpec:
             values["limits"] = Limits(**values["limits"])
             values["environment"] = Environment.from_dict(values.get("environment", {}))
             values["models"] = tuple(ModelSource(**one) for one in values.get("models", ()))
+            values["model_swap"] = ModelSwap(values.get("model_swap", ModelSwap.ACTOR))
             scheduling = dict(values.get("scheduling", {}))
             if "policy" in scheduling:
                 scheduling["policy"] = SchedulingPolicy(scheduling["policy"])

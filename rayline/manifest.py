@@ -10,7 +10,18 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from rayline.app_spec import AppSpec, BatchFormat, Batching, Call, Limits, Resources, Retries, Scheduling, SchedulingPolicy
+from rayline.app_spec import (
+    AppSpec,
+    BatchFormat,
+    Batching,
+    Call,
+    Limits,
+    ModelSwap,
+    Resources,
+    Retries,
+    Scheduling,
+    SchedulingPolicy,
+)
 from rayline.environment_manifest import EnvSection, ModelSection, read_environment, read_models
 from rayline.errors import ManifestError
 from rayline.manifest_types import Section, Size
@@ -132,6 +143,11 @@ class Manifest(Section):
     constructor: dict[str, Any] = Field(default={}, description="Keyword arguments for the class of `entrypoint`.")
     env: EnvSection = Field(default=EnvSection(), description="Python, packages and files of the app: `rayline env build`.")
     models: list[ModelSection] = Field(default=[], description="Models that travel with the app.")
+    model_swap: Literal["actor", "instance"] = Field(
+        default="actor",
+        description="How a model that `rayline model` puts in force is taken up: by new actors beside the old ones, or by a "
+        "second instance of the class in the same process (docs/environments.md).",
+    )
     resources: ResourcesSection = Field(default=ResourcesSection(), description="What one actor needs.")
     concurrency: int = Field(
         default=1, ge=1, le=1024, description="Calls that one actor runs at once (async functions, or threads)."
@@ -185,6 +201,7 @@ def load_manifest(path: Path | str) -> AppSpec:
         limits=Limits(**manifest.limits.model_dump()),
         environment=read_environment(located, manifest.env),
         models=read_models(located, manifest.models),
+        model_swap=ModelSwap(manifest.model_swap),
         scheduling=Scheduling(
             policy=SchedulingPolicy(manifest.scheduling.policy),
             interval_seconds=manifest.scheduling.interval_seconds,

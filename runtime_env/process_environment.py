@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from rayline.models import MODEL_VARIABLE_PREFIX, model_variable
 from runtime_env.bundle import Bundle
 
 # Variables that would lead Python, or the loader, into another environment.
@@ -14,14 +15,9 @@ _FOREIGN: Final = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "L
 _DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
-def model_variable(name: str) -> str:
-    """The variable that holds a model's path."""
-    return f"RAYLINE_MODEL_{name.upper().replace('-', '_')}"
-
-
 def process_environment(root: Path, bundle: Bundle, base: Mapping[str, str]) -> dict[str, str]:
     """Variables for processes of `bundle`, unpacked at `root`, on top of `base` (usually `os.environ`)."""
-    kept = {name: value for name, value in base.items() if name not in _FOREIGN and not name.startswith("RAYLINE_MODEL_")}
+    kept = {name: value for name, value in base.items() if name not in _FOREIGN and not name.startswith(MODEL_VARIABLE_PREFIX)}
     libraries = [str(root / "native" / "lib"), *filter(None, [base.get("LD_LIBRARY_PATH")])]
     native = (root / "native").is_dir()
     programs = [*([str(root / "native" / "bin")] if native else []), str(root / "bin"), base.get("PATH") or _DEFAULT_PATH]

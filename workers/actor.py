@@ -20,11 +20,16 @@ from typing import Any
 import rayline
 from rayline.app_spec import AppSpec
 from rayline.errors import ActorUnready
+from rayline.models import BUNDLED
 from rayline.telemetry import open_tracing
 from workers.answers import MAX_TRACEBACK_CHARS, TracebackLog, bounded
-from workers.executor import Executor, load_app
+from workers.app_versions import AppVersions
+from workers.executor import Executor
 from workers.feature_server import FeatureServer
 from workers.job_gauge import JobGauge
+from workers.loading import load_app
+from workers.model_swap import ModelFollower, load_version
+from workers.model_turn import ModelTurn, models_folder
 from workers.watchdog import Watchdog
 
 POD_DIR_VARIABLE = "RAYLINE_POD_DIR"
@@ -45,9 +50,18 @@ class FeatureActor:
     """
 
     def __init__(
-        self, *, spec: Mapping[str, Any], token: str, name: str, host: str, attempt: str, drop_paths: Sequence[str] = ()
+        self,
+        *,
+        spec: Mapping[str, Any],
+        token: str,
+        name: str,
+        host: str,
+        attempt: str,
+        drop_paths: Sequence[str] = (),
+        models: int = 0,
     ) -> None:
-        """`attempt` is new each time the gateway places the actor, and the same each time Ray starts its process again."""
+        """`attempt` is new each time the gateway places the actor, and the same each time Ray starts its process again. `models`
+        is the generation that it is made for; 0: what its neighbours serve."""
         die_with_parent()
         self._spec = AppSpec.from_dict(spec)
         self._name = name
@@ -56,6 +70,8 @@ class FeatureActor:
         self._instance = secrets.token_hex(8)
         self._started_ms = int(time.time() * 1000)
         self._server: FeatureServer | None = None
+        self._models = models
+        self._follower: ModelFollower | None = None
         self._reason: str | None = None
         pod_dir = os.environ.get(POD_DIR_VARIABLE)
         self._pod_dir = None if pod_dir is None else Path(pod_dir)
@@ -68,10 +84,17 @@ class FeatureActor:
         except ActorUnready as error:
             TracebackLog().print(error)
             self._reason = bounded(str(error), MAX_TRACEBACK_CHARS)
+            if self._follower is not None:
+                # Its neighbours do not wait with their models for one that never serves.
+                self._follower.close()
         self._unmark_loading()
 
     def endpoint(self) -> dict[str, Any]:
-        """The fields of `rayline.reports.ActorEndpoint` and `pid`; `reason` is set, and `port` 0, when the app cannot load."""
+        """The fields of `rayline.reports.ActorEndpoint` and `pid`; `reason` is set, and `port` 0, when the app cannot load.
+
+        `wanted_models` is a generation of models that needs an actor of its own here (0: none), `models_problem` why the wanted
+        ones are not served.
+        """
         return {
             "app": self._spec.name,
             "version": self._spec.version,
@@ -82,6 +105,8 @@ class FeatureActor:
             "instance": self._instance,
             "pid": os.getpid(),
             "reason": self._reason,
+            "wanted_models": 0 if self._follower is None else self._follower.wanted_actor,
+            "models_problem": None if self._follower is None else self._follower.problem,
         }
 
     def drain(self) -> None:
@@ -95,7 +120,7 @@ class FeatureActor:
 
     def _serve(self, token: str) -> None:
         os.chdir(self._spec.root)
-        executor = Executor(app=load_app(self._spec), spec=self._spec)
+        executor = Executor(versions=self._load(), spec=self._spec)
         max_waiting = WAITING_PER_CALL * self._spec.concurrency
         self._server = FeatureServer(
             spec=self._spec,
@@ -121,6 +146,20 @@ class FeatureActor:
             # After the entry is there: the agent makes its mark before it reads the entries, so that one of us sees the other.
             if (self._pod_dir / NOTICE_MARK).exists():
                 self._server.drain(0.0)
+
+    def _load(self) -> AppVersions:
+        """The app with the models that this node is at; outside of a pod, with its own."""
+        spec = self._spec
+        if self._pod_dir is None:
+            return AppVersions(served=load_version(BUNDLED, lambda: load_app(spec)))
+        turn = ModelTurn(folder=models_folder(self._pod_dir, spec.name))
+        self._follower = ModelFollower(spec=spec, turn=turn, asked=self._models)
+        placed = self._follower.first()
+        versions = AppVersions(
+            served=load_version(placed, lambda: load_app(spec, placed.paths)), turn=turn.turn, advance=turn.advance
+        )
+        self._follower.follow(versions)
+        return versions
 
     def _mark_loading(self) -> bool:
         """Leave a mark while loading; True when an earlier process of this attempt died before it took its mark away."""

@@ -6,22 +6,22 @@ Knows nothing of Ray, Flight or Kafka. The conventions are those of Ray Data's `
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from rayline.app_spec import AppSpec, BatchFormat, Call
+from rayline.app_spec import AppSpec, BatchFormat, Call, ModelSwap
 from rayline.codec import decode_payload, encode_payload
 from rayline.errors import ContractError, FormatError
 from rayline.jobs import ContentType
 from rayline.wire import JobStatus, Verdict
 from workers.answers import CONTRACT_ERROR, TracebackLog, bounded, describe_error, describe_value
 from workers.app_loop import AppLoop
+from workers.app_versions import AppVersions, Served
 from workers.columns import common_keys, from_columns, to_columns
-from workers.loading import LoadedApp, load_app
 from workers.run import Run
 
-__all__ = ["Executor", "Run", "load_app"]
+__all__ = ["Executor", "Run"]
 
 MAX_CONTRACT_MESSAGE_CHARS = 1_000
 
@@ -35,20 +35,16 @@ class Gate(Protocol):
 
 
 class Executor:
-    """Owns the loaded app and, for async functions, one event loop thread. Does not own streams or limits of time.
+    """Owns, for async functions, one event loop thread. Does not own the loaded app, streams or limits of time.
 
     Life cycle: construct, `run` from any number of threads, `close`.
     """
 
-    def __init__(self, *, app: LoadedApp, spec: AppSpec) -> None:
-        self._app = app
+    def __init__(self, *, versions: AppVersions, spec: AppSpec) -> None:
+        self._versions = versions
         self._spec = spec
         self._tracebacks = TracebackLog()
-        self._loop = AppLoop() if app.is_async else None
-
-    @property
-    def model_version(self) -> str | None:
-        return self._app.model_version
+        self._loop = AppLoop() if versions.served.app.is_async else None
 
     def close(self) -> None:
         """Stop the event loop thread; calls that still run there are abandoned."""
@@ -81,6 +77,19 @@ class Executor:
             if gate is not None:
                 gate.leave(alone=alone)
 
+    def _take_version(self, run: Run) -> Served | None:
+        """What the call that begins now runs on; answers of another version are handed out first, so that each names its own."""
+        served = self._versions.take()
+        if served is not None and run.model_version != served.label:
+            if len(run.answers) and run.hand_out is not None:
+                run.hand_out()
+            run.model_version = served.label
+        return served
+
+    def _left_behind(self) -> Verdict:
+        """The node went on to models that are not here: for good, or until they are loaded here, too."""
+        return Verdict.DRAINING if self._spec.model_swap is ModelSwap.ACTOR else Verdict.BUSY
+
     def _decode(self, run: Run, payloads: Sequence[bytes]) -> list[tuple[int, Any]]:
         content_type = run.head.content_type
         decoded = []
@@ -92,11 +101,17 @@ class Executor:
         return decoded
 
     def _run_jobs(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
-        function, content_type = self._app.function, run.head.content_type
+        versions, content_type = self._versions, run.head.content_type
+        turn, generation, function = versions.turn, -1, versions.served.app.function
         max_bytes, ok, clock, deadline = self._spec.limits.max_result_bytes, run.answers.ok, time.monotonic, run.deadline
         for index, payload in decoded:
             if run.draining:
                 return Verdict.DRAINING
+            if turn[0] != generation:
+                served = self._take_version(run)
+                if served is None:
+                    return self._left_behind()
+                generation, function = served.generation, served.app.function
             run.call_started = now = clock()
             if now > deadline:
                 return Verdict.TIMEOUT
@@ -155,7 +170,10 @@ class Executor:
         run.answers.fail(index, JobStatus.ERROR, CONTRACT_ERROR, bounded(message, MAX_CONTRACT_MESSAGE_CHARS))
 
     def _run_jobs_async(self, loop: AppLoop, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
-        calls = [(index, partial(self._app.function, payload)) for index, payload in decoded]
+        served = self._take_version(run)
+        if served is None:
+            return self._left_behind()
+        calls = [(index, partial(served.app.function, payload)) for index, payload in decoded]
         return loop.run(run, calls, self._answer_or_fail, limit_seconds=self._spec.limits.execute_seconds)
 
     def _answer_or_fail(self, run: Run, index: int, feature: Any) -> None:
@@ -175,8 +193,11 @@ class Executor:
             run.call_started = now = time.monotonic()
             if now > run.deadline:
                 return Verdict.TIMEOUT
+            served = self._take_version(run)
+            if served is None:
+                return self._left_behind()
             try:
-                features = self._call_batch(run, [payload for _, payload in jobs])
+                features = self._call_batch(run, served.app.function, [payload for _, payload in jobs])
             except ContractError as error:
                 for index, _ in jobs:
                     self._break(run, index, str(error))
@@ -193,14 +214,14 @@ class Executor:
                     self._answer(run, index, feature, run.head.content_type)
         return Verdict.DONE
 
-    def _call_batch(self, run: Run, payloads: list[Any]) -> Sequence[Any] | None:
+    def _call_batch(self, run: Run, function: Callable[..., Any], payloads: list[Any]) -> Sequence[Any] | None:
         """One call; None when an async call was still running at its limit. Raises what the function raises, or ContractError."""
         batch_format = self._spec.batch_format
         argument = payloads if batch_format is BatchFormat.ROWS else to_columns(payloads, batch_format)
         if self._loop is None:
-            returned = self._app.function(argument)
+            returned = function(argument)
         else:
-            returned, verdict = self._await_batch(self._loop, run, argument)
+            returned, verdict = self._await_batch(self._loop, run, partial(function, argument))
             if verdict is not Verdict.DONE:
                 return None
         if batch_format is BatchFormat.ROWS and not isinstance(returned, (list, tuple)):
@@ -210,11 +231,11 @@ class Executor:
             )
         return from_columns(returned, len(payloads))
 
-    def _await_batch(self, loop: AppLoop, run: Run, argument: Any) -> tuple[Any, Verdict]:
+    def _await_batch(self, loop: AppLoop, run: Run, call: Callable[[], Any]) -> tuple[Any, Verdict]:
         results: list[Any] = []
         verdict = loop.run(
             run,
-            [(0, partial(self._app.function, argument))],
+            [(0, call)],
             lambda _run, _index, returned: results.append(returned),
             limit_seconds=self._spec.limits.execute_seconds,
             interruptible=False,

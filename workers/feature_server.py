@@ -30,16 +30,15 @@ class Exchange:
     `answered` is set once the last answer is with gRPC; `finished` before it is written.
     """
 
-    __slots__ = ("_context", "_flushed", "_jobs", "_lock", "_model_version", "_writer", "answered", "finished", "run")
+    __slots__ = ("_context", "_flushed", "_jobs", "_lock", "_writer", "answered", "finished", "run")
 
-    def __init__(self, *, run: Run, jobs: int, writer: Any, context: Any, model_version: str | None, now: float) -> None:
+    def __init__(self, *, run: Run, jobs: int, writer: Any, context: Any, now: float) -> None:
         self.run = run
         self.finished = False
         self.answered = False
         self._jobs = jobs
         self._writer = writer
         self._context = context
-        self._model_version = model_version
         self._flushed = now
         self._lock = threading.Lock()
 
@@ -47,16 +46,17 @@ class Exchange:
         """Hand out finished jobs while the batch runs; quick batches never come here."""
         if now - self._flushed < FLUSH_SECONDS or not len(self.run.answers):
             return
-        with self._lock:
-            if not self.finished:
-                self._flushed = now
-                self._write(AnswerHead(self.run.head.batch, False, Verdict.DONE, self._execute_ms(now), self._model_version))
+        self._write_part(now)
+
+    def hand_out(self) -> None:
+        """Send what is finished: the jobs that follow are another version's."""
+        self._write_part(time.monotonic())
 
     def announce(self) -> None:
         """An answer without jobs: the batch begins."""
         with self._lock:
             if not self.finished:
-                self._write(AnswerHead(self.run.head.batch, False, Verdict.DONE, 0.0, self._model_version))
+                self._write(AnswerHead(self.run.head.batch, False, Verdict.DONE, 0.0, self.run.model_version))
 
     def stop_if_left(self) -> None:
         """Nobody waits for this batch any more: it ends at the next job boundary, and its place is free."""
@@ -69,8 +69,8 @@ class Exchange:
             if self.finished:
                 return False
             self.finished = True
-            head = AnswerHead(self.run.head.batch, True, verdict, self._execute_ms(time.monotonic()), self._model_version, reason)
-            self._write(head)
+            now, run = time.monotonic(), self.run
+            self._write(AnswerHead(run.head.batch, True, verdict, self._execute_ms(now), run.model_version, reason))
             self.answered = True
             return True
 
@@ -86,6 +86,12 @@ class Exchange:
         run = self.run
         seconds = run.execute_seconds or (now - run.entered if run.entered is not None else 0.0)
         return seconds * 1000
+
+    def _write_part(self, now: float) -> None:
+        with self._lock:
+            if not self.finished:
+                self._flushed = now
+                self._write(AnswerHead(self.run.head.batch, False, Verdict.DONE, self._execute_ms(now), self.run.model_version))
 
     def _write(self, head: AnswerHead) -> None:
         self._writer.write_with_metadata(self.run.answers.take(), head.pack())
@@ -201,9 +207,8 @@ class FeatureServer(flight.FlightServerBase):
         head, payloads = self._parse(chunk)
         now = time.monotonic()
         run = Run(head=head, now=now)
-        exchange = Exchange(
-            run=run, jobs=len(payloads), writer=writer, context=context, model_version=self._executor.model_version, now=now
-        )
+        exchange = Exchange(run=run, jobs=len(payloads), writer=writer, context=context, now=now)
+        run.hand_out = exchange.hand_out
         if head.alone:
             run.announce = exchange.announce
         self._exchanges.add(exchange)

@@ -33,6 +33,8 @@ from workers.pool import (
     PodNode,
     Remove,
     plan,
+    wanted_models,
+    withheld,
 )
 
 STEP_SECONDS: Final = 1.0
@@ -64,6 +66,8 @@ class _Member:
     since: float
     endpoint: ActorEndpoint | None = None
     reason: str | None = None
+    wanted_models: int = 0
+    models_problem: str | None = None
     asked: Any = None
     asked_at: float = 0.0
     answered_at: float = 0.0
@@ -188,7 +192,15 @@ class Gateway:
         held = self._accept_apps(now)
         observed = {key: Observed(member.phase, member.since) for key, member in self._members.items()}
         for action in (
-            plan(apps=self._accepted, nodes=living, actors=observed, failures=self._failures, now=now, held=held)
+            plan(
+                apps=self._accepted,
+                nodes=living,
+                actors=observed,
+                failures=self._failures,
+                now=now,
+                held=held,
+                models=wanted_models({key: member.wanted_models for key, member in self._members.items()}),
+            )
             if self._wanted is not None
             else ()
         ):
@@ -248,6 +260,7 @@ class Gateway:
             return
         member.reason = answer.pop("reason")
         answer.pop("pid")
+        member.wanted_models, member.models_problem = answer.pop("wanted_models"), answer.pop("models_problem")
         if member.reason is not None:
             if member.phase is not ActorPhase.FAILED:
                 self._note_failure(key, now)
@@ -335,12 +348,14 @@ class Gateway:
         here = {
             key: member for key, member in self._members.items() if (key.pod, key.incarnation) == (node.pod, node.incarnation)
         }
+        held = withheld({key for key, member in here.items() if member.phase is ActorPhase.READY})
         actors = tuple(
             member.endpoint
-            for _, member in sorted(here.items(), key=lambda item: item[0])
-            if member.endpoint is not None and now - member.answered_at < STALE_SECONDS
+            for key, member in sorted(here.items(), key=lambda item: item[0])
+            if member.endpoint is not None and now - member.answered_at < STALE_SECONDS and key not in held
         )
-        reasons = sorted({member.reason for member in here.values() if member.reason is not None} | self._check_errors())
+        told = {reason for member in here.values() for reason in (member.reason, member.models_problem) if reason is not None}
+        reasons = sorted(told | self._check_errors())
         return NodeReport(
             cluster=self._cluster,
             node=node.pod,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
@@ -39,30 +40,36 @@ class PodNode:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ActorKey:
-    """Names one actor of one pod; a pod that came back (another incarnation) has other actors."""
+    """Names one actor of one pod; a pod that came back (another incarnation) has other actors.
+
+    `models` is the generation of models that it was made for; 0: it takes what its node is at.
+    """
 
     app: str
     version: str
     pod: str
     incarnation: int
     index: int
+    models: int = 0
 
     @property
     def name(self) -> str:
-        """The actor's name in Ray: `rayline:<app>:<version>:<pod>@<incarnation>:<index>`, each part percent-encoded."""
+        """The actor's name in Ray: `rayline:<app>:<version>:<pod>@<incarnation>:<index>`, each part percent-encoded, and
+        `:<models>` where there are any."""
         node = f"{quote(self.pod, safe='')}@{self.incarnation}"
-        return f"{NAME_PREFIX}:{quote(self.app, safe='')}:{quote(self.version, safe='')}:{node}:{self.index}"
+        name = f"{NAME_PREFIX}:{quote(self.app, safe='')}:{quote(self.version, safe='')}:{node}:{self.index}"
+        return f"{name}:{self.models}" if self.models else name
 
     @classmethod
     def parse(cls, name: str) -> ActorKey | None:
         """The key of a name, or None when it is not one of ours."""
         parts = name.split(":")
-        if len(parts) != 5 or parts[0] != NAME_PREFIX:
+        if len(parts) not in (5, 6) or parts[0] != NAME_PREFIX:
             return None
         pod, _, incarnation = parts[3].rpartition("@")
-        if not (incarnation.isdecimal() and parts[4].isdecimal()):
+        if not (incarnation.isdecimal() and all(part.isdecimal() for part in parts[4:])):
             return None
-        return cls(unquote(parts[1]), unquote(parts[2]), unquote(pod), int(incarnation), int(parts[4]))
+        return cls(unquote(parts[1]), unquote(parts[2]), unquote(pod), int(incarnation), *map(int, parts[4:]))
 
 
 class ActorPhase(Enum):
@@ -151,17 +158,21 @@ def plan(
     failures: Mapping[ActorKey, Failures],
     now: float,
     held: Set[str] = frozenset(),
+    models: Mapping[tuple[str, str, int], int] | None = None,
 ) -> list[Action]:
-    """What to do now. Old versions on a node go once every actor of the new version there is ready.
+    """What to do now. Old versions (of an app, or of its models) on a node go once every actor of the new one there is ready.
 
-    `held` names apps of which it is not known yet what they should be: their actors stay as they are.
+    `held` names apps of which it is not known yet what they should be: their actors stay as they are. `models` gives the
+    generation that needs actors of its own, by app, pod and incarnation.
     """
+    models = models or {}
     desired: dict[ActorKey, PodNode] = {}
     living = {(node.pod, node.incarnation) for node in nodes}
     for node in nodes:
         for app, count in share_node(node, list(apps.values())).items():
             for index in range(count):
-                desired[ActorKey(app, apps[app].version, node.pod, node.incarnation, index)] = node
+                generation = models.get((app, node.pod, node.incarnation), 0)
+                desired[ActorKey(app, apps[app].version, node.pod, node.incarnation, index, generation)] = node
     unready = {
         (key.app, key.pod, key.incarnation) for key in desired if key not in actors or actors[key].phase is not ActorPhase.READY
     }
@@ -177,7 +188,7 @@ def plan(
             continue
         elif phase is ActorPhase.FAILED:
             actions.append(Remove(key))
-        elif phase is not ActorPhase.DRAINING and not _waits_for_successor(key, apps, unready):
+        elif phase is not ActorPhase.DRAINING and not _waits_for_successor(key, apps, models, unready):
             actions.append(Drain(key))
     actions += [
         Place(key, node.node_id)
@@ -191,9 +202,44 @@ def _may_try(key: ActorKey, failures: Mapping[ActorKey, Failures], now: float) -
     return key not in failures or failures[key].may_try(now)
 
 
-def _waits_for_successor(key: ActorKey, apps: Mapping[str, AppSpec], unready: set[tuple[str, str, int]]) -> bool:
-    successor = apps.get(key.app)
-    if successor is None or successor.version == key.version or successor.resources.num_gpus > 0:
+def _waits_for_successor(
+    key: ActorKey,
+    apps: Mapping[str, AppSpec],
+    models: Mapping[tuple[str, str, int], int],
+    unready: set[tuple[str, str, int]],
+) -> bool:
+    successor, place = apps.get(key.app), (key.app, key.pod, key.incarnation)
+    if successor is None or successor.resources.num_gpus > 0:
         # A GPU is not there twice: its old owner has to go first.
         return False
-    return (key.app, key.pod, key.incarnation) in unready
+    if (successor.version, models.get(place, 0)) == (key.version, key.models):
+        return False
+    return place in unready
+
+
+def wanted_models(actors: Mapping[ActorKey, int]) -> dict[tuple[str, str, int], int]:
+    """The generation of models that needs actors of its own, by app, pod and incarnation: the newest that an actor there asks
+    for, or was made for. `actors` holds what each one asks for (0: nothing)."""
+    found: dict[tuple[str, str, int], int] = {}
+    for key, asked in actors.items():
+        place = (key.app, key.pod, key.incarnation)
+        found[place] = max(found.get(place, 0), key.models, asked)
+    return {place: generation for place, generation in found.items() if generation}
+
+
+def withheld(ready: Set[ActorKey]) -> set[ActorKey]:
+    """Ready actors that lanes shall not hear of yet: their first call ends the turn of older models on that node, so as many of
+    them must be ready as there are old ones."""
+    counts = Counter((_place_of(key), key.models) for key in ready)
+    return {
+        key
+        for key in ready
+        if any(
+            place == _place_of(key) and models < key.models and count > counts[place, key.models]
+            for (place, models), count in counts.items()
+        )
+    }
+
+
+def _place_of(key: ActorKey) -> tuple[str, str, str, int]:
+    return key.app, key.version, key.pod, key.incarnation

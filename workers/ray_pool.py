@@ -107,6 +107,7 @@ class RayPool:
             host=self._hosts[node_id],
             attempt=secrets.token_hex(8),
             drop_paths=_driver_paths(),
+            models=key.models,
         )
 
     def ask(self, handle: Any, method: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rayline.app_spec import AppSpec
+from workers.app_versions import AppVersions, Served
 from workers.executor import Executor
 from workers.feature_server import FeatureServer
 from workers.loading import LoadedApp, is_async
@@ -21,7 +22,9 @@ def serve() -> Iterator[Callable[..., FeatureServer]]:
 
     def start(function: Callable[[Any], Any], **fields: Any) -> FeatureServer:
         spec = AppSpec(name="app", version="v1", root="/", entrypoint="m:f", **fields)
-        executor = Executor(app=LoadedApp(function, is_async(function), "m1"), spec=spec)
+        executor = Executor(
+            versions=AppVersions(served=Served(LoadedApp(function, is_async(function), "m1"), 0, "m1")), spec=spec
+        )
         server = FeatureServer(spec=spec, executor=executor, host="127.0.0.1", token="t", max_waiting=4)
         watchdog = Watchdog(server=server, spec=spec)
         watchdog.start()

@@ -20,6 +20,7 @@ from workers.feature_server import FeatureServer
 DEADLY = """
 import ctypes, os, signal, sys, time
 from rayline.app_spec import AppSpec
+from workers.app_versions import AppVersions, Served
 from workers.executor import Executor
 from workers.feature_server import FeatureServer
 from workers.loading import LoadedApp
@@ -30,7 +31,7 @@ WAYS = {
     "segfault": lambda: ctypes.string_at(0),
 }
 spec = AppSpec(name="app", version="v1", root="/", entrypoint="m:f")
-executor = Executor(app=LoadedApp(lambda way: WAYS[way](), False, "m1"), spec=spec)
+executor = Executor(versions=AppVersions(served=Served(LoadedApp(lambda way: WAYS[way](), False, "m1"), 0, "m1")), spec=spec)
 server = FeatureServer(spec=spec, executor=executor, host="127.0.0.1", token="t", max_waiting=4)
 print(server.port, flush=True)
 server.wait()

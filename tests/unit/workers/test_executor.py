@@ -21,6 +21,7 @@ from rayline.jobs import ContentType
 from rayline.results import MAX_ERROR_MESSAGE_CHARS
 from rayline.wire import ANSWER_SCHEMA, BatchHead, JobStatus, Verdict
 from workers.answers import CONTRACT_ERROR
+from workers.app_versions import AppVersions, Served
 from workers.executor import Executor, Run
 from workers.loading import LoadedApp, is_async
 
@@ -39,7 +40,7 @@ class Batch:
         **fields: Any,
     ) -> None:
         spec = AppSpec(name="app", version="v1", root="/", entrypoint="m:f", **fields)
-        executor = Executor(app=LoadedApp(function=function, is_async=is_async(function), model_version=None), spec=spec)
+        executor = Executor(versions=AppVersions(served=Served(LoadedApp(function, is_async(function), None))), spec=spec)
         self.run = Run(head=BatchHead("b", content_type, budget_ms), now=time.monotonic())
         before(self.run)
         raw = [payload if isinstance(payload, bytes) else encode_payload(payload, content_type) for payload in payloads]
@@ -378,7 +379,7 @@ def test_timeouterror_of_the_users_own_is_an_error() -> None:
 def test_an_echo_of_a_kilobyte_costs_little() -> None:
     payloads = [msgpack.packb({"id": index, "data": b"x" * 1000}) for index in range(64)]
     spec = AppSpec(name="app", version="v1", root="/", entrypoint="m:f")
-    executor = Executor(app=LoadedApp(function=lambda payload: payload, is_async=False, model_version=None), spec=spec)
+    executor = Executor(versions=AppVersions(served=Served(LoadedApp(lambda payload: payload, False, None))), spec=spec)
     head = BatchHead("b", ContentType.MSGPACK, 20_000)
 
     def microseconds_per_job() -> float:

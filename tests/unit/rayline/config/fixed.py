@@ -14,6 +14,7 @@ _REASONS: Final = {
         rayline.suspects: MAX_RECORD_BYTES
         rayline.view_record: MAX_CHUNK_BYTES
         workers.model_turn: _TURN_BYTES
+        workers.model_turn: _TURN_BYTES
         rayline.wire: MAX_HEAD_BYTES MAX_JOB_IDS_BYTES
         rayline.config.answer: MAX_SHOWN_KEY_CHARS
         rayline.config.record: MAX_KEY_BYTES MAX_TEXT_CHARS MAX_VALUE_BYTES
@@ -30,6 +31,7 @@ _REASONS: Final = {
         rayline.bus.record_batch: MAX_BATCH_BYTES
         rayline.config.last_good: MAX_REMEMBERED
         rayline.config.state: MAX_KEYS MAX_REASON_CHARS
+        rayline.models: MAX_MODELS MAX_PROBLEM_CHARS
         rayline.models: MAX_MODELS MAX_PROBLEM_CHARS
         rayline.config.watch: MAX_NOTED MAX_PENDING
         rayline.environment_manifest: MAX_REQUIREMENTS
@@ -84,6 +86,7 @@ _REASONS: Final = {
         rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _GOOD_BYE_SECONDS
         rayline.config.watch: _POLL_MS _REPLAY_SECONDS _TURN_SECONDS
         rayline.metrics.process: GATHER_SECONDS
+        workers.model_swap: LOOK_SECONDS RETRY_SECONDS WAIT_SHARE
         workers.model_swap: LOOK_SECONDS RETRY_SECONDS WAIT_SHARE
         rayline.result_watch: _POLL_MS
         scheduler.budget: FADE_SECONDS RESERVE_REFILL_SECONDS
