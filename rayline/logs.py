@@ -22,15 +22,16 @@ FORMAT_VARIABLE: Final = "RAYLINE_LOG_FORMAT"
 MAX_LINE_CHARS: Final = 16_384
 _HIDDEN: Final = "***"
 _LEAST_SECRET_CHARS: Final = 8
-# Name and value of what must not be written, the value up to where it ends; and passwords in addresses.
+# Name and value of what must not be written, the value up to where it ends; and passwords in addresses. No part repeats without a
+# bound where another one could take the same characters: a hostile line would take minutes.
 _SECRETS: Final = re.compile(
     r"""(?ix)
-    (?P<name>[\w.-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|sasl[._]jaas[._]config)[\w.-]*
+    (?P<name>(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|sasl[._]jaas[._]config)[\w.-]{0,64}
         ["']?\s*(?:=|:)\s*)
     (?P<value>"[^"]*"|'[^']*'|[^\s,;&)}\]"']+)
     | (?P<scheme>\bauthorization["']?\s*[:=]\s*["']?|\bbearer\s+|\bbasic\s+)
         (?P<credential>(?:bearer\s+|basic\s+)?[A-Za-z0-9._~+/=-]{6,})
-    | (?P<url>[a-z][a-z0-9+.-]*://[^\s:/@]*:)(?P<password>[^\s/@]+)(?=@)
+    | (?P<url>[a-z][a-z0-9+.-]{0,30}://[^\s:/@]*:)(?P<password>[^\s/@]+)(?=@)
     | (?P<key>-----BEGIN[A-Z ]*PRIVATE\ KEY-----).*?(?:-----END[A-Z ]*PRIVATE\ KEY-----|$)
     """,
     re.DOTALL,
