@@ -41,6 +41,7 @@ ANSWER_SCHEMA: Final = pa.schema(
 MAX_HEAD_BYTES: Final = 256 * 1024
 # A batch of so many jobs that their ids take more goes without: what is printed there is tied to the batch alone.
 MAX_JOB_IDS_BYTES: Final = 128 * 1024
+WHOLE_BATCH: Final = -1
 
 
 class JobStatus(IntEnum):
@@ -111,7 +112,8 @@ class BatchHead:
     `trace` maps a position in the batch to its sampled W3C traceparent; `jobs` is `pack_job_ids` of the batch, or empty.
 
     `alone`: a batch under which a worker died. It runs while no other one does in that process, is answered BUSY where another
-    such is, and its begin is announced by an answer without jobs: what dies before was not its doing."""
+    such is, and its begin is announced by an answer that `begins`: what dies before was not its doing. Where its jobs run one by
+    one, so is the begin of each."""
 
     batch: str
     content_type: ContentType
@@ -147,7 +149,10 @@ class BatchHead:
 
 @dataclass(frozen=True, slots=True)
 class AnswerHead:
-    """With each answer: `execute_ms` is the time in the user's function so far; `model_version` what the app declares."""
+    """With each answer: `execute_ms` is the time in the user's function so far; `model_version` what the app declares.
+
+    `begins` announces, in a batch that must be `alone`, that the job at this position begins now and all before it are over;
+    WHOLE_BATCH stands for all of them at once. None: nothing is announced."""
 
     batch: str
     final: bool
@@ -155,6 +160,7 @@ class AnswerHead:
     execute_ms: float = 0.0
     model_version: str | None = None
     reason: str | None = None
+    begins: int | None = None
 
     def pack(self) -> bytes:
         return _pack(asdict(self))
@@ -168,6 +174,9 @@ class AnswerHead:
             for name in ("model_version", "reason"):
                 if not isinstance(values[name], str | None):
                     raise TypeError(f"{name} is {values[name]!r}")
+            begins = values["begins"]
+            if begins is not None and (isinstance(begins, bool) or not isinstance(begins, int)):
+                raise TypeError(f"begins is {begins!r}")
         return cls(**values)
 
 

@@ -45,6 +45,11 @@ MAX_PASSED: Final = 16
 # An actor that its gateway does not see for so long is given up; shorter gaps are a gateway's restart.
 UNSEEN_SECONDS: Final = 2.0
 MAX_TRACED_JOBS: Final = 500
+_CALLED_OFF: Final = {
+    CalledOff.NODE_LEFT: "its node left",
+    CalledOff.NODE_SILENT: "its node is silent",
+    CalledOff.ACTOR_UNSEEN: "its actor is not seen any more",
+}
 _CAUSES: Final = {
     Verdict.DRAINING: Cause.EVICTED,
     Verdict.UNREACHED: Cause.REFUSED,
@@ -241,6 +246,7 @@ class Dispatcher:
     def _launch(self, flight: Flight) -> None:
         batch = flight.batch
         batch.attempts += 1
+        flight.alone = batch.suspect
         flight.pick = self._router.last_pick()
         left = batch.last_expiry - flight.dispatched
         flight.late_at = flight.dispatched + self._times.late_after_seconds(len(batch.jobs), left_seconds=left)
@@ -250,7 +256,7 @@ class Dispatcher:
 
     async def _fly(self, flight: Flight) -> None:
         batch, target = flight.batch, flight.target
-        if batch.suspect and self._memory is not None:
+        if flight.alone and self._memory is not None:
             await self._memory.remember(batch, target)
         remaining = max(batch.last_expiry - self._clock(), 0.001)
         head = BatchHead(
@@ -258,7 +264,7 @@ class Dispatcher:
             content_type=batch.content_type,
             budget_ms=max(1.0, remaining * 1000),
             trace=_traceparents(batch),
-            alone=batch.suspect,
+            alone=flight.alone,
             jobs=pack_job_ids(batch.jobs),
         )
         request = encode_request([job.payload for job in batch.jobs])
@@ -323,15 +329,15 @@ class Dispatcher:
                 self._router.lost(flight.target, now)
             self._settle(flight, Cause.EVICTED, now)
             return
-        unseen = flight.called_off is CalledOff.ACTOR_UNSEEN
-        self._lose(flight, "its actor is not seen any more" if unseen else "its node left", now)
-        self._settle(flight, Cause.KILLED if unseen else Cause.EVICTED, now)
+        assert flight.called_off is not None
+        self._lose(flight, _CALLED_OFF[flight.called_off], now)
+        self._settle(flight, Cause.KILLED if flight.called_off is CalledOff.ACTOR_UNSEEN else Cause.EVICTED, now)
 
     def _leave(self, flight: Flight, now: float, seconds: float | None) -> None:
         self._flights.discard(flight)
         # 0 where nothing of any size was measured; then this batch tells the router nothing of its time, either.
         usual_seconds = self._times.expected_seconds(len(flight.batch.jobs)) or 1.0
-        self._router.finished(flight.target, now, seconds=seconds, usual_seconds=usual_seconds, alone=flight.batch.suspect)
+        self._router.finished(flight.target, now, seconds=seconds, usual_seconds=usual_seconds, alone=flight.alone)
         self._wake.set()
 
     def _lose(self, flight: Flight, why: str, now: float) -> None:
@@ -343,19 +349,25 @@ class Dispatcher:
     def _settle(self, flight: Flight, cause: Cause, now: float) -> None:
         batch, target = flight.batch, flight.target
         unfinished = list(flight.unfinished.values())
+        accused = flight.accused()
+        # Its worker may have died, or may yet: only one that handed it back is known to be well.
+        apart = cause is Cause.KILLED or flight.called_off is not None
         death: Death | None = None
         if cause is Cause.KILLED and unfinished:
-            alone = batch.suspect and len(unfinished) == 1
-            death = Death(target.node, target.incarnation, now, alone)
-            innocent = batch.suspect and not flight.begun
-            if innocent or self._trials.fate(death, now) is Fate.LEFT:
+            death = Death(target.node, target.incarnation, now, alone=accused is not None)
+            waited = flight.alone and flight.begins is None
+            if waited or self._trials.fate(death, now) is Fate.LEFT:
                 cause, death = Cause.EVICTED, None
-        unfinished = self._rivals.part(flight, unfinished, cause)
+        rival = flight.rival
+        unfinished = self._rivals.part(flight, unfinished, cause, death)
+        if rival is not None and rival.batch.suspect and self._memory is not None:
+            self._memory.note(rival.batch)
         rules = self._trials.rules(self._spec, now)
         for jobs, why in ((unfinished, cause), (flight.errors, Cause.ERROR)):
             live = self._expire(batch, jobs, now)
             if live:
-                self._follow(decide(batch, live, why, rules, node=target.node, death=death))
+                named = accused if accused in live else None
+                self._follow(decide(batch, live, why, rules, node=target.node, death=death, accused=named, apart=apart))
 
     def _follow(self, decisions: Iterable[Decision]) -> None:
         again: list[Batch] = []

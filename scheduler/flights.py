@@ -11,7 +11,7 @@ from math import inf
 import pyarrow as pa
 
 from rayline.jobs import Job
-from rayline.wire import AnswerHead, JobStatus
+from rayline.wire import WHOLE_BATCH, AnswerHead, JobStatus
 from scheduler.batch import Batch
 from scheduler.router import Target
 
@@ -49,9 +49,11 @@ class Answers:
 
 
 class CalledOff(Enum):
-    """Why a flight is ended from this side: its node left, its actor is seen no more, or its rival answered first."""
+    """Why a flight is ended from this side: its node left, or fell silent (of suspect batches, which have no rival), its actor is
+    seen no more, or its rival answered first."""
 
     NODE_LEFT = auto()
+    NODE_SILENT = auto()
     ACTOR_UNSEEN = auto()
     BEATEN = auto()
 
@@ -62,7 +64,8 @@ class Flight:
 
     `unfinished` maps positions in the batch to the jobs that still wait for their answer, `errors` holds those that raised and
     run again. `rival` is the flight that runs some of the same jobs at the same time: the older one of two is hedged by the one
-    that has `hedge` set. `begun`: the actor said that nothing else runs beside it. `paid`: it drew on the budget.
+    that has `hedge` set. `alone`: nothing else runs beside it, and `begins` is what its actor said last (`AnswerHead.begins`).
+    `paid`: it drew on the budget.
     """
 
     batch: Batch
@@ -73,7 +76,8 @@ class Flight:
     late_at: float = inf
     paid: bool = False
     hedge: bool = False
-    begun: bool = False
+    alone: bool = False
+    begins: int | None = None
     rival: Flight | None = None
     task: asyncio.Task[None] | None = None
     unseen_since: float | None = None
@@ -86,6 +90,14 @@ class Flight:
             self.called_off = why
             self.task.cancel()
 
+    def accused(self) -> Job | None:
+        """The one unfinished job that ran when its actor was last heard of; None where that is not known."""
+        if self.begins is None:
+            return None
+        if self.begins == WHOLE_BATCH:
+            return next(iter(self.unfinished.values())) if len(self.unfinished) == 1 else None
+        return self.unfinished.get(self.begins)
+
     def forget(self, jobs: Collection[Job]) -> None:
         """These are another flight's, or nobody's, from here on."""
         gone = set(jobs)
@@ -95,7 +107,8 @@ class Flight:
     def take(self, answer: pa.RecordBatch, head: AnswerHead, *, retry_errors: bool, now: float) -> Answers | None:
         """Take over the jobs of one answer that still wait for theirs, or None; errors that run again are put aside."""
         indexes: list[int] = answer.column(0).to_pylist()
-        self.begun = self.begun or not head.final
+        if head.begins is not None:
+            self.begins = head.begins
         if not indexes:
             return None
         statuses: list[int] = answer.column(1).to_pylist()

@@ -2,9 +2,11 @@
 
 An eviction (the node drains, left, or fell silent) is not an error of the job and draws on its own budget. A worker that died
 under a batch is the fault of one of its unfinished jobs until shown otherwise: the batch is halved, and each half runs with no
-other batch beside it in the same process, until the job at fault stands alone. So the deaths that one job can cause are
-bounded by log2 of the first batch + `retries.kills`. Nobody is condemned before the nodes under which its workers died have
-shown that they outlived them. A call that hung names its job where jobs run one by one; otherwise the batch is halved too.
+other batch beside it in the same process, until the job at fault stands alone. Where jobs run one by one, the actor of such a
+half says which one begins, and the next death names its job. So the deaths that one job can cause are bounded by log2 of the
+first batch + `retries.kills`, and are seldom more than 1 + `retries.kills`. Nobody is condemned before the nodes under which its
+workers died have shown that they outlived them. A call that hung names its job where jobs run one by one; otherwise the batch is
+halved too.
 
 Expired jobs are not decided here: their deadline is (see `scheduler.dispatcher`).
 """
@@ -68,9 +70,21 @@ class Rules:
 
 
 def decide(
-    batch: Batch, unfinished: Sequence[Job], cause: Cause, rules: Rules, *, node: str, death: Death | None = None
+    batch: Batch,
+    unfinished: Sequence[Job],
+    cause: Cause,
+    rules: Rules,
+    *,
+    node: str,
+    death: Death | None = None,
+    accused: Job | None = None,
+    apart: bool = False,
 ) -> list[Decision]:
-    """Decide over the unfinished jobs of a batch that was on `node`; `death` is given where its worker died (KILLED)."""
+    """Decide over the unfinished jobs of a batch that was on `node`; `death` is given where its worker died (KILLED).
+
+    `accused` is the one of them that ran then, as far as that is known. `apart`: what became of its worker is not known, so
+    suspects (EVICTED) do not stay together.
+    """
     rest = batch.part(unfinished, batch_id=next_batch_id(rules.prefix), avoid=batch.avoid | {node})
     rest.trial = None
     if cause is not Cause.REFUSED:
@@ -80,15 +94,26 @@ def decide(
             rest.attempts -= 1
             return [Again(rest)]
         case Cause.EVICTED:
-            return [_after_eviction(rest, rules.retries)]
+            decision = _after_eviction(rest, rules.retries)
+            if apart and rest.suspect and len(unfinished) > 1 and isinstance(decision, Again):
+                return [Again(part) for part in _parts(rest, accused, rules.prefix)]
+            return [decision]
         case Cause.ERROR:
             rest.errors += 1
             return [Again(rest)]
         case Cause.KILLED:
             assert death is not None
             rest.suspects = batch.suspects or len(unfinished)
-            rest.deaths = (*_that_count(batch.deaths, rules), death)
-            return [judge(rest, rules)] if len(unfinished) == 1 else _halves(rest, rules.prefix)
+            before = _that_count(batch.deaths, rules)
+            rest.deaths = (*before, death)
+            if len(unfinished) == 1:
+                return [judge(rest, rules)]
+            parts = _parts(rest, accused, rules.prefix)
+            if accused is None:
+                return [Again(part) for part in parts]
+            others, named = parts
+            others.deaths = before
+            return [Again(others), judge(named, rules)]
         case Cause.HUNG:
             return _after_hang(rest, rules)
 
@@ -135,7 +160,7 @@ def _after_eviction(rest: Batch, retries: Retries) -> Decision:
 
 def _after_hang(rest: Batch, rules: Rules) -> list[Decision]:
     if len(rest.jobs) > 1 and not rules.sequential:
-        return _halves(rest, rules.prefix)
+        return [Again(half) for half in _parts(rest, None, rules.prefix)]
     hung = rest.part(rest.jobs[:1], batch_id=next_batch_id(rules.prefix))
     hung.timeouts += 1
     others: list[Decision] = [Again(rest.part(rest.jobs[1:]))] if len(rest.jobs) > 1 else []
@@ -145,6 +170,12 @@ def _after_hang(rest: Batch, rules: Rules) -> list[Decision]:
     return [*others, GiveUp(hung, Outcome.ERROR, "rayline.ExecutionTimeout", message)]
 
 
-def _halves(batch: Batch, prefix: str) -> list[Decision]:
-    middle = len(batch.jobs) // 2
-    return [Again(batch.part(jobs, batch_id=next_batch_id(prefix))) for jobs in (batch.jobs[:middle], batch.jobs[middle:])]
+def _parts(batch: Batch, accused: Job | None, prefix: str) -> tuple[Batch, Batch]:
+    """Two batches out of one of at least two jobs: all others and the accused one, or halves."""
+    if accused is None:
+        middle = len(batch.jobs) // 2
+        parts = batch.jobs[:middle], batch.jobs[middle:]
+    else:
+        parts = [job for job in batch.jobs if job is not accused], [accused]
+    first, second = (batch.part(jobs, batch_id=next_batch_id(prefix)) for jobs in parts)
+    return first, second

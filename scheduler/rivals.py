@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from rayline.jobs import Job
-from scheduler.batch import Cause, next_batch_id
+from scheduler.batch import Cause, Death, next_batch_id
 from scheduler.budget import RetryBudget
 from scheduler.flights import CalledOff, Flight
 from scheduler.hedging import ServiceTimes, other_domains
@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 class Rivals:
     """Pairs flights. Owns neither the flights nor the budget that a hedge is paid from.
 
-    A job is in two flights at most. The first answer counts, the other flight forgets the job, and is called off with its last.
+    A job is in two flights at most, and a second one never starts for suspects. The first answer counts, the other flight forgets
+    the job, and is called off with its last.
     """
 
     def __init__(
@@ -34,7 +35,10 @@ class Rivals:
         self._prefix = prefix
 
     def hedge(self, flights: Collection[Flight], now: float, *, nothing_ready: bool, launch: Callable[[Flight], None]) -> None:
-        """Give what a silent node holds to another one beside it, and what is late where nothing else wants the place."""
+        """Give what a silent node holds to another one beside it, and what is late where nothing else wants the place.
+
+        Suspects are taken away from a silent node: a second flight might cost a second worker.
+        """
         for flight in list(flights):
             if flight.called_off is not None or not flight.unfinished:
                 continue
@@ -42,7 +46,10 @@ class Rivals:
             if flight.rival is not None:
                 if silent and self._view.suspect(flight.rival.target.node, now):
                     flight.call_off(CalledOff.NODE_LEFT)
-            elif silent or (now > flight.late_at and nothing_ready and not flight.batch.suspect):
+            elif flight.batch.suspect:
+                if silent:
+                    flight.call_off(CalledOff.NODE_SILENT)
+            elif silent or (now > flight.late_at and nothing_ready):
                 hedge = self._hedge_of(flight, now)
                 if hedge is not None:
                     launch(hedge)
@@ -59,24 +66,22 @@ class Rivals:
         if not rival.unfinished:
             rival.call_off(CalledOff.BEATEN)
 
-    def part(self, flight: Flight, unfinished: list[Job], cause: Cause) -> list[Job]:
+    def part(self, flight: Flight, unfinished: list[Job], cause: Cause, death: Death | None) -> list[Job]:
         """A flight has ended; returns those of its jobs that no rival goes on with.
 
-        A batch that killed its worker is not left to kill the other one, too: what is unfinished is fetched back.
+        A rival may be about to lose its worker, too, and nobody could call it off in time: it goes on, its batch knows of both.
         """
         rival = flight.rival
         if rival is None:
             return unfinished
         flight.rival = rival.rival = None
-        if cause is Cause.KILLED:
-            rival.forget(unfinished)
-            if not rival.unfinished:
-                rival.call_off(CalledOff.BEATEN)
-            return unfinished
+        running = set(rival.unfinished.values())
+        if death is not None and not running.isdisjoint(unfinished):
+            rival.batch.deaths = (*rival.batch.deaths, death)
+            rival.batch.suspects = max(rival.batch.suspects, flight.batch.suspects or len(unfinished))
         if cause is Cause.REFUSED:
             rival.batch.attempts -= 1
         rival.batch.avoid |= {flight.target.node}
-        running = set(rival.unfinished.values())
         return [job for job in unfinished if job not in running]
 
     def _hedge_of(self, flight: Flight, now: float) -> Flight | None:
@@ -92,7 +97,7 @@ class Rivals:
         batch = flight.batch
         part = batch.part(jobs, batch_id=next_batch_id(self._prefix), avoid=batch.avoid | {flight.target.node})
         for avoid in other_domains(self._view.nodes(), flight.target.node):
-            target = self._router.pick(now, avoid | batch.avoid, hedge=True, alone=batch.suspect, batch=part.batch_id)
+            target = self._router.pick(now, avoid | batch.avoid, hedge=True, batch=part.batch_id)
             if target is not None:
                 break
         else:

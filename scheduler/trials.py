@@ -42,9 +42,9 @@ class Trials:
             return Fate.LEFT
         if known.heard > death.at:
             return Fate.OUTLIVED
-        if self._view.suspect(death.node, now):
-            return Fate.LEFT
-        return Fate.OUTLIVED if now - death.at > NEWS_SECONDS else Fate.UNKNOWN
+        if now - death.at <= NEWS_SECONDS:
+            return Fate.UNKNOWN
+        return Fate.LEFT if self._view.suspect(death.node, now) else Fate.OUTLIVED
 
     def reopen(self, batch: Batch, rules: Rules, now: float) -> list[Decision]:
         """What is known by now of a batch that was held back: condemned, or an earlier owner's suspects on trial."""

@@ -24,6 +24,8 @@ MAX_REASON_CHARS = 500
 EXIT_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
 _MAX_STATUS = max(JobStatus)
+# What gRPC says of a call for which it found no connection, and of no other.
+_NEVER_CONNECTED = "failed to connect to all addresses"
 
 _log = logging.getLogger(__name__)
 
@@ -206,7 +208,9 @@ class _Slot:
                 self._post(flying, None, _concluded(flying, Verdict.UNREACHED, f"no connection to {self._location}: {error}"))
                 break
             except (pa.ArrowException, StopIteration, OSError) as error:
-                self._post(flying, None, _concluded(flying, Verdict.LOST, f"{type(error).__name__}: {error}"))
+                # Its process ended between our look at the port and gRPC's: nothing was sent.
+                verdict = Verdict.UNREACHED if _NEVER_CONNECTED in str(error) else Verdict.LOST
+                self._post(flying, None, _concluded(flying, verdict, f"{type(error).__name__}: {error}"))
                 break
         self._hang_up()
 

@@ -14,7 +14,7 @@ from rayline.app_spec import AppSpec, BatchFormat, Call, ModelSwap
 from rayline.codec import decode_payload, encode_payload
 from rayline.errors import ContractError, FormatError
 from rayline.jobs import ContentType
-from rayline.wire import JobStatus, Verdict
+from rayline.wire import WHOLE_BATCH, JobStatus, Verdict
 from workers.answers import CONTRACT_ERROR, TracebackLog, bounded, describe_error, describe_value
 from workers.app_loop import AppLoop
 from workers.app_versions import AppVersions, Served
@@ -44,7 +44,10 @@ class Executor:
         self._versions = versions
         self._spec = spec
         self._tracebacks = TracebackLog()
-        self._loop = AppLoop() if versions.served.app.is_async else None
+        is_async = versions.served.app.is_async
+        self._loop = AppLoop() if is_async else None
+        # An async function's jobs run side by side, unless they are rows of tables.
+        self._one_by_one = spec.call is Call.JOB and (not is_async or spec.batch_format is not BatchFormat.ROWS)
 
     def close(self) -> None:
         """Stop the event loop thread; calls that still run there are abandoned."""
@@ -66,8 +69,8 @@ class Executor:
                 return refusal
         run.entered = time.monotonic()
         try:
-            if run.announce is not None:
-                run.announce()
+            if run.announce is not None and not self._one_by_one:
+                run.announce(WHOLE_BATCH)
             if self._spec.call is Call.JOB and self._spec.batch_format is BatchFormat.ROWS:
                 return self._run_jobs(run, decoded) if self._loop is None else self._run_jobs_async(self._loop, run, decoded)
             return self._run_batches(run, decoded)
@@ -101,7 +104,7 @@ class Executor:
         return decoded
 
     def _run_jobs(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
-        versions, content_type = self._versions, run.head.content_type
+        versions, content_type, announce = self._versions, run.head.content_type, run.announce
         turn, generation, function = versions.turn, -1, versions.served.app.function
         max_bytes, ok, clock, deadline = self._spec.limits.max_result_bytes, run.answers.ok, time.monotonic, run.deadline
         for index, payload in decoded:
@@ -112,6 +115,8 @@ class Executor:
                 if served is None:
                     return self._left_behind()
                 generation, function = served.generation, served.app.function
+            if announce is not None:
+                announce(index)
             run.call_started = now = clock()
             if now > deadline:
                 return Verdict.TIMEOUT
@@ -190,6 +195,8 @@ class Executor:
                 continue
             if run.draining:
                 return Verdict.DRAINING
+            if run.announce is not None and self._one_by_one:
+                run.announce(jobs[0][0])
             run.call_started = now = time.monotonic()
             if now > run.deadline:
                 return Verdict.TIMEOUT

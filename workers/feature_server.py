@@ -52,11 +52,17 @@ class Exchange:
         """Send what is finished: the jobs that follow are another version's."""
         self._write_part(time.monotonic())
 
-    def announce(self) -> None:
-        """An answer without jobs: the batch begins."""
+    def announce(self, begins: int) -> None:
+        """An answer with what is finished: this job begins (see `AnswerHead.begins`)."""
+        now = time.monotonic()
         with self._lock:
             if not self.finished:
-                self._write(AnswerHead(self.run.head.batch, False, Verdict.DONE, 0.0, self.run.model_version))
+                self._flushed = now
+                self._write(
+                    AnswerHead(
+                        self.run.head.batch, False, Verdict.DONE, self._execute_ms(now), self.run.model_version, begins=begins
+                    )
+                )
 
     def stop_if_left(self) -> None:
         """Nobody waits for this batch any more: it ends at the next job boundary, and its place is free."""

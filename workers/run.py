@@ -13,8 +13,8 @@ class Run:
 
     Owns the answers and the flags. `call_started` is the monotonic start of the call that runs now (None: none runs);
     `deadline` is when the batch's budget ends; setting `draining` hands back what did not start by the next job boundary.
-    `announce` tells the lane that a batch that must be alone begins; `hand_out` sends what is answered so far, all of it by
-    `model_version`.
+    `announce` tells the lane of a batch that must be alone which job begins (WHOLE_BATCH: all at once), as `AnswerHead.begins`;
+    `hand_out` sends what is answered so far, all of it by `model_version`.
 
     `position` is the job whose call runs in the batch's own thread now (None: the whole batch, or none), `job_ids` what the head
     says of the jobs, once somebody wanted to know; `lines_printed` and `lines_dropped` count what the function printed.
@@ -45,7 +45,7 @@ class Run:
         self.draining = False
         self.entered: float | None = None
         self.execute_seconds = 0.0
-        self.announce: Callable[[], None] | None = None
+        self.announce: Callable[[int], None] | None = None
         self.position: int | None = None
         self.job_ids: list[str] | None = None
         self.lines_printed = 0

@@ -10,7 +10,7 @@ from random import Random
 import pyarrow as pa
 
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
-from rayline.wire import ANSWER_SCHEMA, AnswerHead, BatchHead, JobStatus, Verdict
+from rayline.wire import ANSWER_SCHEMA, WHOLE_BATCH, AnswerHead, BatchHead, JobStatus, Verdict
 from workers.channel import OnChunk
 
 SLOTS = 3
@@ -79,11 +79,17 @@ def endpoint_of(actor: Actor) -> ActorEndpoint:
 
 
 class Fleet:
-    """All pods, and what the function does: `poison` jobs kill the process, `hanging` ones block it, `raising` ones fail."""
+    """All pods, and what the function does: `poison` jobs kill the process, `hanging` ones block it, `raising` ones fail.
 
-    def __init__(self, *, numbers: Random, pods: int, poison: set[int], hanging: set[int], raising: set[int]) -> None:
+    `one_by_one`: actors tell which job begins in a suspect batch.
+    """
+
+    def __init__(
+        self, *, numbers: Random, pods: int, poison: set[int], hanging: set[int], raising: set[int], one_by_one: bool
+    ) -> None:
         self.numbers = numbers
         self.poison, self.hanging, self.raising = poison, hanging, raising
+        self.one_by_one = one_by_one
         self.pods = [Pod(f"c{n % 2}", f"p{n}", n) for n in range(pods)]
         self.actors: dict[str, Actor] = {}
         self.kills: Counter[int] = Counter()
@@ -161,9 +167,9 @@ class PodChannel:
         actor.alone = head.alone
         try:
             async with actor.turn:
-                if head.alone:
-                    on_chunk(_answer([], JobStatus.OK), AnswerHead(head.batch, False, Verdict.DONE))
-                elif actor.alone:
+                if head.alone and not fleet.one_by_one:
+                    on_chunk(_answer([], JobStatus.OK), AnswerHead(head.batch, False, Verdict.DONE, begins=WHOLE_BATCH))
+                elif actor.alone and not head.alone:
                     return Verdict.BUSY
                 return await self._call(jobs, head, on_chunk, fleet)
         finally:
@@ -174,6 +180,8 @@ class PodChannel:
         for index, job in enumerate(jobs):
             if actor.pod.state is not NodeState.READY:
                 return Verdict.DRAINING
+            if head.alone and fleet.one_by_one:
+                on_chunk(_answer([], JobStatus.OK), AnswerHead(head.batch, False, Verdict.DONE, begins=index))
             await actor.work(fleet.service)
             if job in fleet.poison:
                 fleet.kills[job] += 1

@@ -13,7 +13,7 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from rayline.app_spec import AppSpec, Retries
+from rayline.app_spec import AppSpec, Call, Retries
 from rayline.jobs import Job
 from rayline.reports import NodeState
 from rayline.results import Outcome
@@ -90,12 +90,20 @@ async def play(seed: int) -> Run:
         poison=some(numbers.choice([0, 0, 2])),
         hanging=some(numbers.choice([0, 0, 1])),
         raising=some(2),
+        one_by_one=numbers.choice([False, True]),
     )
     run = Run(seed, fleet, reserve=numbers.choice([BATCH_JOBS, 256]))
     loop = asyncio.get_running_loop()
     view, router = View(), Router(app="app", policy=StaticWeights())
     dispatcher = Dispatcher(
-        spec=AppSpec("app", "1", "/", "m:f", retries=Retries(errors=numbers.choice([0, 1]))),
+        spec=AppSpec(
+            "app",
+            "1",
+            "/",
+            "m:f",
+            call=Call.JOB if fleet.one_by_one else Call.BATCH,
+            retries=Retries(errors=numbers.choice([0, 1])),
+        ),
         view=view,
         router=router,
         sink=run,

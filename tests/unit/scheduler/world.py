@@ -13,7 +13,7 @@ from rayline.app_spec import AppSpec
 from rayline.jobs import Job
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from rayline.results import Outcome
-from rayline.wire import ANSWER_SCHEMA, AnswerHead, BatchHead, JobStatus, Verdict
+from rayline.wire import ANSWER_SCHEMA, WHOLE_BATCH, AnswerHead, BatchHead, JobStatus, Verdict
 from scheduler.budget import RetryBudget
 from scheduler.dispatcher import Answers, Dispatcher, new_batch
 from scheduler.router import Router
@@ -27,7 +27,8 @@ SPEC = AppSpec("app", "1", "/", "m:f")
 
 
 class World:
-    """Nodes, what their actors do, and what came out. `behave` is called for each batch; `places`: cluster and zone."""
+    """Nodes, what their actors do, and what came out. `behave` is called for each batch, `announce` before it for those that must
+    be alone; `places`: cluster and zone."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class World:
         self.cancelled: list[tuple[str, list[int]]] = []
         self.beating = dict.fromkeys(nodes, 1)  # incarnation of each node that sends beats
         self.behave: Callable[[Exchange], Awaitable[Verdict]] = all_done
+        self.announce: Callable[[Exchange], None] = lambda exchange: exchange.announce(WHOLE_BATCH)
         self.ended_at: dict[int, float] = {}
         self.outcomes: dict[int, Outcome] = {}
         self.error_types: dict[int, str | None] = {}
@@ -120,9 +122,13 @@ class Exchange:
     ) -> None:
         self.world, self.node, self.seconds = world, node, seconds
         self.offsets = [int(payload) for payload in batch.column(0).to_pylist()]
+        self.alone = head.alone
         self._head, self._on_chunk = head, on_chunk
 
-    def answer(self, offsets: Iterable[int], *, status: JobStatus = JobStatus.OK) -> None:
+    def announce(self, begins: int) -> None:
+        self.answer((), begins=begins)
+
+    def answer(self, offsets: Iterable[int], *, status: JobStatus = JobStatus.OK, begins: int | None = None) -> None:
         found = [self.offsets.index(offset) for offset in offsets]
         good = status is JobStatus.OK
         columns = {
@@ -133,7 +139,8 @@ class Exchange:
             "error_message": [None if good else "no"] * len(found),
         }
         self._on_chunk(
-            pa.RecordBatch.from_pydict(columns, schema=ANSWER_SCHEMA), AnswerHead(self._head.batch, False, Verdict.DONE)
+            pa.RecordBatch.from_pydict(columns, schema=ANSWER_SCHEMA),
+            AnswerHead(self._head.batch, False, Verdict.DONE, begins=begins),
         )
 
 
@@ -155,7 +162,7 @@ class FakeChannel:
         world.in_flight[self._instance] += 1
         assert world.in_flight[self._instance] <= SLOTS
         if head.alone:
-            exchange.answer(())
+            world.announce(exchange)
         try:
             async with asyncio.timeout(timeout_seconds):
                 verdict = await world.behave(exchange)

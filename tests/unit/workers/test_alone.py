@@ -10,8 +10,9 @@ from collections.abc import Callable
 import msgpack
 import pytest
 
+from rayline.app_spec import Call
 from rayline.jobs import ContentType
-from rayline.wire import AnswerHead, BatchHead, Verdict, encode_request
+from rayline.wire import WHOLE_BATCH, AnswerHead, BatchHead, Verdict, encode_request
 from tests.unit.workers.test_channel import channel_to
 from workers.channel import FlightChannel
 from workers.feature_server import FeatureServer
@@ -66,6 +67,23 @@ async def test_the_begin_of_a_suspect_batch_is_told_however_its_process_ends(way
             await process.wait()
     assert head.verdict is Verdict.LOST
     assert [(rows, told.final) for rows, told in chunks] == [(0, False)]
+
+
+@pytest.mark.parametrize("call", [Call.JOB, Call.BATCH])
+async def test_jobs_that_run_one_by_one_are_announced_each_with_all_before_it_answered(
+    serve: Callable[..., FeatureServer], call: Call
+) -> None:
+    channel = channel_to(serve(lambda payload: payload, call=call).port)
+    chunks: list[tuple[int, AnswerHead]] = []
+    await channel.exchange(
+        encode_request([msgpack.packb(number) for number in range(3)]),
+        BatchHead("b", ContentType.MSGPACK, 20_000, alone=True),
+        timeout_seconds=20,
+        on_chunk=lambda answer, head: chunks.append((answer.num_rows, head)),
+    )
+    channel.close()
+    told = [(rows, head.begins) for rows, head in chunks]
+    assert told == ([(0, 0), (1, 1), (1, 2), (1, None)] if call is Call.JOB else [(0, WHOLE_BATCH), (3, None)])
 
 
 async def test_nothing_runs_beside_a_suspect_batch(serve: Callable[..., FeatureServer]) -> None:
