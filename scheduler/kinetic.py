@@ -8,6 +8,7 @@ Hershberger, "Data structures for mobile data" (SODA 1997).
 All numbers are integers, so that ties are ties and nothing drifts however long time runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _NOBODY = -1
@@ -27,25 +28,30 @@ class KineticTournament:
     """Owns the lines and who leads. Does not own what a line stands for.
 
     Life cycle: ``add`` gives a slot; ``change`` moves the slot's line; ``discard`` frees the slot; ``leader(time)`` may be asked
-    for any time that is not before the last one asked for. Changes are repaired at the next ``leader``: a few by walking their
-    paths to the root, O(log n) each, many at once by one O(n) rebuild.
+    for any time that is not before the last one asked for; ``restart`` takes other lines, and time begins anew. Changes are
+    repaired at the next ``leader``: a few by walking their paths to the root, O(log n) each, many at once by one O(n) rebuild.
 
     Of lines that are level, the one with the lower ``rank`` leads; ranks are distinct.
     """
 
     def __init__(self) -> None:
-        self._capacity = 1
-        self._lines = 0
-        self._slope: list[int] = [0]
-        self._debt: list[int] = [0]
-        self._rank: list[int] = [_NOBODY]
-        self._free: list[int] = [0]
-        self._changed: set[int] = set()
-        # Heap-shaped: node i has children 2i and 2i+1, slot s is leaf capacity+s, the root is 1.
-        self._winner: list[int] = [_NOBODY, _NOBODY]
-        self._expires: list[int] = [_NEVER, _NEVER]  # the earliest certificate within the subtree
         self._matches = 0
         self._rebuilds = 0
+        self.restart([], [], [])
+
+    def restart(self, slopes: Sequence[int], debts: Sequence[int], ranks: Sequence[int]) -> None:
+        """These lines and no others, in slots 0, 1, 2…; the counters go on."""
+        self._lines = len(slopes)
+        self._capacity = capacity = 1 << max(0, self._lines - 1).bit_length()
+        empty = capacity - self._lines
+        self._slope = [*slopes, *[0] * empty]
+        self._debt = [*debts, *[0] * empty]
+        self._rank = [*ranks, *[_NOBODY] * empty]
+        self._free = list(range(capacity - 1, self._lines - 1, -1))
+        # Heap-shaped: node i has children 2i and 2i+1, slot s is leaf capacity+s, the root is 1.
+        self._winner = [*[_NOBODY] * capacity, *range(self._lines), *[_NOBODY] * empty]
+        self._expires = [_NEVER] * (2 * capacity)  # the earliest certificate within the subtree
+        self._changed = set(range(capacity))  # every inner node is new
 
     def add(self, *, slope: int, debt: int, rank: int) -> int:
         """Enter a line; returns its slot."""
@@ -55,10 +61,10 @@ class KineticTournament:
         self._slope[slot] = slope
         self._winner[self._capacity + slot] = slot
         self._lines += 1
-        self.change(slot, debt=debt, rank=rank)
+        self.change(slot, debt, rank)
         return slot
 
-    def change(self, slot: int, *, debt: int, rank: int) -> None:
+    def change(self, slot: int, debt: int, rank: int) -> None:
         """Move the line of a slot up or down, and say who stands for it in a tie."""
         self._debt[slot] = debt
         self._rank[slot] = rank
@@ -71,19 +77,18 @@ class KineticTournament:
         self._lines -= 1
         self._changed.add(slot)
 
-    def clear(self) -> None:
-        """Take all lines out; the counters go on."""
-        capacity = self._capacity
-        self._lines = 0
-        self._free = list(range(capacity - 1, -1, -1))
-        self._winner = [_NOBODY] * (2 * capacity)
-        self._expires = [_NEVER] * (2 * capacity)
-        self._changed = set()
-
     def leader(self, time: int) -> int | None:
         """The slot of the highest line at ``time``, or None without lines."""
-        if self._changed:
-            self._repair(time)
+        changed = self._changed
+        if changed:
+            if len(changed) * self._capacity.bit_length() > self._capacity:
+                self._rebuilds += 1
+                for node in range(self._capacity - 1, 0, -1):
+                    self._play(node, 1, time)
+            else:
+                for slot in changed:
+                    self._play((self._capacity + slot) >> 1, self._capacity, time)
+            changed.clear()
         if self._expires[1] <= time:
             self._advance(1, time)
         slot = self._winner[1]
@@ -92,19 +97,6 @@ class KineticTournament:
     def statistics(self) -> TournamentStatistics:
         """A frozen snapshot of the counters."""
         return TournamentStatistics(lines=self._lines, matches=self._matches, rebuilds=self._rebuilds)
-
-    def _repair(self, time: int) -> None:
-        changed, self._changed = self._changed, set()
-        if len(changed) * self._capacity.bit_length() > self._capacity:
-            self._rebuilds += 1
-            for node in range(self._capacity - 1, 0, -1):
-                self._play(node, time)
-            return
-        for slot in changed:
-            node = (self._capacity + slot) >> 1
-            while node:
-                self._play(node, time)
-                node >>= 1
 
     def _advance(self, node: int, time: int) -> None:
         """Replay the matches below ``node`` whose certificates have run out, children first."""
@@ -116,35 +108,41 @@ class KineticTournament:
             self._advance(left, time)
         if expires[left + 1] <= time:
             self._advance(left + 1, time)
-        self._play(node, time)
+        self._play(node, 1, time)
 
-    def _play(self, node: int, time: int) -> None:
-        """Decide the match at ``node`` at ``time`` and note when its outcome will change."""
-        left = node << 1
-        first, second = self._winner[left], self._winner[left + 1]
-        expires = self._expires[left]
-        other_expires = self._expires[left + 1]
-        if other_expires < expires:
-            expires = other_expires
-        if first == _NOBODY or second == _NOBODY:
-            self._winner[node] = second if first == _NOBODY else first
-            self._expires[node] = expires
-            return
-        self._matches += 1
-        slope_gain = self._slope[second] - self._slope[first]
-        debt_gap = self._debt[second] - self._debt[first]
-        ahead = slope_gain * time - debt_gap  # how far the second stands above the first
-        second_ranks_lower = self._rank[second] < self._rank[first]
-        if ahead > 0 or (ahead == 0 and second_ranks_lower):
-            first, second = second, first
-            slope_gain, debt_gap, second_ranks_lower = -slope_gain, -debt_gap, not second_ranks_lower
-        self._winner[node] = first
-        if slope_gain > 0:
-            # The loser climbs faster: level at debt_gap / slope_gain, which is enough only for the lower rank.
-            overtakes = -(-debt_gap // slope_gain) if second_ranks_lower else debt_gap // slope_gain + 1
-            if overtakes < expires:
-                expires = overtakes
-        self._expires[node] = expires
+    def _play(self, node: int, matches: int, time: int) -> None:
+        """Decide the match at ``node`` at ``time`` and note when its outcome will change; then those above it, up to the root or
+        ``matches`` in all. One loop, since this is most of what a pick costs."""
+        winner, expires, slope, debt, rank = self._winner, self._expires, self._slope, self._debt, self._rank
+        played = 0
+        while node and played < matches:
+            played += 1
+            left = node << 1
+            first, second = winner[left], winner[left + 1]
+            until, other = expires[left], expires[left + 1]
+            if other < until:
+                until = other
+            if first == _NOBODY:
+                winner[node] = second
+            elif second == _NOBODY:
+                winner[node] = first
+            else:
+                slope_gain = slope[second] - slope[first]
+                debt_gap = debt[second] - debt[first]
+                ahead = slope_gain * time - debt_gap  # how far the second stands above the first
+                if ahead > 0 or (ahead == 0 and rank[second] < rank[first]):
+                    first, second = second, first
+                    slope_gain, debt_gap = -slope_gain, -debt_gap
+                winner[node] = first
+                if slope_gain > 0:
+                    # The loser climbs faster: level at debt_gap / slope_gain, which is enough only for the lower rank.
+                    lower = rank[second] < rank[first]
+                    overtakes = -(-debt_gap // slope_gain) if lower else debt_gap // slope_gain + 1
+                    if overtakes < until:
+                        until = overtakes
+            expires[node] = until
+            node >>= 1
+        self._matches += played
 
     def _grow(self) -> None:
         old_capacity = self._capacity

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from scheduler import swrr as swrr_module
 from scheduler.swrr import WEIGHT_RESOLUTION, SmoothWeightedRoundRobin
 
 
@@ -118,9 +119,9 @@ def test_newcomer_is_not_starved_by_debts_that_left() -> None:
     assert "new" in [swrr.pick() for _ in range(4)]
 
 
-@pytest.mark.parametrize("weight", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize("weight", [0, -1, math.nan, math.inf, 1e9])
 def test_a_weight_that_is_no_weight_is_refused(weight: float) -> None:
-    with pytest.raises(ValueError, match="not positive and finite"):
+    with pytest.raises(ValueError, match="not positive, finite"):
         SmoothWeightedRoundRobin[str]().set_weight("a", weight)
 
 
@@ -159,6 +160,48 @@ def test_heap_of_a_group_stays_bounded_while_nodes_block_without_picks() -> None
         swrr.block("6")
         swrr.unblock("6")
     assert max(len(group.heap) for group in swrr._groups.values()) <= 2 * 8 + 17
+
+
+def test_many_weights_at_once_refuse_what_one_refuses() -> None:
+    with pytest.raises(ValueError, match=r"weight -1\.0 is not positive"):
+        SmoothWeightedRoundRobin[str]().set_weights(["a", "b"], [1, -1])
+    with pytest.raises(ValueError, match="2 nodes and 1 weights"):
+        SmoothWeightedRoundRobin[str]().set_weights(["a", "b"], [1])
+
+
+def test_weights_whose_sum_no_64_bits_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swrr_module, "_UNITS_HELD", 1 << 25)
+    with pytest.raises(OverflowError, match="scale them down"):
+        SmoothWeightedRoundRobin[str]().set_weights(["a", "b"], [20, 20])
+
+
+def test_picks_go_on_as_before_when_turns_are_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swrr_module, "_UNITS_HELD", 1 << 28)
+    weights = {"a": 7.5, "b": 1, "c": 0.25}
+    swrr, plain = _swrr(weights), PlainSwrr()
+    for key, weight in weights.items():
+        plain.set_weight(key, weight)
+    for turn in range(200):
+        assert swrr.pick() == plain.pick()
+        if turn % 40 == 39:
+            heavy = float(turn)
+            swrr.set_weight("late", heavy)
+            plain.set_weight("late", heavy)
+    assert swrr.statistics().picks == 200
+
+
+def test_rows_of_removed_nodes_are_given_back_and_order_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swrr_module, "_HOLES_ALLOWANCE", 2)
+    swrr, plain = _swrr({"first": 1}), PlainSwrr()
+    plain.set_weight("first", 1)
+    for guest in range(60):
+        for each in (swrr, plain):
+            each.set_weight(f"guest-{guest}", 1 + guest % 3)
+        assert [swrr.pick() for _ in range(5)] == [plain.pick() for _ in range(5)]
+        if guest >= 4:
+            swrr.remove(f"guest-{guest - 4}")
+            plain.remove(f"guest-{guest - 4}")
+    assert len(swrr._keys) <= 2 * len(swrr) + 3
 
 
 class Equivalence(RuleBasedStateMachine):
