@@ -1,4 +1,7 @@
-"""Signed bundles: an Ed25519 signature over the bundle's canonical form and its counter, and the keys that are trusted."""
+"""Signed bundles: an Ed25519 signature over the bundle's canonical form and its counter, and the keys that are trusted.
+
+Models (`runtime_env.model_release`) are signed and trusted by the same keys.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -21,6 +24,18 @@ from runtime_env.bundle import MAX_MANIFEST_BYTES, Bundle, canonical
 
 _CONTEXT: Final = b"rayline bundle v1\0"
 _ALGORITHM: Final = "ed25519"
+
+
+class Signed(Protocol):
+    """What somebody vouches for: `ref` names exactly these contents, `signatures` are over `signed_part`, by the keys' names."""
+
+    @property
+    def ref(self) -> str: ...
+
+    @property
+    def signatures(self) -> Mapping[str, str]: ...
+
+    def signed_part(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,9 @@ class SignedBundle:
     def ref(self) -> str:
         """`app@sha256:…`: names exactly these contents."""
         return f"{self.bundle.app}@{self.bundle.digest}"
+
+    def signed_part(self) -> bytes:
+        return _CONTEXT + canonical({"bundle": self.bundle.as_dict(), "counter": self.counter})
 
     def to_bytes(self) -> bytes:
         return canonical({"v": 1, "bundle": self.bundle.as_dict(), "counter": self.counter, "signatures": dict(self.signatures)})
@@ -52,10 +70,6 @@ class SignedBundle:
             return cls(Bundle.from_dict(found["bundle"]), counter, {str(key): str(value) for key, value in signatures.items()})
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleRefused(f"not a signed bundle: {error!r}") from error
-
-
-def _signed_part(bundle: Bundle, counter: int) -> bytes:
-    return _CONTEXT + canonical({"bundle": bundle.as_dict(), "counter": counter})
 
 
 class SigningKey:
@@ -94,8 +108,11 @@ class SigningKey:
         return cls(private=private)
 
     def sign(self, bundle: Bundle, counter: int) -> SignedBundle:
-        signature = base64.b64encode(self._private.sign(_signed_part(bundle, counter))).decode()
-        return SignedBundle(bundle, counter, {self.name: signature})
+        return SignedBundle(bundle, counter, self.signatures(SignedBundle(bundle, counter, {})))
+
+    def signatures(self, unsigned: Signed) -> dict[str, str]:
+        """This key's signature, by its name."""
+        return {self.name: base64.b64encode(self._private.sign(unsigned.signed_part())).decode()}
 
 
 def key_name(public: str) -> str:
@@ -138,14 +155,14 @@ class Trust:
                 raise ConfigError(f"{path}:{number}: no public key ({error}); right would be: ed25519 BASE64 COMMENT") from error
         return cls(public_keys=keys, development=development)
 
-    def check(self, signed: SignedBundle) -> None:
-        """Raise Unsigned or SignatureWrong unless a trusted key vouches for exactly this bundle and counter."""
+    def check(self, signed: Signed) -> None:
+        """Raise Unsigned or SignatureWrong unless a trusted key vouches for exactly this bundle or model, and its counter."""
         if not signed.signatures:
             if self.development:
                 return
             raise Unsigned(
-                f"{signed.ref} is not signed: build it with --key (`rayline env keygen` makes one); "
-                "unsigned bundles are for development only (--dev)"
+                f"{signed.ref} is not signed: build or publish it with --key (`rayline env keygen` makes one); "
+                "what is not signed is for development only (--dev)"
             )
         known = [(name, text) for name, text in signed.signatures.items() if name in self._keys]
         if not known:
@@ -155,7 +172,7 @@ class Trust:
             )
         for name, text in known:
             try:
-                self._keys[name].verify(base64.b64decode(text, validate=True), _signed_part(signed.bundle, signed.counter))
+                self._keys[name].verify(base64.b64decode(text, validate=True), signed.signed_part())
             except (InvalidSignature, binascii.Error, ValueError) as error:
                 raise SignatureWrong(
                     f"{signed.ref}: the signature of key {name} does not fit: the manifest was changed after it was signed; "

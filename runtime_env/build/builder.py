@@ -18,16 +18,8 @@ from runtime_env.build.index_settings import uv_environment
 from runtime_env.build.interpreter_layer import copy_interpreter, identity
 from runtime_env.build.interpreters import Interpreter, choose_interpreter
 from runtime_env.build.lock import LOCK_FILE, Lock, Pin, find_links, inputs_digest, read_lock, resolve, write_lock
-from runtime_env.build.own_layers import (
-    copy_app,
-    copy_model,
-    copy_native,
-    copy_platform,
-    model_entry,
-    model_identity,
-    native_identity,
-    platform_identity,
-)
+from runtime_env.build.model_layer import model_layer
+from runtime_env.build.own_layers import copy_app, copy_native, copy_platform, native_identity, platform_identity
 from runtime_env.build.uv_tool import Uv
 from runtime_env.build.wheel_layer import install_wheel
 from runtime_env.bundle import Bundle, Host, Layer, LayerKind
@@ -35,7 +27,6 @@ from runtime_env.bundle import Bundle, Host, Layer, LayerKind
 _PLATFORM_PACKAGES: Final = ("ray", "pyarrow", "msgpack", "opentelemetry-sdk")
 _PLATFORM_WHERE: Final = "Rayline's own needs"
 _THREADS: Final = 4
-_MODEL_LEVEL: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +186,9 @@ class Builder:
             )
         models = []
         for source in spec.models:
-            layer, made = self._cache.layer(
-                LayerKind.MODEL,
-                source.name,
-                model_identity(spec, source),
-                lambda tree, source=source: copy_model(spec, source, tree),  # type: ignore[misc]
-                level=_MODEL_LEVEL,
-            )
+            model, layer, made = model_layer(self._cache, Path(spec.root), source)
             layers.add(layer, made)
-            models.append(model_entry(spec, source, layer.digest))
+            models.append(model)
         layers.add(*self._packed(LayerKind.APP, "app", lambda tree: copy_app(spec, interpreter, tree)))
         bundle = Bundle(
             app=spec.name,

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from runtime_env.store.folder import FolderStore
 from runtime_env.store.opening import open_store, open_writable_store
-from runtime_env.store.protocol import ManifestEntry, Store, WritableStore
-from runtime_env.store.publishing import Published, publish
+from runtime_env.store.protocol import ManifestEntry, ModelEntry, Store, WritableStore, resolve_model
+from runtime_env.store.publishing import Published, PublishedModel, publish, publish_model
 
-__all__ = ["FolderStore", "ManifestEntry", "Published", "Store", "WritableStore", "open_store", "open_writable_store", "publish"]
+__all__ = [
+    "FolderStore",
+    "ManifestEntry",
+    "ModelEntry",
+    "Published",
+    "PublishedModel",
+    "Store",
+    "WritableStore",
+    "open_store",
+    "open_writable_store",
+    "publish",
+    "publish_model",
+    "resolve_model",
+]

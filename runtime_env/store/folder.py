@@ -13,16 +13,20 @@ from typing import BinaryIO
 
 from rayline.errors import NotInStore, StoreError
 from runtime_env.durable import disk_full_told, sync_folder, write_durably
+from runtime_env.model_release import SignedModel
 from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.signing import SignedBundle
 from runtime_env.store.protocol import (
     INDEX,
     ManifestEntry,
+    ModelEntry,
     blob_path,
     checked_manifest,
     checked_metainfo,
+    checked_model,
     index_bytes,
     metainfo_path,
+    parsed,
     resolve,
 )
 
@@ -38,20 +42,23 @@ class FolderStore:
         return str(self._path)
 
     def entries(self) -> list[ManifestEntry]:
-        found = (ManifestEntry.parse(path.relative_to(self._path).as_posix()) for path in self._path.glob("manifests/*/*.json"))
-        return sorted(entry for entry in found if entry is not None)
+        return parsed(self._names("manifests/*/*.json"), ManifestEntry.parse)
+
+    def model_entries(self) -> list[ModelEntry]:
+        return parsed(self._names("models/*/*/*.json"), ModelEntry.parse)
 
     def get_manifest(self, ref: str) -> SignedBundle:
         entry = resolve(self.entries(), ref, self.url)
         return checked_manifest(self._read(entry.path), entry)
 
     def put_manifest(self, signed: SignedBundle) -> int:
-        data = signed.to_bytes()
-        entry = ManifestEntry(signed.bundle.app, signed.counter, signed.bundle.digest)
-        with self._telling(), self._locked():
-            write_durably(self._path / entry.path, data)
-            self._write_index()
-        return len(data)
+        return self._put(ManifestEntry(signed.bundle.app, signed.counter, signed.bundle.digest), signed.to_bytes())
+
+    def get_model(self, entry: ModelEntry) -> SignedModel:
+        return checked_model(self._read(entry.path), entry)
+
+    def put_model(self, signed: SignedModel) -> int:
+        return self._put(ModelEntry.of(signed), signed.to_bytes())
 
     def has_blob(self, digest: str) -> bool:
         return (self._path / blob_path(digest)).exists()
@@ -109,6 +116,18 @@ class FolderStore:
             (self._path / blob_path(digest)).unlink(missing_ok=True)
 
     def delete_manifest(self, entry: ManifestEntry) -> None:
+        self._delete(entry)
+
+    def delete_model(self, entry: ModelEntry) -> None:
+        self._delete(entry)
+
+    def _put(self, entry: ManifestEntry | ModelEntry, data: bytes) -> int:
+        with self._telling(), self._locked():
+            write_durably(self._path / entry.path, data)
+            self._write_index()
+        return len(data)
+
+    def _delete(self, entry: ManifestEntry | ModelEntry) -> None:
         with self._telling(), self._locked():
             (self._path / entry.path).unlink(missing_ok=True)
             with suppress(OSError):
@@ -116,7 +135,10 @@ class FolderStore:
             self._write_index()
 
     def _write_index(self) -> None:
-        write_durably(self._path / INDEX, index_bytes(self.entries()))
+        write_durably(self._path / INDEX, index_bytes([*self.entries(), *self.model_entries()]))
+
+    def _names(self, pattern: str) -> Iterator[str]:
+        return (path.relative_to(self._path).as_posix() for path in self._path.glob(pattern))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

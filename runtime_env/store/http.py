@@ -10,14 +10,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 from rayline.errors import NotInStore, StoreError
 from runtime_env.bundle import MAX_MANIFEST_BYTES
+from runtime_env.model_release import SignedModel
 from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.signing import SignedBundle
 from runtime_env.store.protocol import (
     INDEX,
     ManifestEntry,
+    ModelEntry,
     blob_path,
     checked_manifest,
     checked_metainfo,
+    checked_model,
     metainfo_path,
     read_index,
     resolve,
@@ -52,7 +55,13 @@ class HttpStore:
         return self._base
 
     def entries(self) -> list[ManifestEntry]:
-        return read_index(self._read(INDEX))
+        return read_index(self._read(INDEX))[0]
+
+    def model_entries(self) -> list[ModelEntry]:
+        return read_index(self._read(INDEX))[1]
+
+    def get_model(self, entry: ModelEntry) -> SignedModel:
+        return checked_model(self._read(entry.path), entry)
 
     def get_manifest(self, ref: str) -> SignedBundle:
         entry = resolve(self.entries(), ref, self.url)

@@ -3,25 +3,30 @@
 blobs/sha256/ab/abcdef…                    one layer
 peers/sha256/ab/abcdef…                    its description for peers (`runtime_env.peers.metainfo`)
 manifests/<app>/<counter>-<digest>.json    one signed bundle
-manifests/index.json                       all of these names, for stores that cannot be listed (HTTP)
+models/<app>/<model>/<counter>-<digest>.json    one signed model
+manifests/index.json                       all names of bundles and models, for stores that cannot be listed (HTTP)
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol, TypeVar
 
 from rayline.errors import BlobCorrupt, NotInStore, StoreError
 from runtime_env.bundle import hex_of
+from runtime_env.model_release import SignedModel
 from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.signing import SignedBundle
 
 INDEX: Final = "manifests/index.json"
 _MANIFEST: Final = re.compile(r"manifests/(?P<app>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<counter>\d{8,})-(?P<hex>[0-9a-f]{64})\.json\Z")
+_MODEL: Final = re.compile(
+    r"models/(?P<app>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<name>[a-z][a-z0-9_-]{0,63})/(?P<counter>\d{8,})-(?P<hex>[0-9a-f]{64})\.json\Z"
+)
 _MIN_HEX: Final = 6
 
 
@@ -44,6 +49,34 @@ class ManifestEntry:
         return cls(match["app"], int(match["counter"]), f"sha256:{match['hex']}") if match else None
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ModelEntry:
+    """One publication of an app's model; the newest is the greatest."""
+
+    app: str
+    name: str
+    counter: int
+    digest: str
+
+    @property
+    def path(self) -> str:
+        return f"models/{self.app}/{self.name}/{self.counter:08d}-{hex_of(self.digest)}.json"
+
+    @classmethod
+    def parse(cls, path: str) -> ModelEntry | None:
+        """The entry that a store's path stands for; None for any other file."""
+        match = _MODEL.match(path)
+        return cls(match["app"], match["name"], int(match["counter"]), f"sha256:{match['hex']}") if match else None
+
+    @classmethod
+    def of(cls, signed: SignedModel) -> ModelEntry:
+        release = signed.release
+        return cls(release.app, release.model.name, signed.counter, release.digest)
+
+
+Entry = TypeVar("Entry", ManifestEntry, ModelEntry)
+
+
 class Store(Protocol):
     """A place to read bundles from. Methods block; errors are StoreError, and NotInStore for what is not there."""
 
@@ -58,6 +91,14 @@ class Store(Protocol):
 
     def get_manifest(self, ref: str) -> SignedBundle:
         """The bundle that `APP` (its newest), `APP@COUNTER` or `APP@sha256:HEX…` names; not checked for its signature."""
+        ...
+
+    def model_entries(self) -> list[ModelEntry]:
+        """All publications of models, by app and model, oldest first."""
+        ...
+
+    def get_model(self, entry: ModelEntry) -> SignedModel:
+        """What was published; not checked for its signature."""
         ...
 
     def has_blob(self, digest: str) -> bool: ...
@@ -81,6 +122,10 @@ class WritableStore(Store, Protocol):
         """Add a publication, whose blobs must be there; returns the bytes moved."""
         ...
 
+    def put_model(self, signed: SignedModel) -> int:
+        """Add a publication of a model, whose blob must be there; returns the bytes moved."""
+        ...
+
     def put_blob(self, digest: str, source: Path) -> int:
         """Add a blob; returns the bytes moved: 0 where it is already."""
         ...
@@ -98,6 +143,8 @@ class WritableStore(Store, Protocol):
         ...
 
     def delete_manifest(self, entry: ManifestEntry) -> None: ...
+
+    def delete_model(self, entry: ModelEntry) -> None: ...
 
 
 def blob_path(digest: str) -> str:
@@ -150,14 +197,41 @@ def checked_manifest(data: bytes, entry: ManifestEntry) -> SignedBundle:
     return signed
 
 
-def index_bytes(entries: Iterable[ManifestEntry]) -> bytes:
+def resolve_model(entries: Iterable[ModelEntry], app: str, name: str, counter: int | None, where: str) -> ModelEntry:
+    """One publication of a model, by its number (None: the newest); raises NotInStore."""
+    known = sorted(entry for entry in entries if (entry.app, entry.name) == (app, name))
+    if not known:
+        raise NotInStore(f"{where} has no model {name!r} of {app!r}; `rayline model publish {app} {name} PATH` puts one there")
+    found = [entry for entry in known if counter in (None, entry.counter)]
+    if not found:
+        raise NotInStore(
+            f"{where} has no {name}@{counter} of {app!r}; it has {', '.join(f'{name}@{one.counter}' for one in known)}"
+        )
+    return found[-1]
+
+
+def checked_model(data: bytes, entry: ModelEntry) -> SignedModel:
+    """The model read from `entry`; raises StoreError when it is another one than its name says."""
+    signed = SignedModel.from_bytes(data)
+    if ModelEntry.of(signed) != entry:
+        raise StoreError(f"{entry.path} holds another model than its name says ({signed.ref}): the store was tampered with")
+    return signed
+
+
+def index_bytes(entries: Iterable[ManifestEntry | ModelEntry]) -> bytes:
     return json.dumps(sorted(entry.path for entry in entries), indent=0).encode()
 
 
-def read_index(data: bytes) -> list[ManifestEntry]:
-    """Raises StoreError for what is no index."""
+def read_index(data: bytes) -> tuple[list[ManifestEntry], list[ModelEntry]]:
+    """Bundles and models, oldest first; raises StoreError for what is no index."""
     try:
-        found = [ManifestEntry.parse(str(path)) for path in json.loads(data)]
+        paths = [str(path) for path in json.loads(data)]
     except (ValueError, TypeError) as error:
         raise StoreError(f"{INDEX} cannot be read: {error}") from error
+    return parsed(paths, ManifestEntry.parse), parsed(paths, ModelEntry.parse)
+
+
+def parsed(paths: Iterable[str], parse: Callable[[str], Entry | None]) -> list[Entry]:
+    """The entries that paths of a store stand for, oldest first."""
+    found = (parse(path) for path in paths)
     return sorted(entry for entry in found if entry is not None)

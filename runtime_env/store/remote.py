@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from rayline.errors import NotInStore, RaylineError, StoreError
+from runtime_env.model_release import SignedModel
 from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.signing import SignedBundle
 from runtime_env.store.protocol import (
     INDEX,
     ManifestEntry,
+    ModelEntry,
     blob_path,
     checked_manifest,
     checked_metainfo,
+    checked_model,
     index_bytes,
     metainfo_path,
+    parsed,
     resolve,
 )
 
@@ -41,8 +45,18 @@ class RemoteStore:
         return self._url
 
     def entries(self) -> list[ManifestEntry]:
-        found = (ManifestEntry.parse(path) for path, _ in self._list("manifests"))
-        return sorted(entry for entry in found if entry is not None)
+        return parsed((path for path, _ in self._list("manifests")), ManifestEntry.parse)
+
+    def model_entries(self) -> list[ModelEntry]:
+        return parsed((path for path, _ in self._list("models")), ModelEntry.parse)
+
+    def get_model(self, entry: ModelEntry) -> SignedModel:
+        with self._telling():
+            data: bytes = self._files.cat_file(self._at(entry.path))
+        return checked_model(data, entry)
+
+    def put_model(self, signed: SignedModel) -> int:
+        return self._put(ModelEntry.of(signed), signed.to_bytes())
 
     def get_manifest(self, ref: str) -> SignedBundle:
         entry = resolve(self.entries(), ref, self.url)
@@ -51,12 +65,7 @@ class RemoteStore:
         return checked_manifest(data, entry)
 
     def put_manifest(self, signed: SignedBundle) -> int:
-        data = signed.to_bytes()
-        entry = ManifestEntry(signed.bundle.app, signed.counter, signed.bundle.digest)
-        with self._telling():
-            self._write(entry.path, data)
-            self._write(INDEX, index_bytes(self.entries()))
-        return len(data)
+        return self._put(ManifestEntry(signed.bundle.app, signed.counter, signed.bundle.digest), signed.to_bytes())
 
     def has_blob(self, digest: str) -> bool:
         with self._telling():
@@ -101,9 +110,24 @@ class RemoteStore:
             self._files.rm_file(self._at(blob_path(digest)))
 
     def delete_manifest(self, entry: ManifestEntry) -> None:
+        self._delete(entry)
+
+    def delete_model(self, entry: ModelEntry) -> None:
+        self._delete(entry)
+
+    def _put(self, entry: ManifestEntry | ModelEntry, data: bytes) -> int:
+        with self._telling():
+            self._write(entry.path, data)
+            self._write_index()
+        return len(data)
+
+    def _delete(self, entry: ManifestEntry | ModelEntry) -> None:
         with self._telling():
             self._files.rm_file(self._at(entry.path))
-            self._write(INDEX, index_bytes(self.entries()))
+            self._write_index()
+
+    def _write_index(self) -> None:
+        self._write(INDEX, index_bytes([*self.entries(), *self.model_entries()]))
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from runtime_env.store.protocol import ManifestEntry, WritableStore
+from runtime_env.store.protocol import ManifestEntry, ModelEntry, WritableStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +19,17 @@ class Swept:
 
 
 def sweep(store: WritableStore, *, keep: int, dry_run: bool = False) -> Swept:
-    """Keep the newest `keep` publications of each app. Must not run while something is published: its blobs come first."""
+    """Keep the newest `keep` publications of each app, and all of models (`sweep_models`).
+
+    Must not run while something is published: its blobs come first.
+    """
     by_app: dict[str, list[ManifestEntry]] = defaultdict(list)
     for entry in store.entries():
         by_app[entry.app].append(entry)
     old = [entry for entries in by_app.values() for entry in entries[:-keep]]
     kept = [entry for entries in by_app.values() for entry in entries[-keep:]]
     named = {layer.digest for entry in kept for layer in store.get_manifest(f"{entry.app}@{entry.counter}").bundle.layers}
+    named |= {store.get_model(entry).release.layer.digest for entry in store.model_entries()}
     orphans = {digest: size for digest, size in store.blobs() if digest not in named}
     if not dry_run:
         # Names before blobs: a reader never finds a bundle whose blobs are gone.
@@ -33,3 +38,18 @@ def sweep(store: WritableStore, *, keep: int, dry_run: bool = False) -> Swept:
         for digest in orphans:
             store.delete_blob(digest)
     return Swept(tuple(old), tuple(orphans), sum(orphans.values()))
+
+
+def sweep_models(
+    store: WritableStore, app: str, *, keep: int, in_use: Collection[ModelEntry], dry_run: bool = False
+) -> list[ModelEntry]:
+    """Remove publications of an app's models: not the newest `keep` of each, nor what is `in_use`; their blobs are `sweep`'s."""
+    by_name: dict[str, list[ModelEntry]] = defaultdict(list)
+    for entry in store.model_entries():
+        if entry.app == app:
+            by_name[entry.name].append(entry)
+    old = [entry for entries in by_name.values() for entry in entries[:-keep] if entry not in in_use]
+    if not dry_run:
+        for entry in old:
+            store.delete_model(entry)
+    return old

@@ -23,6 +23,7 @@ _REASONS: Final = {
         workers.feature_server: MAX_JOBS_PER_BATCH
         workers.heartbeat: MAX_INTERVAL_SECONDS MIN_INTERVAL_SECONDS
         runtime_env.bundle: MAX_LAYERS MAX_MANIFEST_BYTES
+        runtime_env.model_release: MAX_RELEASE_BYTES
         runtime_env.peers.metainfo: BLOCK_BYTES MAX_METAINFO_BYTES MAX_PIECE_BYTES _HASH_BYTES
         runtime_env.store.protocol: _MIN_HEX
     """,
@@ -62,7 +63,7 @@ _REASONS: Final = {
         workers.cluster: HEALTH_CHECK_TIMEOUT_MS LOG_ROTATION_BYTES OBJECT_STORE_BYTES
         runtime_env.build.conda_layer: TIMEOUT_SECONDS
         runtime_env.build.interpreters: _PROBE_SECONDS
-        runtime_env.build.own_layers: _TIMEOUT_SECONDS
+        runtime_env.build.model_layer: _TIMEOUT_SECONDS
         runtime_env.build.uv_tool: TIMEOUT_SECONDS
         runtime_env.store.http: TIMEOUT_SECONDS
     """,
