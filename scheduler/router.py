@@ -2,8 +2,9 @@
 
 A node stands in one of three tiers, and each tier has a rotation of its own; the first tier that has a node gives it:
 
-- ROOM: an actor runs nothing of ours, and by the node's last sample a core is left for one batch more;
-- IDLE: an actor runs nothing of ours, but the cores are taken (by neighbours, by other lanes, or by us);
+- ROOM: an actor runs nothing of ours, by the node's last sample a core is left for one batch more, and of what other lanes
+  use as well we have not taken more than our share;
+- IDLE: an actor runs nothing of ours, but the cores are taken (by neighbours, by other lanes, or by us), or our share is;
 - SPARE: a place behind a running batch, only where batches are short: it hides the round trip there, and would cost seconds
   behind a long one.
 """
@@ -21,7 +22,7 @@ import numpy as np
 
 from rayline.app_spec import SchedulingPolicy
 from rayline.reports import ActorEndpoint
-from scheduler.seats import EWMA_SHARE, QUEUE_BEHIND_SECONDS, NodeSeats, Seat, Target
+from scheduler.seats import EWMA_SHARE, QUEUE_BEHIND_SECONDS, NodeSeats, OwnShare, Seat, Target
 from scheduler.swrr import SmoothWeightedRoundRobin
 from scheduler.view import NodeView, View
 from scheduler.weights import DEFAULT_INTERVAL_SECONDS, Weigher, WeightPolicy, policy_of
@@ -114,6 +115,7 @@ class Router:
         self._usual_seconds = 0.0  # the largest of the last batches'
         self._factor_of: Callable[[str], float] | None = None
         self._closed: set[str] = set()  # by an operator
+        self._share = OwnShare()
         self._picks: deque[Pick] = deque(maxlen=PICKS_KEPT)
         self._history: deque[tuple[int, dict[str, float]]] = deque(maxlen=UPDATES_KEPT)
 
@@ -364,7 +366,7 @@ class Router:
         if report.load is None:
             self._weigher.fleet.observe(key, report, node_view.heard)
         elif report.load is not node.load:
-            node.sample(report.load, report.cpus, now)
+            node.sample(report.load, report.cpus, now, self._share)
             self._weigher.fleet.observe(key, report, node_view.heard)
             self._place(key, node)
         return reseated

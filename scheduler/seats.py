@@ -20,6 +20,8 @@ RUNNING_PATIENCE: Final = 3.0
 EVIDENCE_SECONDS: Final = 60.0
 # A batch of ours needs about one core; a node takes one more while at least so much of a core is left for it.
 CORES_FOR_ONE_MORE: Final = 1.0
+# Over so long our share of all work is taken.
+SHARE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,28 @@ class Seat:
 
 
 @dataclass(slots=True)
+class OwnShare:
+    """Owns the estimate of what part of the work on all nodes is this lane's, 0 to 1, by the samples of the last seconds.
+
+    The rest is that of other lanes and apps. Nobody needs to tell how many lanes there are, nor how busy each is.
+    """
+
+    value: float = 1.0
+    _ours: float = 0.0
+    _everybody: float = 0.0
+    _faded_to: float = 0.0
+
+    def observe(self, ours: float, everybody: float, now: float) -> None:
+        """Cores that one node gave to our batches, and to everybody's, by one sample."""
+        if now > self._faded_to:
+            kept = math.exp((self._faded_to - now) / SHARE_SECONDS)
+            self._ours, self._everybody, self._faded_to = self._ours * kept, self._everybody * kept, now
+        self._ours += ours
+        self._everybody += everybody
+        self.value = min(1.0, self._ours / self._everybody) if self._everybody > 0 else 1.0
+
+
+@dataclass(slots=True)
 class NodeSeats:
     """Owns the count of free seats, the room that is left, and the evidence of the node's speed. Does not own pauses' lengths."""
 
@@ -68,6 +92,7 @@ class NodeSeats:
     running: int = 0  # batches in flight on seats that are in the view
     idle: int = 0  # seats that run nothing beyond what they can at once
     spare: int = 0  # seats with a place behind a running batch
+    places: int = 0  # batches that all seats can run at once
     room: float = math.inf  # batches that fit on the cores that are left to us
     load: NodeLoad | None = None  # the last sample
     sampled_at: float = -math.inf
@@ -88,6 +113,7 @@ class NodeSeats:
         self.idle = self.spare = 0
         self.seats, self.endpoints = seats, endpoints
         self.running = sum(seat.in_flight for seat in seats.values())
+        self.places = sum(seat.concurrency for seat in seats.values())
         for seat in seats.values():
             self.settle(seat, now)
 
@@ -149,10 +175,11 @@ class NodeSeats:
             return running_for if self.log_latency is None else max(self.log_latency, running_for)
         return math.nan if self.log_latency is None or quiet > EVIDENCE_SECONDS else self.log_latency
 
-    def sample(self, load: NodeLoad, cpus: float | None, now: float) -> None:
-        """A new sample of the node: what is left of its cores, and what we got of them since the last one.
+    def sample(self, load: NodeLoad, cpus: float | None, now: float, share: OwnShare) -> None:
+        """A new sample of the node: our part of what is left of its cores, and what we got of them since the last one.
 
-        Neighbours and other lanes come out of the machine's utilisation, our own share out of our batches.
+        Neighbours and other lanes come out of the machine's utilisation, what is ours out of our batches. Of free cores and of
+        the actors' places only so much counts as the lane's own share of all work: others will fill theirs before they tell.
         """
         self._count(now)
         since = now - self.sampled_at
@@ -163,7 +190,10 @@ class NodeSeats:
             self.room = math.inf
             return
         left = cores * (1.0 - load.host_cpu)
-        self.room = left + (ours if load.own_cpu is None else min(ours, load.own_cpu))
+        got = ours if load.own_cpu is None else min(ours, load.own_cpu)
+        share.observe(got, load.own_cpu or got, now)
+        places = max(1, round(share.value * self.places))
+        self.room = min(max(min(left, CORES_FOR_ONE_MORE), left * share.value) + got, places)
 
     def service_seconds(self) -> float | None:
         """Mean over its actors of how long their batches took lately."""

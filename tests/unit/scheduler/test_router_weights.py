@@ -97,3 +97,31 @@ def test_lanes_that_are_numbered_begin_far_from_each_other() -> None:
     assert phases == [number / 8 for number in range(8)]
     first = {router_over(View(), report("a", actors=8), phase=phase).pick(0.0) for phase in phases}
     assert len({target.endpoint.name for target in first if target}) == 8
+
+
+def test_where_others_work_as_well_a_lane_takes_its_share_of_each_node_before_more_of_any() -> None:
+    view = View()
+    router = router_over(view, report("a", actors=8), report("b", actors=8))
+    ours = [router.pick(0.0) for _ in range(4)]
+    assert None not in ours
+    # 2 of the 8 cores in use on each are ours: other lanes will fill most of what is left.
+    router_over(view, *(report(n, seq=2, host_cpu=0.0, own_cpu=4.0, actors=8) for n in "ab"), now=1.0, router=router)
+    router_over(view, *(report(n, seq=3, host_cpu=0.5, own_cpu=4.0, actors=8) for n in "ab"), now=2.0, router=router)
+    for target in ours:
+        assert target is not None
+        router.finished(target, 2.0, seconds=2.0)
+    picks = [router.pick(2.0, batch=f"b{number}") for number in range(16)]
+    assert None not in picks
+    tiers = [pick.tier.name for pick in router.picks()[-16:]]
+    assert tiers == ["ROOM"] * 8 + ["IDLE"] * 8
+
+
+def test_a_lane_alone_has_all_the_room_there_is() -> None:
+    view = View()
+    router = router_over(view, report("a", actors=8))
+    target = router.pick(0.0)
+    assert target is not None
+    router_over(view, report("a", seq=2, host_cpu=0.125, own_cpu=1.0, actors=8), now=1.0, router=router)
+    for _ in range(7):
+        assert router.pick(1.0) is not None
+    assert {pick.tier.name for pick in router.picks()} == {"ROOM"}
