@@ -24,7 +24,8 @@ from runtime_env.fetch import fetch_blobs
 from runtime_env.peers.cache import BlobCache
 from runtime_env.peers.members import Member
 from runtime_env.peers.metainfo import describe
-from runtime_env.peers.node import PeerNode, PeerOptions
+from runtime_env.peers.node import PeerNode
+from runtime_env.peers.options import PeerOptions
 from runtime_env.store import FolderStore, open_store
 
 TOKEN: Final = b"bench"

@@ -8,72 +8,42 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import libtorrent
 
-from rayline.errors import BlobCorrupt, PeerError, RaylineError, StoreError
+from rayline.errors import BlobCorrupt, PeerError
 from runtime_env.bundle import hex_of
-from runtime_env.durable import write_durably
 from runtime_env.peers import sharing, swarm
+from runtime_env.peers.alerts import ANSWER_SECONDS, Alerts
 from runtime_env.peers.cache import BlobCache
-from runtime_env.peers.limits import Pace, share_of, split
+from runtime_env.peers.doorkeeper import Doorkeeper
 from runtime_env.peers.members import Member
 from runtime_env.peers.metainfo import BlobMetainfo
-from runtime_env.peers.session import apply_limits, filter_of, low_priority_threads, open_session, share_addresses
+from runtime_env.peers.options import PeerOptions, PeerStatistics
+from runtime_env.peers.session import apply_limits, low_priority_threads, open_session
 from runtime_env.peers.sharing import Situation
+from runtime_env.peers.store_reader import StoreReader
 from runtime_env.peers.swarm import Progress, Swarm
+from runtime_env.peers.throttle import Limits, Throttle
 from runtime_env.store import Store
 
 LOOK_SECONDS: Final = 0.25
-BAN_SECONDS: Final = 600.0
-GIVE_UP_SECONDS: Final = 120.0
-STORE_BACK_OFF_SECONDS: Final = 2.0
-_ANSWER_SECONDS: Final = 30.0
 _CLOSE_SECONDS: Final = 2.0
-_CHUNK: Final = 256 * 2**10
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class PeerOptions:
-    """One node. `host` is the address to listen on and, unless `public_host` differs, the one that members connect to; port 0
-    takes any. `origin` is for a node that seeds what is new: it super-seeds. `encrypted` hides contents from who can listen on
-    the network, at the cost of processor time; all members must agree on it.
-    """
+class _Parts:
+    """What exists between `start` and `close`."""
 
-    name: str
-    host: str
-    port: int = 0
-    public_host: str | None = None
-    origin: bool = False
-    encrypted: bool = False
-    patience: sharing.Patience = field(default_factory=sharing.Patience)
-    give_up_seconds: float = GIVE_UP_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStatistics:
-    """Bytes of blobs moved since the start, without protocol; `banned` are the addresses of members that sent wrong pieces."""
-
-    received: int
-    sent: int
-    from_store: int
-    failed: int
-    banned: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class _Rates:
-    download: int | None = None
-    upload: int | None = None
-    total: int | None = None
-    store: int | None = None
-    applied: tuple[int | None, int | None] = field(default=(None, None))
+    session: libtorrent.session
+    alerts: Alerts
+    reader: StoreReader | None
 
 
 class PeerNode:
@@ -89,22 +59,15 @@ class PeerNode:
         self._cache = cache
         self._store = store
         self._incarnation = time.time_ns() // 1_000_000
-        self._session: libtorrent.session | None = None
+        self._parts: _Parts | None = None
         self._low = low_priority_threads(3, "rayline-peers")
         self._stop = threading.Event()
         self._pump = threading.Thread(target=self._run, name="rayline-peers-pump", daemon=True)
         self._lock = threading.RLock()
         self._swarms: dict[str, Swarm] = {}
         self._fetches: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._members: tuple[Member, ...] = ()
-        self._shared = False
-        self._banned: dict[str, float] = {}
-        self._filtered: frozenset[str] = frozenset()
-        self._rates = _Rates()
-        self._pace = Pace()
-        self._from_store = 0
-        self._counters: dict[str, int] = {}
-        self._counted = threading.Condition()
+        self._door = Doorkeeper(session=lambda: self._open.session)
+        self._throttle = Throttle(apply=lambda download, upload: apply_limits(self._open.session, download, upload))
 
     def __enter__(self) -> PeerNode:
         self.start()
@@ -115,30 +78,36 @@ class PeerNode:
 
     @property
     def port(self) -> int:
-        return self._open.listen_port()
+        return self._open.session.listen_port()
+
+    @property
+    def limits(self) -> Limits:
+        return self._throttle.limits
 
     def start(self) -> None:
         """Raises PeerError where the address cannot be listened on."""
         host = self._options.host
-        self._session = self._low.submit(
-            open_session, host=host, port=self._options.port, encrypted=self._options.encrypted
-        ).result()
-        refused = self._refused_listening()
+        session = self._low.submit(open_session, host=host, port=self._options.port, encrypted=self._options.encrypted).result()
+        alerts = Alerts(
+            session=session, cache=self._cache, find=self._swarm_of, on_wrong_piece=self._door.ban, on_lost=self._leave
+        )
+        refused = alerts.refused_listening()
         if refused is not None:
-            self._session = None
             self._low.shutdown()
             raise PeerError(
                 f"peers cannot reach this node: {host} port {self._options.port}: {refused}; give another address or port"
             )
+        self._parts = _Parts(session, alerts, None if self._store is None else self._reader_of(self._store))
         self._cache.before_eviction = self._leave_all
         self._pump.start()
 
     def close(self) -> None:
         """Remember how far each fetch is, and end. Fetches that still wait raise PeerError."""
-        if self._session is None:
+        if self._parts is None:
             return
         self._stop.set()
         self._pump.join()
+        self._parts.alerts.close()
         with self._lock:
             waiting = [one for one in self._swarms.values() if one.fetching]
         for one in waiting:
@@ -147,23 +116,17 @@ class PeerNode:
         until = time.monotonic() + _CLOSE_SECONDS
         saved = 0
         while saved < len(waiting) and time.monotonic() < until:
-            saved += self._take_alerts(wait_ms=100)
+            saved += self._parts.alerts.take(wait_ms=100)
         self._cache.before_eviction = lambda _: None
         self._low.shutdown()
         self._swarms.clear()
-        self._session = None
+        self._parts = None
 
     def set_members(self, members: Iterable[Member]) -> None:
         """Who is alive, where, with what; replaces what was said before. Nobody else can connect; who left is cut off."""
-        others = tuple(member for member in members if member.name != self._options.name)
+        self._door.set_members(member for member in members if member.name != self._options.name)
         with self._lock:
-            shared = len({member.host for member in others}) < len(others)
-            if shared != self._shared:
-                self._shared = shared
-                share_addresses(self._open, shared)
-            self._members = others
-            self._apply_filter()
-            self._apply_rates()
+            self._tell_throttle()
 
     def member(self) -> Member:
         """What the others should be told of this node."""
@@ -179,15 +142,11 @@ class PeerNode:
 
     def set_limits(self, *, download: int | None, upload: int | None) -> None:
         """This node's own limits, bytes per second, None for none; at once."""
-        with self._lock:
-            self._rates.download, self._rates.upload = download, upload
-            self._apply_rates()
+        self._throttle.set_own(download=download, upload=upload)
 
     def set_global_limit(self, total: int | None) -> None:
         """What the network as a whole may carry, bytes per second; a fetching node takes its share of it at once."""
-        with self._lock:
-            self._rates.total = total
-            self._apply_rates()
+        self._throttle.set_total(total)
 
     def give(self, metainfo: BlobMetainfo, token: bytes) -> None:
         """Offer a blob of the cache to members that hold the same token; raises PeerError where it is not in the cache."""
@@ -222,25 +181,32 @@ class PeerNode:
             return self._cache.blob(digest)
 
     def statistics(self) -> PeerStatistics:
-        with self._counted:
-            self._counters = {}
-            self._open.post_session_stats()
-            if not self._counted.wait_for(lambda: bool(self._counters), timeout=_ANSWER_SECONDS):
-                raise PeerError("libtorrent does not answer; restart the node's agent")
-            counters = self._counters
+        """Raises PeerError where libtorrent does not answer."""
+        parts = self._open
+        counters = parts.alerts.counters()
         return PeerStatistics(
             received=counters["net.recv_payload_bytes"],
             sent=counters["net.sent_payload_bytes"],
-            from_store=self._from_store,
+            from_store=0 if parts.reader is None else parts.reader.bytes_read,
             failed=counters["net.recv_failed_bytes"],
-            banned=tuple(sorted(self._banned)),
+            unwritten=counters["disk.queued_write_bytes"],
+            banned=self._door.banned,
         )
 
     @property
-    def _open(self) -> libtorrent.session:
-        if self._session is None:
+    def _open(self) -> _Parts:
+        if self._parts is None:
             raise PeerError("the node is not started, or closed")
-        return self._session
+        return self._parts
+
+    def _reader_of(self, store: Store) -> StoreReader:
+        return StoreReader(
+            store=store,
+            throttle=self._throttle,
+            due=lambda one: self._due(one, one.observe(self._door.members, time.monotonic())),
+            unwritten_bytes=lambda: self._open.alerts.counters().get("disk.queued_write_bytes", 0),
+            stop=self._stop,
+        )
 
     def _fetch(self, metainfo: BlobMetainfo, token: bytes, progress: Progress | None) -> None:
         digest, incoming = metainfo.digest, self._cache.incoming
@@ -266,7 +232,7 @@ class PeerNode:
         resume_file.unlink(missing_ok=True)
         with self._lock:
             one.now_whole()
-            self._apply_rates()
+            self._tell_throttle()
 
     def _is_whole(self, one: Swarm, part: Path) -> bool:
         """Whether the file has the blob's digest, read when it is written; again, as an earlier answer may come late."""
@@ -278,22 +244,22 @@ class PeerNode:
 
     def _await(self, answered: threading.Event, ask: Callable[[], None], what: str) -> None:
         ask()
-        if not answered.wait(_ANSWER_SECONDS):
-            raise PeerError(f"{what} took more than {_ANSWER_SECONDS:g} s: look at the disk")
+        if not answered.wait(ANSWER_SECONDS):
+            raise PeerError(f"{what} took more than {ANSWER_SECONDS:g} s: look at the disk")
 
     def _join(self, metainfo: BlobMetainfo, token: bytes, parameters: libtorrent.add_torrent_params, *, fetching: bool) -> Swarm:
-        handle = self._open.add_torrent(parameters)
+        handle = self._open.session.add_torrent(parameters)
         tag = metainfo.tag(token)
         one = Swarm(metainfo=metainfo, tag=tag, handle=handle, fetching=fetching, now=time.monotonic())
         self._swarms[tag] = one
-        self._apply_rates()
+        self._tell_throttle()
         return one
 
     def _leave(self, one: Swarm) -> None:
         with self._lock:
-            if self._swarms.pop(one.tag, None) is not None and self._session is not None:
-                self._session.remove_torrent(one.handle)
-                self._apply_rates()
+            if self._swarms.pop(one.tag, None) is not None and self._parts is not None:
+                self._parts.session.remove_torrent(one.handle)
+                self._tell_throttle()
 
     def _leave_all(self, digest: str) -> None:
         """The blob is about to go: nobody gets it from here any more."""
@@ -301,40 +267,29 @@ class PeerNode:
             for one in [one for one in self._swarms.values() if one.digest == digest]:
                 self._leave(one)
 
-    def _apply_filter(self) -> None:
-        hosts = frozenset(member.host for member in self._members) - self._banned.keys()
-        if hosts != self._filtered:
-            self._filtered = hosts
-            self._open.set_ip_filter(filter_of(hosts))
+    def _swarm_of(self, handle: libtorrent.torrent_handle) -> Swarm | None:
+        with self._lock:
+            return next((one for one in self._swarms.values() if one.handle == handle), None)
 
-    def _apply_rates(self) -> None:
-        fetching = sum(1 for member in self._members if member.wants) + any(one.fetching for one in self._swarms.values())
-        rates = self._rates
-        download = share_of(rates.total, rates.download, fetching=fetching)
-        rates.store = download
-        if download is not None and any(one.reading for one in self._swarms.values()):
-            download, rates.store = split(download, fetching=fetching)
-        wanted = (download, share_of(rates.total, rates.upload, fetching=1))
-        if wanted != rates.applied:
-            rates.applied = wanted
-            apply_limits(self._open, *wanted)
+    def _tell_throttle(self) -> None:
+        fetching = sum(1 for member in self._door.members if member.wants) + any(one.fetching for one in self._swarms.values())
+        self._throttle.observe(fetching=fetching, reading=any(one.reading for one in self._swarms.values()))
 
     def _run(self) -> None:
         """The pump: takes alerts as they come, looks at each fetch four times a second."""
+        alerts = self._open.alerts
         looked_at = float("-inf")
         while not self._stop.is_set():
-            self._take_alerts(wait_ms=100)
+            alerts.take(wait_ms=100)
             now = time.monotonic()
             if now - looked_at >= LOOK_SECONDS:
                 looked_at = now
                 self._look(now)
 
     def _look(self, now: float) -> None:
+        self._door.look(now)
         with self._lock:
-            for host in [host for host, until in self._banned.items() if until < now]:
-                del self._banned[host]
-            self._apply_filter()
-            swarms, members = list(self._swarms.values()), self._members
+            swarms, members = list(self._swarms.values()), self._door.members
         for one in swarms:
             try:
                 one.connect(members, now)
@@ -343,6 +298,8 @@ class PeerNode:
             except RuntimeError as error:
                 # libtorrent's only error: the torrent was removed while we looked.
                 _log.debug("%s: %s", one.digest, error)
+        with self._lock:
+            self._tell_throttle()
 
     def _look_after(self, one: Swarm, members: tuple[Member, ...], now: float) -> None:
         situation = one.observe(members, now)
@@ -353,135 +310,21 @@ class PeerNode:
                 PeerError(f"{one.digest}: nothing came for {self._options.give_up_seconds:g} s from peers or the store{cause}")
             )
             return
-        if self._store is None or one.reading or now < one.read_again_at:
-            return
-        pieces = self._due(one, situation)
-        if pieces:
+        reader = self._open.reader
+        if reader is not None and not one.reading and now >= one.read_again_at and self._due(one, situation):
             one.reading = True
             with self._lock:
-                self._apply_rates()
-            self._low.submit(self._read_on, one, self._store, pieces)
+                self._tell_throttle()
+            self._low.submit(reader.read_on, one)
 
     def _due(self, one: Swarm, situation: Situation | None) -> list[int]:
         """Pieces that this node is to read from the store now."""
         if situation is None:
             return []
         with self._lock:
-            others = [member.name for member in self._members if one.tag in member.wants]
+            others = [member.name for member in self._door.members if one.tag in member.wants]
         me = self._options.name
         return sharing.pieces_to_read(situation, me=me, nodes=tuple(sorted({me, *others})), patience=self._options.patience)
-
-    def _read_on(self, one: Swarm, store: Store, pieces: list[int]) -> None:
-        """Run after run from the store into the torrent, from where peers get them, too; until none is due."""
-        try:
-            while pieces and not self._stop.is_set():
-                self._read(one, store, pieces)
-                pieces = self._due(one, one.observe(self._members, time.monotonic()))
-        except (StoreError, BlobCorrupt) as error:
-            self._put_off(one, error)
-        except OSError as error:
-            self._put_off(one, StoreError(f"{store.url}: the transfer broke off: {error}"))
-        except RuntimeError as error:
-            # The torrent was removed meanwhile.
-            _log.debug("%s: %s", one.digest, error)
-        finally:
-            one.reading = False
-            with self._lock:
-                if self._session is not None:
-                    self._apply_rates()
-
-    def _read(self, one: Swarm, store: Store, pieces: list[int]) -> None:
-        start = one.metainfo.span(pieces[0])[0]
-        end = sum(one.metainfo.span(pieces[-1]))
-        with store.open_blob(one.digest, start, end - start) as source:
-            for piece in pieces:
-                data = self._paced_read(source, one.metainfo.span(piece)[1])
-                if self._stop.is_set():
-                    return
-                if not one.metainfo.fits(piece, data):
-                    raise BlobCorrupt(
-                        f"{one.digest}: {store.url} holds other bytes than its description says, in piece {piece}; "
-                        "look into who wrote to it"
-                    )
-                one.handle.add_piece(piece, data, 0)
-                one.add_from_store(piece, len(data))
-                with self._lock:
-                    self._from_store += len(data)
-
-    def _put_off(self, one: Swarm, error: RaylineError) -> None:
-        one.store_error = error
-        one.read_again_at = time.monotonic() + STORE_BACK_OFF_SECONDS
-        _log.warning("%s: not from the store for now: %s", one.digest, error)
-
-    def _paced_read(self, source: object, count: int) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            chunk = source.read(min(_CHUNK, count - len(data)))  # type: ignore[attr-defined]
-            if not chunk or self._stop.is_set():
-                break
-            data += chunk
-            with self._lock:
-                delay = self._pace.delay_seconds(len(chunk), self._rates.store, time.monotonic())
-            self._stop.wait(delay)
-        return bytes(data)
-
-    def _take_alerts(self, *, wait_ms: int) -> int:
-        """Returns how many resume answers were among them."""
-        session = self._open
-        session.wait_for_alert(wait_ms)
-        answered = 0
-        for alert in session.pop_alerts():
-            if isinstance(alert, libtorrent.session_stats_alert):
-                with self._counted:
-                    self._counters = dict(alert.values)
-                    self._counted.notify_all()
-            elif isinstance(alert, libtorrent.peer_ban_alert):
-                self._ban(alert.ip[0])
-            elif isinstance(alert, libtorrent.torrent_alert):
-                answered += self._take_torrent_alert(alert)
-        return answered
-
-    def _take_torrent_alert(self, alert: libtorrent.torrent_alert) -> int:
-        with self._lock:
-            one = next((one for one in self._swarms.values() if one.handle == alert.handle), None)
-        if one is None:
-            return 0
-        if isinstance(alert, libtorrent.save_resume_data_alert):
-            if one.fetching:
-                write_durably(self._cache.resume_file(one.digest), libtorrent.write_resume_data_buf(alert.params))
-            return 1
-        if isinstance(alert, libtorrent.save_resume_data_failed_alert):
-            return 1
-        if isinstance(alert, libtorrent.cache_flushed_alert):
-            one.written()
-        elif isinstance(alert, libtorrent.storage_moved_alert):
-            one.moved.set()
-        elif isinstance(
-            alert, libtorrent.storage_moved_failed_alert | libtorrent.file_error_alert | libtorrent.torrent_error_alert
-        ):
-            _log.warning("%s: %s", one.digest, alert.message())
-            if one.fetching:
-                one.fail(PeerError(f"{one.digest}: {alert.message()}"))
-        return 0
-
-    def _ban(self, host: str) -> None:
-        """A member that sent a wrong piece: nothing to and from its address for a while."""
-        _log.warning("%s sent a wrong piece and is shut out for %g s", host, BAN_SECONDS)
-        with self._lock:
-            self._banned[host] = time.monotonic() + BAN_SECONDS
-            self._apply_filter()
-
-    def _refused_listening(self) -> str | None:
-        """Wait for what listening came to; None when it works."""
-        until = time.monotonic() + _ANSWER_SECONDS
-        while time.monotonic() < until:
-            self._open.wait_for_alert(100)
-            for alert in self._open.pop_alerts():
-                if isinstance(alert, libtorrent.listen_succeeded_alert):
-                    return None
-                if isinstance(alert, libtorrent.listen_failed_alert):
-                    return alert.message()
-        return "no answer"
 
 
 def _sha256_of(path: Path) -> str:

@@ -66,7 +66,9 @@ _SETTINGS: Final[dict[str, Any]] = {
     "aio_threads": 2,
     "hashing_threads": 1,
     "max_queued_disk_bytes": 16 * 2**20,
-    "send_buffer_watermark": 2 * 2**20,
+    "send_buffer_watermark": 512 * 2**10,
+    # In blocks of 16 KiB. What is asked of a peer that lies is wasted, and what comes faster than it is written is memory.
+    "max_out_request_queue": 128,
     "alert_queue_size": 2000,
 }
 _PLAIN: Final = {

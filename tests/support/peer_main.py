@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from runtime_env.peers.cache import BlobCache
-from runtime_env.peers.node import PeerNode, PeerOptions
+from runtime_env.peers.node import PeerNode
+from runtime_env.peers.options import PeerOptions
 from runtime_env.store import open_store
 from tests.support.peer_network import QUICK, TOKEN
 

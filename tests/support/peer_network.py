@@ -14,7 +14,8 @@ from runtime_env.bundle import hex_of
 from runtime_env.peers.cache import BlobCache
 from runtime_env.peers.members import Member
 from runtime_env.peers.metainfo import BlobMetainfo, describe
-from runtime_env.peers.node import PeerNode, PeerOptions
+from runtime_env.peers.node import PeerNode
+from runtime_env.peers.options import PeerOptions
 from runtime_env.peers.sharing import Patience
 from runtime_env.store import Store
 

@@ -21,7 +21,8 @@ from runtime_env.bundle import hex_of
 from runtime_env.peers.cache import BlobCache
 from runtime_env.peers.members import Member
 from runtime_env.peers.metainfo import BlobMetainfo
-from runtime_env.peers.node import PeerNode, PeerOptions
+from runtime_env.peers.node import PeerNode
+from runtime_env.peers.options import PeerOptions
 from runtime_env.peers.session import filter_of, open_session
 from runtime_env.store import FolderStore, open_store
 from runtime_env.store.protocol import blob_path
@@ -139,9 +140,12 @@ def test_a_peer_that_sends_a_wrong_piece_is_shut_out_and_costs_no_more_than_piec
     liar = Liar(tmp_path / "liar", blob, data_of(tmp_path, blob))
     network.others.append(liar.member)
     node = network.add("node")
+    # Slow enough for a busy machine to look at each piece before many more have come.
+    node.set_limits(download=2 * MIB, upload=None)
     (fetch,) = network.fetch([node], blob)
     liar.admit(node.member().host)
     wait_until(lambda: liar.member.host in node.statistics().banned)
+    node.set_limits(download=None, upload=None)
     honest = network.add("honest", cache=tmp_path / "made")
     honest.give(blob, TOKEN)
     assert fetch.result(timeout=30).read_bytes() == data_of(tmp_path, blob)
