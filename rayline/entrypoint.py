@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from rayline.app_spec import AppSpec, Call
+from rayline.app_spec import AppSpec, Call, ModelSwap
 from rayline.errors import ManifestError
 from rayline.yaml_lines import suggestion
 
@@ -31,6 +31,11 @@ def check_entrypoint(spec: AppSpec) -> None:
     if spec.constructor and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         raise ManifestError(
             f"{source}:{node.lineno}: `{name}` is a function, but the manifest has `constructor:`, which is for a class"
+        )
+    if spec.model_swap is ModelSwap.INSTANCE and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        raise ManifestError(
+            f"{source}:{node.lineno}: `{name}` is a function, but `model_swap: instance` needs a class, of which a second "
+            "instance is made with each new model; make it a class, or drop `model_swap`"
         )
     if isinstance(node, ast.ClassDef) and not node.bases and not any(_is_method(item, "__call__") for item in node.body):
         raise ManifestError(f"{source}:{node.lineno}: class `{name}` has no `__call__`, which takes {_what(spec.call)}")

@@ -19,9 +19,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -270,7 +270,18 @@ def _scratch(root: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """As far as it goes; folders that were closed (models are) are opened for it."""
+
+    def open_up(function: Callable[[str], object], path: str, _: object) -> None:
+        with suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            function(path)
+
+    shutil.rmtree(folder, onerror=open_up)
 
 
 @contextmanager
@@ -280,5 +291,5 @@ def _locked(root: Path) -> Iterator[None]:
     with (root / ".lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in (root / "tmp").iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+            _remove(left)
         yield

@@ -260,7 +260,7 @@ class Gateway:
             return
         member.reason = answer.pop("reason")
         answer.pop("pid")
-        member.wanted_models, member.models_problem = answer.pop("wanted_models"), answer.pop("models_problem")
+        member.wanted_models, member.models_problem = answer.pop("wanted_models", 0), answer.pop("models_problem", None)
         if member.reason is not None:
             if member.phase is not ActorPhase.FAILED:
                 self._note_failure(key, now)

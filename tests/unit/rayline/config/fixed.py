@@ -95,6 +95,7 @@ _REASONS: Final = {
         scheduler.hedging: MIN_SAMPLES UNMEASURED_SHARE WINDOW_SAMPLES
         scheduler.listener: _ON_THE_WAY_SECONDS
         scheduler.node_feed: MEMORY_SECONDS _POLL_MS
+        runtime_env.node.models: FIRST_RETRY_SECONDS MAX_RETRY_SECONDS
         scheduler.resource: NEWS_PAUSE_SECONDS
         scheduler.router: BUSY_PAUSE_SECONDS FIRST_LOSS_PAUSE_SECONDS LAST_LOSS_PAUSE_SECONDS
         scheduler.seats: EVIDENCE_SECONDS EWMA_SHARE QUEUE_BEHIND_SECONDS
