@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from deploy.app_registry import AppRegistry
+from deploy.node_environments import open_environments
 from deploy.process_environment import (
     CHANNEL_TOKEN_VARIABLE,
     INTERRUPTION_FILE_VARIABLE,
@@ -21,7 +23,7 @@ from deploy.process_environment import (
 )
 from rayline.bus import KafkaSettings, Publisher
 from rayline.config import ConfigWatch, NodeValues, ProcessIdentity, Role
-from rayline.errors import BusError, ConfigError
+from rayline.errors import BusError, ConfigError, RaylineError
 from rayline.metrics import MetricsBoard, ProcessMetrics, Sample
 from rayline.topics import CONFIG
 from workers.agent import Agent, PodOptions
@@ -30,6 +32,7 @@ from workers.notices import InterruptionEndpoint, InterruptionFile, NoticeSource
 DEFAULT_GRACE_SECONDS: Final = 5.0
 _REQUEST_TIMEOUT_MS: Final = 5_000
 _FULFIL_SECONDS: Final = 1.0
+_APPS_RETRY_SECONDS: Final = 1.0
 _BEATS: Final = "beats"
 _LEAST_BEATS_SECONDS: Final = 10.0
 
@@ -54,7 +57,12 @@ async def run(*, cluster: str, pod: str, cpus: float, address: str, zone: str | 
     publisher = Publisher(settings=settings, client_id=f"rayline-agent-{pod}", request_timeout_ms=_REQUEST_TIMEOUT_MS)
     async with publisher:
         order = OperatorOrder()
-        agent = Agent(options=options, publisher=publisher, sources=[order, *_interruptions()])
+        agent = Agent(
+            options=options,
+            publisher=publisher,
+            sources=[order, *_interruptions()],
+            environments=open_environments(os.environ),
+        )
         identity = ProcessIdentity(role=Role.AGENT, cluster=cluster, node=pod)
         async with ProcessMetrics(identity=identity) as metrics:
             _measure(metrics.board, agent)
@@ -62,14 +70,18 @@ async def run(*, cluster: str, pod: str, cpus: float, address: str, zone: str | 
             await watch.start()
             order.begin()
             metrics.tell_by(watch)
-            following = asyncio.create_task(watch.run(), name="config")
+            following = {
+                asyncio.create_task(watch.run(), name="config"),
+                asyncio.create_task(_follow_apps(settings, agent), name="apps"),
+            }
             try:
                 return await agent.run()
             finally:
                 if order.ordered:
                     await _fulfil(publisher, f"{cluster}/{pod}")
-                following.cancel()
-                await asyncio.wait({following})
+                for task in following:
+                    task.cancel()
+                await asyncio.wait(following)
 
 
 def _measure(board: MetricsBoard, agent: Agent) -> None:
@@ -94,7 +106,20 @@ def _watch_config(
     watch.on("heartbeat.interval_seconds", set_interval)
     watch.on("cordon", set_cordoned)
     watch.on("drain", order.set)
+    watch.on("models", agent.set_models)
     return watch
+
+
+async def _follow_apps(settings: KafkaSettings, agent: Agent) -> None:
+    """Tell the agent which apps there are, for ever; a broker that is away is asked again."""
+    while True:
+        try:
+            async with AppRegistry(settings) as registry:
+                async for apps in registry.changes():
+                    agent.set_apps(list(apps.values()))
+        except RaylineError as error:
+            _log.warning("the apps are not known for a moment: %s", error)
+            await asyncio.sleep(_APPS_RETRY_SECONDS)
 
 
 async def _fulfil(publisher: Publisher, node: str) -> None:

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rayline.enums import StrEnum
 from rayline.errors import ConfigError
@@ -87,7 +87,14 @@ class LineFormatter(logging.Formatter):
         return line if error is None else f"{line} | {on_one_line(error)}"
 
 
-class LineHandler(logging.StreamHandler[TextIO]):
+if TYPE_CHECKING:
+    _TextHandler = logging.StreamHandler[TextIO]
+else:
+    # Not a generic class in Python 3.10, on which actors may run.
+    _TextHandler = logging.StreamHandler
+
+
+class LineHandler(_TextHandler):
     """Writes lines to a stream and counts them by level. Owns the counts, not the stream."""
 
     def __init__(self, stream: TextIO | None = None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any, Final
 
 import msgpack
@@ -22,6 +23,8 @@ MAX_CPUS: Final = 1 << 16
 DEFAULT_INTERVAL_MS: Final = 1000
 MAX_INTERVAL_MS: Final = 600_000
 MAX_ENVIRONMENTS: Final = 50
+MAX_PEER_TAGS: Final = 4_000
+_TAG_BYTES: Final = 8
 _MEASURES: Final = (
     "cores",
     "host_cpu",
@@ -70,7 +73,7 @@ class CardLoad:
 class EnvironmentLoad:
     """How far a node is with the environment of one app's version: `phase` as `runtime_env.node.activation` names it.
 
-    `share` (0 to 1) of its bytes are here while they are fetched. `reason`, `remedy` and `retry_seconds` (until it is tried again)
+    `share` (0 to 1) of its bytes are here while they are fetched. `reason`, `remedy` and `retry_seconds` (until the next attempt)
     stand where it failed.
     """
 
@@ -112,6 +115,18 @@ class NodeLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerPresence:
+    """Where a node gives blobs to others, and which: `host` is an IP address, `holds` and `wants` are tags of swarms (16 hex
+    digits each, `runtime_env.peers.metainfo`), what it has whole and what it is fetching; at most `MAX_PEER_TAGS` each.
+    """
+
+    host: str
+    port: int
+    holds: tuple[str, ...] = ()
+    wants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FactSeqs:
     """For a merged report: the `seq` of the report that each of its facts comes from; -1 where nobody said anything of it."""
 
@@ -134,7 +149,7 @@ class NodeReport:
     proof of life. `age_ms` is how old the report was when it was sent (0 from the agent itself; a resource adds the time since it
     heard). `cordoned` is True while an operator keeps new work away from the node, which can be lifted; None where the reporter
     does not know (everybody but the node's own agent). `interval_ms` is how often the reporter speaks; `seqs` stands in merged
-    reports only.
+    reports only. `peer` stands in the beats of nodes that give blobs to each other, and is not merged.
     """
 
     cluster: str
@@ -152,6 +167,7 @@ class NodeReport:
     cordoned: bool | None = None
     interval_ms: int = DEFAULT_INTERVAL_MS
     seqs: FactSeqs | None = None
+    peer: PeerPresence | None = None
 
     @property
     def key(self) -> str:
@@ -202,6 +218,9 @@ def report_fields(report: NodeReport) -> dict[str, Any]:
     if report.seqs is not None:
         seqs = report.seqs
         item["seqs"] = [seqs.beat, seqs.actors, seqs.cpus, seqs.zone, seqs.reason, seqs.load, seqs.cordoned]
+    if report.peer is not None:
+        peer = report.peer
+        item["peer"] = {"host": peer.host, "port": peer.port, "holds": _packed(peer.holds), "wants": _packed(peer.wants)}
     return item
 
 
@@ -238,7 +257,7 @@ def _node(item: dict[str, Any]) -> NodeReport:
     """A large platform brings a hundred thousand of these each second: what is left out costs nothing."""
     get = item.get
     cpus, zone, reason, cordoned = get("cpus"), get("zone"), get("reason"), get("cordoned")
-    actors, load, seqs = get("actors"), get("load"), get("seqs")
+    actors, load, seqs, peer = get("actors"), get("load"), get("seqs"), get("peer")
     if cpus is not None:
         cpus = float(cpus)
         if not 0 <= cpus < MAX_CPUS:
@@ -259,6 +278,7 @@ def _node(item: dict[str, Any]) -> NodeReport:
         cordoned if isinstance(cordoned, bool) else None,
         _interval(item["interval_ms"]) if "interval_ms" in item else DEFAULT_INTERVAL_MS,
         None if seqs is None else _seqs(seqs),
+        None if peer is None else _peer(peer),
     )
 
 
@@ -266,6 +286,24 @@ def _seqs(items: list[Any]) -> FactSeqs:
     if any(type(number) is not int for number in items):
         raise TypeError(f"{items!r} are not whole numbers")
     return FactSeqs(*items)
+
+
+def _peer(item: dict[str, Any]) -> PeerPresence:
+    port = _number(item["port"])
+    if not 0 < port < 1 << 16:
+        raise ValueError(f"port {port}")
+    return PeerPresence(str(ip_address(_text(item["host"]))), port, _tags(item["holds"]), _tags(item["wants"]))
+
+
+def _packed(tags: tuple[str, ...]) -> bytes:
+    return bytes.fromhex("".join(tags[:MAX_PEER_TAGS]))
+
+
+def _tags(packed: object) -> tuple[str, ...]:
+    """Half of the bytes of their digits: beats carry them each second."""
+    if type(packed) is not bytes or len(packed) % _TAG_BYTES or len(packed) > MAX_PEER_TAGS * _TAG_BYTES:
+        raise ValueError(f"tags that are not up to {MAX_PEER_TAGS} times {_TAG_BYTES} bytes")
+    return tuple(packed[at : at + _TAG_BYTES].hex() for at in range(0, len(packed), _TAG_BYTES))
 
 
 def _load(item: dict[str, Any]) -> NodeLoad:

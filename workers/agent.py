@@ -12,12 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from rayline.app_spec import AppSpec
+from rayline.config import AppValues
 from rayline.metrics import Sample
 from rayline.metrics.declared import BEATS_DROPPED, NODE_NOTICES
 from rayline.reports import NodeLoad, NodeState
+from runtime_env.node.folder import NodeFolder
+from workers.activation import Activator, Prepares
 from workers.actor import NOTICE_MARK, POD_DIR_VARIABLE
 from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_environment, ray_folder, remove_ray_folder
 from workers.heartbeat import INTERVAL_SECONDS, Heartbeat
+from workers.model_placer import FetchesModels, ModelPlacer
 from workers.notices import Notice, NoticeSource, PreStopServer, SignalSource
 from workers.pod_actors import HAND_BACK_SECONDS, PodActor, drain_actor, read_pod_actors, read_pod_work
 from workers.pod_ray import PodRay
@@ -38,6 +43,8 @@ NOTICE_SECONDS: Final = 0.3
 # A sample that takes longer (a sick disk) is left out of its beat.
 SAMPLE_SECONDS: Final = 0.5
 TELL_SECONDS: Final = 30.0
+# Ray starts once each environment is ready or failed, or by then: one app's long download keeps the others waiting no longer.
+ENVIRONMENTS_SECONDS: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -62,16 +69,33 @@ class PodOptions:
     prestop_port: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class NodeEnvironments:
+    """What a pod needs to put environments and models in place: its node's folder, and who carries out the steps."""
+
+    folder: NodeFolder
+    preparer: Prepares
+    models: FetchesModels
+
+
 class Agent:
     """Owns the pod: its session, ports, folder, Ray node, heartbeat and notice. Does not own the actors (the gateway places
     them), nor the bus.
 
-    Life cycle: `run` leads the session, reports STARTING, runs Ray and beats (READY as soon as an actor serves) until the first
-    notice or Ray's end, drains, reports GONE, and leaves nothing of the pod behind.
+    Life cycle: `run` leads the session, reports STARTING, puts the apps' environments in place, runs Ray and beats (READY as soon
+    as an actor serves) until the first notice or Ray's end, drains, reports GONE, and leaves nothing of the pod behind.
     """
 
-    def __init__(self, *, options: PodOptions, publisher: Publisher, sources: Sequence[NoticeSource] = ()) -> None:
-        """`sources` are ways to give notice besides signals and the PreStop call."""
+    def __init__(
+        self,
+        *,
+        options: PodOptions,
+        publisher: Publisher,
+        sources: Sequence[NoticeSource] = (),
+        environments: NodeEnvironments | None = None,
+    ) -> None:
+        """`sources` are ways to give notice besides signals and the PreStop call; without `environments`, apps run in the
+        platform's own alone, and with their own models."""
         self._options = options
         self._folder = ray_folder(f"{options.identity or options.token_path.resolve()}/{options.cluster}/{options.pod}")
         self._incarnation = time.time_ns() // 1_000_000
@@ -98,6 +122,21 @@ class Agent:
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
         self._tasks: set[asyncio.Task[object]] = set()
+        self._activator: Activator | None = None
+        self._placer: ModelPlacer | None = None
+        if environments is not None:
+            self._placer = ModelPlacer(fetcher=environments.models, pod_dir=self._folder)
+            self._activator = Activator(folder=environments.folder, preparer=environments.preparer, pod_dir=self._folder)
+
+    def set_apps(self, apps: Sequence[AppSpec]) -> None:
+        """All apps of this node: the environments that they need are put in place, beside what runs."""
+        if self._activator is not None:
+            self._activator.set_apps(apps)
+
+    def set_models(self, values: AppValues) -> None:
+        """Which publications of models apps run with; they are put in place beside what runs."""
+        if self._placer is not None:
+            self._placer.set_models(values)
 
     def set_interval(self, seconds: float) -> None:
         """A beat each `seconds` from now on; raises ConfigError outside of 0.1 to 60."""
@@ -125,24 +164,33 @@ class Agent:
         lead_session()
         make_ray_folder(self._folder)
         own_ray_folder(self._folder, os.getpid())
+        if self._placer is not None:
+            self._placer.begin()
+            self._background(self._placer.run(), "models")
         self._sampler = Sampler(session=os.getsid(0), disk=str(self._folder), cards=find_cards())
         sources = [
             self._background(source.run(self.give_notice, self._drained), type(source).__name__) for source in self._sources
         ]
         # In a thread, so that the sources listen before there is anything to drain.
         ports = await asyncio.to_thread(claim_ports, str(self._folder))
-        ray = self._start_ray(ports)
+        ray: PodRay | None = None
         try:
             self._tell(NodeState.STARTING, None)
-            beating = self._background(self._heartbeat.run(), "heartbeat")
-            watching = self._background(self._watch_ray(ray), "ray node")
+            ending = [self._background(self._heartbeat.run(), "heartbeat"), *sources]
+            if self._activator is not None:
+                ending.append(self._background(self._activator.run(), "environments"))
+                await self._await_environments(self._activator)
+            if self._notice is None:
+                ray = self._start_ray(ports)
+                ending.append(self._background(self._watch_ray(ray), "ray node"))
             await self._wake.wait()
             code = await self._leave()
-            await _cancel(beating, watching, *sources)
+            await _cancel(*ending)
             return code
         finally:
             await _cancel(*self._tasks)
-            await asyncio.to_thread(ray.stop)
+            if ray is not None:
+                await asyncio.to_thread(ray.stop)
             ports.release()
             remove_ray_folder(self._folder)
 
@@ -161,6 +209,14 @@ class Agent:
             return
         self._notice = notice
         self._wake.set()
+
+    async def _await_environments(self, activator: Activator) -> None:
+        """Until what the apps need is in place, or failed for now; until a notice; or until it is time to go on without."""
+        settled = asyncio.ensure_future(activator.settled())
+        noticed = asyncio.ensure_future(self._wake.wait())
+        waiting: set[asyncio.Future[Any]] = {settled, noticed}
+        await asyncio.wait(waiting, timeout=ENVIRONMENTS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel(settled, noticed)
 
     async def _watch_ray(self, ray: PodRay) -> None:
         self._end = await ray.wait_end()
@@ -219,7 +275,10 @@ class Agent:
             self._tell(NodeState.READY, None)
         load = await self._sample()
         if load is not None:
-            load = replace(load, jobs_in_flight=work.jobs, clock_skew_ms=self._reporter.clock_skew_ms())
+            environments = () if self._activator is None else self._activator.told(time.monotonic())
+            load = replace(
+                load, jobs_in_flight=work.jobs, clock_skew_ms=self._reporter.clock_skew_ms(), environments=environments
+            )
         await self._reporter.beat(load)
 
     async def _sample(self) -> NodeLoad | None:

@@ -68,6 +68,7 @@ class _Member:
     reason: str | None = None
     wanted_models: int = 0
     models_problem: str | None = None
+    waiting: bool = False
     asked: Any = None
     asked_at: float = 0.0
     answered_at: float = 0.0
@@ -180,7 +181,7 @@ class Gateway:
 
     def _in_hurry(self) -> bool:
         moving = (ActorPhase.STARTING, ActorPhase.DRAINING)
-        return any(member.phase in moving for member in self._members.values()) or any(
+        return any(member.phase in moving and not member.waiting for member in self._members.values()) or any(
             not check.done() for check in self._checks.values()
         )
 
@@ -216,6 +217,10 @@ class Gateway:
         for name, spec in wanted.items():
             key = (name, spec.version)
             if self._accepted.get(name) == spec:
+                continue
+            if spec.bundle:
+                # Each node tries it in the app's own environment, before an actor starts there.
+                self._accepted[name] = spec
                 continue
             check = self._checks.get(key)
             if check is None:
@@ -259,6 +264,11 @@ class Gateway:
                 self._drop(key)
             return
         member.reason = answer.pop("reason")
+        member.waiting = answer.pop("waiting", False)
+        if member.waiting:
+            # The node's agent prepares the app's environment, and tries again by itself what failed.
+            self._enter(member, ActorPhase.STARTING, now)
+            return
         answer.pop("pid")
         member.wanted_models, member.models_problem = answer.pop("wanted_models", 0), answer.pop("models_problem", None)
         if member.reason is not None:
@@ -318,7 +328,8 @@ class Gateway:
 
     def _ask(self, now: float) -> None:
         for member in self._members.values():
-            every = STEP_SECONDS * 0.9 if member.phase in (ActorPhase.READY, ActorPhase.FAILED) else 0.0
+            slow = member.waiting or member.phase in (ActorPhase.READY, ActorPhase.FAILED)
+            every = STEP_SECONDS * 0.9 if slow else 0.0
             if member.asked is None and now - member.answered_at >= every:
                 method = "statistics" if member.phase is ActorPhase.DRAINING else "endpoint"
                 member.asked, member.asked_at = self._pool.ask(member.handle, method), now

@@ -18,6 +18,7 @@ from rayline.app_spec import AppSpec
 from rayline.errors import ClusterError
 from workers.actor import FeatureActor
 from workers.agent import INCARNATION_LABEL, POD_LABEL, ZONE_LABEL
+from workers.host_actor import HostActor
 from workers.pool import ActorDied, ActorKey, ActorUnavailable, PodNode
 
 NAMESPACE: Final = "rayline"
@@ -38,6 +39,7 @@ class RayPool:
         self._token = token
         self._hosts: dict[str, str] = {}
         self._actor_class = ray.remote(FeatureActor)
+        self._host_class = ray.remote(HostActor)
 
     def connect(self) -> None:
         """Raises ClusterError when the head does not answer."""
@@ -100,7 +102,8 @@ class RayPool:
             "max_concurrency": 2,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False),
         }
-        return self._actor_class.options(**options).remote(
+        actor_class = self._host_class if spec.bundle else self._actor_class
+        return actor_class.options(**options).remote(
             spec=spec.as_dict(),
             token=self._token,
             name=key.name,

@@ -10,15 +10,34 @@ from typing import Final
 from deploy.local.child import RUN_ID_VARIABLE, Child
 from deploy.local.state import StateFolder
 from deploy.local.supervision import Role
-from deploy.process_environment import CHANNEL_TOKEN_VARIABLE
+from deploy.process_environment import (
+    CHANNEL_TOKEN_VARIABLE,
+    DEVELOPMENT_VARIABLE,
+    NODE_DIR_VARIABLE,
+    NODE_QUOTA_VARIABLE,
+    STORE_VARIABLE,
+    TRUST_VARIABLE,
+)
 from rayline.bus import KafkaSettings
 from rayline.errors import LaunchError
 from rayline.logs import FORMAT_VARIABLE, LEVEL_VARIABLE
 from rayline.metrics.process import HOST_VARIABLE, METRICS_VARIABLE
 from rayline.telemetry import TRACE_FILE_VARIABLE
 
-# What the launcher was told about its own metrics and logs goes for all of its processes; a port could be only one's.
-_PASSED_ON: Final = frozenset({TRACE_FILE_VARIABLE, FORMAT_VARIABLE, METRICS_VARIABLE, HOST_VARIABLE})
+# What the launcher was told about environments, metrics and logs goes for all of its processes; a port could be only one's.
+_PASSED_ON: Final = frozenset(
+    {
+        TRACE_FILE_VARIABLE,
+        FORMAT_VARIABLE,
+        METRICS_VARIABLE,
+        HOST_VARIABLE,
+        STORE_VARIABLE,
+        TRUST_VARIABLE,
+        DEVELOPMENT_VARIABLE,
+        NODE_DIR_VARIABLE,
+        NODE_QUOTA_VARIABLE,
+    }
+)
 
 
 def rayline_command(*arguments: str) -> list[str]:
@@ -58,6 +77,9 @@ class ProcessLauncher:
             name: value for name, value in os.environ.items() if name in _PASSED_ON or not name.startswith(("RAYLINE_", "RAY_"))
         }
         return {
+            # All pods of this machine share what they fetched; `rayline env build` puts bundles into the same store by default.
+            STORE_VARIABLE: str(self.folder.environments),
+            NODE_DIR_VARIABLE: str(self.folder.node),
             **inherited,
             **self.kafka.to_env(),
             CHANNEL_TOKEN_VARIABLE: self._channel_token,

@@ -59,6 +59,8 @@ class StateFolder:
         self.logs = self.path / "logs"
         self.broker_data = self.path / "kafka"
         self.ray = self.path / "ray"
+        self.environments = self.path / "environments"
+        self.node = self.path / "node"
         self._state = self.path / "state.json"
         self._secrets = self.path / "secrets.json"
         self._lock_fd: int | None = None

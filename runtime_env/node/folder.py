@@ -102,9 +102,13 @@ class NodeFolder:
         """Where an unpacked layer's tree is, or would be; read-only, and shared by all who use it."""
         return self.unpacked / "layers" / hex_of(digest) / "tree"
 
+    def lease_file(self, digest: str) -> Path:
+        """The file of which a shared lock is a lease, for processes that have only its path."""
+        return self._leases / hex_of(digest)
+
     def lease(self, digest: str) -> NodeLease:
         """A lease on what the digest names (a bundle or a layer); take it before looking whether it is there."""
-        path = self._leases / hex_of(digest)
+        path = self.lease_file(digest)
         while True:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(handle, fcntl.LOCK_SH)

@@ -48,7 +48,9 @@ _REASONS: Final = {
         runtime_env.layer_reader: MAX_DEPTH MAX_LINK_HOPS MAX_PATH_BYTES MAX_WINDOW_BYTES _RATIO_FROM_BYTES
         runtime_env.unpack: _FREE_MARGIN_BYTES
         scheduler.weights.fleet: MAX_DEPARTED
+        workers.activation: MAX_TOLD_CHARS
         workers.answers: MAX_TRACEBACKS_PER_SECOND MAX_TRACEBACK_CHARS
+        workers.bundle_process: MAX_TOLD_CHARS
         workers.channel: MAX_REASON_CHARS
         workers.executor: MAX_CONTRACT_MESSAGE_CHARS
         workers.gateway: MAX_REASON_CHARS
@@ -101,7 +103,7 @@ _REASONS: Final = {
         scheduler.seats: EVIDENCE_SECONDS EWMA_SHARE QUEUE_BEHIND_SECONDS
         scheduler.trials: NEWS_SECONDS
         workers.actor: HAND_BACK_SECONDS
-        workers.agent: GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS NOTICE_SECONDS SAMPLE_SECONDS TELL_SECONDS
+        workers.agent: ENVIRONMENTS_SECONDS GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS NOTICE_SECONDS SAMPLE_SECONDS TELL_SECONDS
         workers.app_loop: COLLECT_SECONDS
         workers.channel: CONNECT_SECONDS EXIT_SECONDS
         workers.cluster: STOP_SECONDS _POLL_SECONDS
@@ -109,6 +111,7 @@ _REASONS: Final = {
         workers.gateway: ANSWER_MARGIN_SECONDS DRAIN_SECONDS GONE_REPORT_SECONDS HURRY_SECONDS PUBLISH_SECONDS STALE_SECONDS
         workers.gateway: STEP_SECONDS
         workers.heartbeat: JITTER_SHARE PATIENCE_SECONDS
+        workers.host_actor: LOOK_SECONDS
         workers.notices.interruption_endpoint: POLL_SECONDS TIMEOUT_SECONDS
         workers.notices.interruption_file: POLL_SECONDS
         workers.notices.prestop: GOODBYE_SECONDS HEAD_SECONDS

@@ -1,0 +1,75 @@
+"""How a pod gets the environments of its apps: its node's folder, the store, and whom it trusts, as its variables name them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from deploy.process_environment import (
+    DEVELOPMENT_VARIABLE,
+    NODE_DIR_VARIABLE,
+    NODE_QUOTA_VARIABLE,
+    STORE_VARIABLE,
+    TRUST_VARIABLE,
+)
+from rayline.errors import ConfigError, StoreError
+from runtime_env.node.folder import NodeFolder
+from runtime_env.node.model_fetching import HeldModel, ModelFetcher
+from runtime_env.node.preparing import Prepared, Preparer
+from runtime_env.node.source import StoreSource
+from runtime_env.signing import Trust
+from runtime_env.store import open_store
+from workers.activation import check_environment
+from workers.agent import NodeEnvironments
+
+DEFAULT_QUOTA_GIB: Final = 64.0
+
+
+class _WithoutStore:
+    """What stands for the preparer and the fetcher where no store is named: apps with an environment, and models that are
+    published by themselves, fail there, and say why."""
+
+    def prepare(self, *_: object) -> Prepared:
+        raise StoreError(f"this node knows no store of environments: {STORE_VARIABLE} is not set")
+
+    def fetch(self, *_: object) -> HeldModel:
+        raise StoreError(f"this node knows no store of models: {STORE_VARIABLE} is not set")
+
+
+def open_environments(environment: Mapping[str, str]) -> NodeEnvironments:
+    """By the variables of this process.
+
+    Raises:
+        ConfigError: a variable, or the trust file, cannot be read.
+    """
+    default = Path(tempfile.gettempdir()) / f"rayline-node-{os.getuid()}"
+    quota_bytes = round(_quota_gib(environment) * 2**30)
+    folder = NodeFolder(path=Path(environment.get(NODE_DIR_VARIABLE) or default), quota_bytes=quota_bytes)
+    store_url, trust = environment.get(STORE_VARIABLE), environment.get(TRUST_VARIABLE)
+    if not store_url:
+        return NodeEnvironments(folder, _WithoutStore(), _WithoutStore())
+    store = open_store(store_url)
+    source = StoreSource(store=store, cache=folder.blobs)
+    trusted = Trust.read(Path(trust) if trust else None, development=_is_set(environment.get(DEVELOPMENT_VARIABLE)))
+    preparer = Preparer(folder=folder, store=store, source=source, trust=trusted, check=check_environment)
+    models = ModelFetcher(folder=folder, store=store, source=source, trust=trusted)
+    return NodeEnvironments(folder, preparer, models)
+
+
+def _quota_gib(environment: Mapping[str, str]) -> float:
+    text = environment.get(NODE_QUOTA_VARIABLE) or f"{DEFAULT_QUOTA_GIB:g}"
+    try:
+        quota_gib = float(text)
+    except ValueError as error:
+        raise ConfigError(f"{NODE_QUOTA_VARIABLE} is {text!r}: give a number of GiB") from error
+    if not 0 <= quota_gib < 2**20:
+        raise ConfigError(f"{NODE_QUOTA_VARIABLE} is {text}: give a number of GiB from 0 to a million")
+    return quota_gib
+
+
+def _is_set(text: str | None) -> bool:
+    """As the command line reads such a variable."""
+    return (text or "").strip().lower() in ("1", "true", "t", "yes", "y", "on")

@@ -1,0 +1,212 @@
+"""Puts the environments of a node's apps in place, one after the other, beside what runs; the decisions are
+`runtime_env.node.activation`'s, the steps `runtime_env.node.preparing`'s."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from rayline.app_spec import AppSpec
+from rayline.errors import RaylineError
+from rayline.reports import MAX_ENVIRONMENTS, EnvironmentLoad
+from runtime_env.bundle import Bundle
+from runtime_env.node.activation import Activation, Activations, Phase, Wanted
+from runtime_env.node.folder import NodeFolder, NodeLease
+from runtime_env.node.preparing import OnPhase, OnProgress, Prepared, failure_of
+from runtime_env.preflight import check_health
+from runtime_env.process_environment import process_environment, python_of
+from workers.bundle_process import check_guest
+from workers.pod_environments import PodEnvironment, forget_environment, write_environment
+
+MAX_TOLD_CHARS: Final = 600
+
+_log = logging.getLogger(__name__)
+
+
+class Prepares(Protocol):
+    """What carries out the steps: `runtime_env.node.preparing.Preparer`."""
+
+    def prepare(self, wanted: Wanted, on_phase: OnPhase, on_progress: OnProgress, /) -> Prepared: ...
+
+
+class Activator:
+    """Owns the thread that prepares, this pod's leases on environments, and the files by which its actors learn of them. Does not
+    own the node's folder, which other pods of the machine may use as well.
+
+    Life cycle: `set_apps` at any time in the loop's thread; `run` until cancelled; `settled` returns once each environment that
+    the apps need is ready or was tried. Leases end with `run`, or with the process.
+    """
+
+    def __init__(self, *, folder: NodeFolder, preparer: Prepares, pod_dir: Path) -> None:
+        self._folder = folder
+        self._preparer = preparer
+        self._pod_dir = pod_dir
+        self._activations = Activations()
+        self._leases: dict[str, NodeLease] = {}
+        self._ready: dict[str, str] = {}
+        self._apps_known = False
+        self._changed = asyncio.Event()
+        self._wake = asyncio.Event()
+
+    def set_apps(self, apps: Sequence[AppSpec]) -> None:
+        """All apps that run on this node from now on; those without a bundle need nothing."""
+        wanted = [Wanted(spec.name, spec.version, spec.bundle) for spec in apps if spec.bundle]
+        for digest in self._activations.want(wanted, time.monotonic()):
+            forget_environment(self._pod_dir, digest)
+            self._ready.pop(digest, None)
+            self._release(digest)
+        self._apps_known = True
+        self._note_change()
+        self._wake.set()
+
+    async def settled(self) -> None:
+        """Until the apps are known, and each of their environments is ready or was tried once."""
+        while not (self._apps_known and self._activations.settled):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def run(self) -> None:
+        """Prepare what is due, one environment at a time; what failed again after its pause."""
+        try:
+            while True:
+                self._wake.clear()
+                wanted = self._activations.next_due(time.monotonic())
+                if wanted is not None:
+                    await self._prepare(wanted)
+                else:
+                    await self._pause()
+        finally:
+            for digest in list(self._leases):
+                self._release(digest)
+
+    def told(self, now: float) -> tuple[EnvironmentLoad, ...]:
+        """What a beat says of them: those that are not ready first."""
+        found = sorted(self._activations.all(), key=lambda one: one.phase is Phase.READY)
+        return tuple(_load(one, now) for one in found[:MAX_ENVIRONMENTS])
+
+    async def _pause(self) -> None:
+        wake_at = self._activations.wake_at()
+        try:
+            async with asyncio.timeout(None if wake_at is None else max(0.0, wake_at - time.monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _prepare(self, wanted: Wanted) -> None:
+        digest = wanted.digest
+        self._leases.setdefault(digest, self._folder.lease(digest))
+        self._activations.begin(digest, time.monotonic())
+        self._note_change(digest)
+        _log.info("environment of %s %s: %s", wanted.app, wanted.version, digest)
+        try:
+            prepared = await self._in_thread(wanted)
+        except Exception as error:  # noqa: BLE001 - whatever one environment does, the node and its other apps go on
+            failure = failure_of(error)
+            known = error if not isinstance(error, RaylineError) else None
+            _log.warning("environment of %s %s failed: %s", wanted.app, wanted.version, failure.reason, exc_info=known)
+            self._activations.fail(digest, failure, time.monotonic())
+        else:
+            self._activations.succeed(digest, time.monotonic())
+            if self._activations.get(digest) is not None:
+                self._ready[digest] = str(prepared.root)
+            _log.info("environment of %s %s is ready: Python %s", wanted.app, wanted.version, prepared.bundle.python)
+        if self._activations.get(digest) is None:
+            self._release(digest)
+        self._note_change(digest)
+
+    async def _in_thread(self, wanted: Wanted) -> Prepared:
+        """In a daemon thread: a pod that is evicted during a long download must not wait for it."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Prepared] = loop.create_future()
+
+        def in_loop(call: object, *arguments: object) -> None:
+            # The loop is closed where the pod ended meanwhile.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(call, *arguments)  # type: ignore[arg-type]
+
+        def finish(prepared: Prepared | None, error: Exception | None) -> None:
+            if done.cancelled():
+                return
+            if error is not None:
+                done.set_exception(error)
+            elif prepared is not None:
+                done.set_result(prepared)
+
+        def work() -> None:
+            try:
+                prepared = self._preparer.prepare(
+                    wanted,
+                    lambda phase: in_loop(self._advance, wanted.digest, phase),
+                    lambda fetched, total: in_loop(self._progress, wanted.digest, fetched, total),
+                )
+            except Exception as error:  # noqa: BLE001 - carried over to who waits
+                in_loop(finish, None, error)
+            else:
+                in_loop(finish, prepared, None)
+
+        threading.Thread(target=work, name="rayline-environment", daemon=True).start()
+        return await done
+
+    def _advance(self, digest: str, phase: Phase) -> None:
+        self._activations.advance(digest, phase, time.monotonic())
+        self._note_change(digest)
+
+    def _progress(self, digest: str, fetched_bytes: int, total_bytes: int) -> None:
+        self._activations.progress(digest, fetched_bytes, total_bytes)
+        self._changed.set()
+
+    def _note_change(self, digest: str | None = None) -> None:
+        one = None if digest is None else self._activations.get(digest)
+        if one is not None:
+            write_environment(self._pod_dir, self._file_of(one))
+        self._changed.set()
+
+    def _file_of(self, one: Activation) -> PodEnvironment:
+        digest = one.wanted.digest
+        root = self._ready.get(digest) if one.phase is Phase.READY else None
+        failure = one.failure
+        return PodEnvironment(
+            digest=digest,
+            phase=one.phase.value,
+            root=root,
+            lease=None if root is None else str(self._folder.lease_file(digest)),
+            reason=None if failure is None else failure.reason[-MAX_TOLD_CHARS:],
+            remedy=None if failure is None else failure.remedy,
+        )
+
+    def _release(self, digest: str) -> None:
+        lease = self._leases.pop(digest, None)
+        if lease is not None:
+            lease.release()
+
+
+def check_environment(root: Path, bundle: Bundle) -> None:
+    """The health check of a node: the app's entrypoint and the actor's own part are imported, each in a process of its own.
+
+    Raises HealthCheckFailed.
+    """
+    check_health(root, bundle)
+    environment = process_environment(root, bundle, os.environ)
+    check_guest(python_of(root), environment, root, timeout_seconds=bundle.startup_seconds)
+
+
+def _load(one: Activation, now: float) -> EnvironmentLoad:
+    failed = one.phase is Phase.FAILED
+    failure = one.failure if failed else None
+    fetching = one.phase is Phase.FETCHING and one.total_bytes > 0
+    return EnvironmentLoad(
+        app=one.wanted.app,
+        version=one.wanted.version,
+        phase=one.phase.value,
+        share=round(one.fetched_bytes / one.total_bytes, 3) if fetching else None,
+        reason=None if failure is None else failure.reason[-MAX_TOLD_CHARS:],
+        remedy=None if failure is None else failure.remedy,
+        retry_seconds=round(max(0.0, one.retry_at - now), 1) if failed else None,
+    )
