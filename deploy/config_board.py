@@ -24,7 +24,7 @@ from rayline.config import (
 )
 from rayline.config.answer import SEPARATOR, shown_key
 from rayline.config.record import ABSENT, read_change, setting_of
-from rayline.config.resolution import DEFAULT
+from rayline.config.resolution import DEFAULT, resolve
 from rayline.config.setting import About, Scope
 from rayline.config.watch import AUTHOR_HEADER
 from rayline.errors import FormatError
@@ -234,6 +234,14 @@ class ConfigBoard:
                 if written is not None and written.change is not None:
                     value, source = written.change.value, written.key
             return [InForce(identity.process, value, source) for identity in self.concerned(key)]
+        if setting.about is About.APP:
+            written = self.current(key)
+            change = Change(key) if written is None or written.change is None else written.change
+            return [
+                InForce(identity.process, now.value, now.source)
+                for identity in self.concerned(key)
+                for now in (resolve(setting, {key: change.value_for(identity.process)}, {}),)
+            ]
         present = self.presences()
         return [
             InForce(identity.process, *present[identity.process].values.get(key.setting, (None, "not told yet")))

@@ -6,13 +6,14 @@ from rayline.config.answer import Answer, Presence, Verdict, decode_applied
 from rayline.config.declared import SETTINGS
 from rayline.config.process import ProcessIdentity
 from rayline.config.record import Change, ConfigKey, RefusedRecord, parse_key
-from rayline.config.resolution import Effective, NodeValues
+from rayline.config.resolution import AppValues, Effective, NodeValues
 from rayline.config.setting import Kind, Role, Scope, Setting
 from rayline.config.watch import ConfigStatus, ConfigWatch
 
 __all__ = [
     "SETTINGS",
     "Answer",
+    "AppValues",
     "Change",
     "ConfigKey",
     "ConfigStatus",

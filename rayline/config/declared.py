@@ -289,6 +289,17 @@ _ALL: Final = (
         effect=_AT_ONCE,
     ),
     Setting(
+        name="models",
+        kind=Kind.MODELS,
+        default={},
+        scopes=(Scope.APP,),
+        roles=(Role.AGENT,),
+        about=About.APP,
+        description="Publications of models that an app runs with instead of those of its bundle; `rayline model` sets it, and "
+        "the version of the record is the generation that results name.",
+        effect="On each node once they are in place and all of the app's actors there have loaded them.",
+    ),
+    Setting(
         name="heartbeat.interval_seconds",
         kind=Kind.NUMBER,
         unit="s",

@@ -74,9 +74,11 @@ class ConfigKey:
                 return self.place == (process.cluster, process.node)
 
     def concerns(self, process: ProcessIdentity, setting: Setting) -> bool:
-        """Whether this process uses the value: by its scope, or because it deals with the nodes that it is about."""
+        """Whether this process uses the value: by its scope, or because it deals with the nodes or the app that it is about."""
         if process.role not in setting.roles:
             return False
+        if setting.about is About.APP and self.scope is Scope.APP:
+            return True
         if setting.about is About.NODE and self.node_place is not None and process.node is None:
             return process.cluster is None or process.cluster == self.place[0]
         return self.addresses(process)

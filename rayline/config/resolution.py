@@ -38,6 +38,13 @@ def resolve(setting: Setting, records: Mapping[ConfigKey, Any], base: Mapping[st
 
 
 @dataclass(frozen=True, slots=True)
+class AppValues:
+    """A setting that is about apps: what is set for each, with the version (offset) of the record that says so."""
+
+    apps: Mapping[str, tuple[int, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class NodeValues:
     """A setting that is about nodes: what holds for each, by place (cluster, or cluster and pod)."""
 

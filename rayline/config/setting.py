@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from rayline.models import MAX_MODELS, choices_value, read_choices
+
 
 class Kind(StrEnum):
-    """The type of a value."""
+    """The type of a value. MODELS: publications by the name of the model (`rayline.models`)."""
 
     INTEGER = "integer"
     NUMBER = "number"
     FLAG = "flag"
     CHOICE = "choice"
+    MODELS = "models"
 
 
 class Scope(StrEnum):
@@ -37,10 +40,11 @@ class Role(StrEnum):
 
 
 class About(StrEnum):
-    """What a value is a fact of: the process that reads it, or a node that this process deals with."""
+    """What a value is a fact of: the process that reads it, or a node or an app that this process deals with."""
 
     PROCESS = "process"
     NODE = "node"
+    APP = "app"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,11 @@ class Setting:
                 if not isinstance(value, str) or value not in self.choices:
                     raise self._wrong(value)
                 return value
+            case Kind.MODELS:
+                try:
+                    return choices_value(read_choices(value))
+                except ValueError as error:
+                    raise ValueError(f"{self.name} is {shown(value)}: {error}; right would be {self.right()}") from error
             case Kind.INTEGER:
                 if isinstance(value, float) and value.is_integer():
                     value = int(value)
@@ -98,6 +107,8 @@ class Setting:
                 return "true or false"
             case Kind.CHOICE:
                 return f"one of {', '.join(self.choices)}"
+            case Kind.MODELS:
+                return "a map from each model's name to its publication and digest, as `rayline model use` writes it"
             case Kind.INTEGER:
                 what = "a whole number"
             case Kind.NUMBER:
@@ -114,6 +125,11 @@ class Setting:
                 return {**described, "type": "boolean"}
             case Kind.CHOICE:
                 return {**described, "enum": list(self.choices)}
+            case Kind.MODELS:
+                choice = {"type": "object", "required": ["publication", "digest"], "additionalProperties": False}
+                fields = {"publication": {"type": "integer", "minimum": 1}, "digest": {"type": "string"}}
+                each = {**choice, "properties": fields}
+                return {**described, "type": "object", "maxProperties": MAX_MODELS, "additionalProperties": each}
             case Kind.INTEGER | Kind.NUMBER:
                 return {**described, "type": self.kind.value, "minimum": self.minimum, "maximum": self.maximum}
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from rayline.config.answer import Answer, Verdict, shown_key
 from rayline.config.process import ProcessIdentity
 from rayline.config.record import ABSENT, Change, ConfigKey, RefusedRecord, parse_key, read_change, setting_of
-from rayline.config.resolution import Effective, node_values, resolve
+from rayline.config.resolution import AppValues, Effective, node_values, resolve
 from rayline.config.setting import About, Scope, Setting
 
 MAX_KEYS: Final = 10_000
@@ -34,7 +34,7 @@ class ConfigState:
     """Owns the valid records that concern one process, and what is in force there.
 
     Does not own how a value is applied: `apply(name, value)` is given with each call; it returns None, or why the process cannot
-    take the value (a whole-process setting's plain value; `NodeValues` for one that is about nodes).
+    take the value (a whole-process setting's plain value; `NodeValues` for one that is about nodes, `AppValues` about apps).
 
     Life: `start` applies what holds without any record; `take` for each record in the order of the topic; `begin_replay` and
     `end_replay` around a second reading of the whole topic; `rebase` when manifest values change.
@@ -163,7 +163,17 @@ class ConfigState:
             process = self._identity.process
             records = {key: kept.change.value_for(process) for key, kept in self._records.items() if key.setting == setting.name}
             return node_values(setting, records, self._base)
+        if setting.about is About.APP:
+            return self._app_values(setting)
         return self._effective(setting).value
+
+    def _app_values(self, setting: Setting) -> AppValues:
+        said = {
+            key.place[0]: (kept.version, kept.change.value_for(self._identity.process))
+            for key, kept in self._records.items()
+            if key.setting == setting.name
+        }
+        return AppValues({app: (version, value) for app, (version, value) in said.items() if value is not ABSENT})
 
     def _effective(self, setting: Setting, place: tuple[str, ...] | None = None) -> Effective:
         """What holds for this process, or for the nodes at a place."""
@@ -233,7 +243,11 @@ class ConfigState:
         return Verdict.OVERRIDDEN, now, f"{now.source} is more specific"
 
     def _at(self, setting: Setting, key: ConfigKey) -> Effective:
-        """What is in force where the key points to: for nodes there, else for this process."""
+        """What is in force where the key points to: for nodes there, for the app, else for this process."""
+        if setting.about is About.APP:
+            kept = self._records.get(key)
+            value = ABSENT if kept is None else kept.change.value_for(self._identity.process)
+            return resolve(setting, {key: value}, self._base)
         return self._effective(setting, key.node_place if setting.about is About.NODE else None)
 
 

@@ -104,7 +104,7 @@ class ConfigWatch:
         self._stalls_at = 0.0
 
     def on(self, name: str, apply: Callable[[Any], None]) -> ConfigWatch:
-        """Call `apply` with each new effective value of a setting (`NodeValues` for one that is about nodes).
+        """Call `apply` with each new effective value of a setting (`NodeValues` for one about nodes, `AppValues` about apps).
 
         It may raise a RaylineError or ValueError: the record is then answered as rejected with its message, and nothing changed.
         Raises KeyError for a setting that is not declared.

@@ -99,4 +99,3 @@ def _close_folders(tree: Path) -> None:
     """Files are read-only already; so that none is added, replaced or removed by accident, either."""
     for folder, _, _ in os.walk(tree):
         Path(folder).chmod(0o555)
-

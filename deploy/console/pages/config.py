@@ -71,7 +71,8 @@ class _Editor:
     def _form(self) -> None:
         self._setting = (
             ui.select(
-                sorted(SETTINGS),
+                # `rayline model` sets these: nobody types digests.
+                sorted(name for name, setting in SETTINGS.items() if setting.kind is not Kind.MODELS),
                 value="batch.max_jobs" if "batch.max_jobs" in SETTINGS else sorted(SETTINGS)[0],
                 label="Setting",
                 with_input=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ from ingest.partition import PartitionState
 from ingest.tuning import LaneTuning, manifest_values
 from rayline.app_spec import AppSpec, Batching
 from rayline.bus import KafkaSettings
-from rayline.config import SETTINGS, ConfigWatch, ProcessIdentity, Role, Verdict
+from rayline.config import SETTINGS, AppValues, ConfigWatch, ProcessIdentity, Role, Verdict
 from rayline.metrics.board import MetricsBoard
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from rayline.telemetry import Tracing
@@ -158,7 +159,7 @@ LANE_EFFECTS: dict[str, tuple[str, Callable[[Tuned], Any], Any, Any]] = {
     "transactions.max_results": ("90", lambda tuned: tuned.parts.lane._publisher._max_results, 8_000, 90),
     "trace.sampling": ("0", lambda tuned: tuned.parts.tracing.start("x", TRACEPARENT) is not None, True, False),
 }
-NODE_EFFECTS = {"traffic.weight", "cordon", "drain", "heartbeat.interval_seconds"}
+NODE_EFFECTS = {"traffic.weight", "cordon", "drain", "heartbeat.interval_seconds", "models"}
 OTHER_EFFECTS = {"sla_seconds", "log.level", "view.interval_seconds"} | {name for name in SETTINGS if name.startswith("keeper.")}
 
 
@@ -236,7 +237,10 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     heart = Heartbeat(beat=beat)
     cordons: list[bool] = []
     orders: list[bool] = []
-    agent: Any = SimpleNamespace(set_interval=heart.set_interval, set_cordoned=cordons.append)
+    models: list[AppValues] = []
+    agent: Any = SimpleNamespace(
+        set_interval=heart.set_interval, set_cordoned=cordons.append, set_models=models.append, set_apps=lambda _: None
+    )
     order: Any = SimpleNamespace(set=orders.append)
     identity = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
     watch = Tuned(watch_agent(NOWHERE, identity, agent=agent, order=order, board=MetricsBoard(now=0.0)))
@@ -244,6 +248,9 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     watch.set("node/a/p/cordon", "true")
     watch.set("node/a/p/drain", "true")
     assert (heart.interval_seconds, cordons[-1], orders[-1]) == (5.0, True, True)
+    chosen = {"m": {"publication": 1, "digest": "sha256:" + "0" * 64}}
+    watch.set("app/ocr/models", json.dumps(chosen))
+    assert models[-1].apps == {"ocr": (4, chosen)}
 
 
 async def test_a_resource_publishes_rounds_as_often_as_it_is_told() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayline.config import SETTINGS, NodeValues, ProcessIdentity, Role, Verdict
+from rayline.config import SETTINGS, AppValues, NodeValues, ProcessIdentity, Role, Verdict
 from rayline.config.answer import Answer
 from rayline.config.state import ConfigState
 
@@ -86,6 +86,25 @@ def test_a_lane_hears_of_all_nodes_and_the_node_before_its_cluster() -> None:
     values = lane.applied[-1][1]
     assert isinstance(values, NodeValues)
     assert [values.of(node) for node in ("a/p1", "a/p2", "b/p1")] == [2.0, 0.5, 1.0]
+
+
+def test_an_agent_hears_of_all_apps_models_each_with_the_version_of_its_record() -> None:
+    agent, lane = Process(AGENT), Process()
+    first, second = ({"m": {"publication": number, "digest": "sha256:" + "0" * 64}} for number in (1, 2))
+    (answer,) = agent.take("app/ocr/models", first)
+    assert (answer.verdict, answer.effective, answer.source) == (Verdict.APPLIED, first, "app/ocr/models")
+    agent.take("app/text/models", second)
+    assert agent.applied[-1] == ("models", AppValues({"ocr": (1, first), "text": (2, second)}))
+    agent.take("app/ocr/models", first)
+    assert agent.applied[-1] == ("models", AppValues({"ocr": (3, first), "text": (2, second)}))
+    (canary,) = agent.take("app/ocr/models", {"v": 1, "value": second, "only": "agent/b/p9", "otherwise": first})
+    assert (canary.verdict, canary.effective) == (Verdict.OVERRIDDEN, first)
+    (gone,) = agent.take("app/ocr/models")
+    assert (gone.verdict, gone.effective) == (Verdict.APPLIED, {})
+    assert agent.applied[-1] == ("models", AppValues({"text": (2, second)}))
+    (refused,) = agent.take("app/ocr/models", {"m": 3})
+    assert refused.verdict is Verdict.REJECTED
+    assert lane.take("app/ocr/models", first) == []
 
 
 def test_a_value_that_the_process_cannot_take_changes_nothing_and_says_why() -> None:
