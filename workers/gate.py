@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Final
 
 from rayline.wire import Verdict
+
+# A lane knows of its own batches only: where another lane's takes longer than this, it has another actor that is free.
+PATIENCE_SECONDS: Final = 0.2
 
 
 class _Waiter:
@@ -22,18 +26,20 @@ class _Waiter:
 
 
 class CallGate:
-    """First come, first served. Owns the permits and the queue of waiting batches; does not own what runs inside.
+    """First come, first served, after a short wait at most. Owns the permits and the queue of waiting batches; does not own what
+    runs inside.
 
     Who must be alone gets all permits: it waits for those inside, and from its arrival to its end all others are answered BUSY.
 
     Life cycle: open until `drain`; from then on every batch that has not entered is answered DRAINING.
     """
 
-    def __init__(self, *, permits: int, max_waiting: int) -> None:
+    def __init__(self, *, permits: int, max_waiting: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._lock = threading.Lock()
         self._permits = permits
         self._free = permits
         self._max_waiting = max_waiting
+        self._patience_seconds = patience_seconds
         self._waiters: deque[_Waiter] = deque()
         self._alone = False
         self._draining = False
@@ -43,7 +49,8 @@ class CallGate:
         return len(self._waiters)
 
     def enter(self, timeout_seconds: float, *, alone: bool = False) -> Verdict | None:
-        """None: entered, `leave` must follow. BUSY: too many wait, or no turn came in time. DRAINING: no more calls begin."""
+        """None: entered, `leave` must follow. BUSY: too many wait, or no turn came in time; who need not be alone waits no longer
+        than the gate's patience. DRAINING: no more calls begin."""
         with self._lock:
             if self._draining:
                 return Verdict.DRAINING
@@ -60,7 +67,7 @@ class CallGate:
                 return Verdict.BUSY
             waiter = _Waiter()
             self._waiters.append(waiter)
-        waiter.woken.wait(timeout_seconds)
+        waiter.woken.wait(timeout_seconds if alone else min(timeout_seconds, self._patience_seconds))
         with self._lock:
             if waiter.admitted:
                 return None

@@ -19,6 +19,7 @@ BEAT_SECONDS: Final = 1.0
 TICK_SECONDS: Final = 0.1
 UTILISATION_SECONDS: Final = 1.0
 LOSS_SEEN_SECONDS: Final = 0.05
+REFUSAL_SEEN_SECONDS: Final = 0.002
 GRACE_SECONDS: Final = 5.0
 # After the last arrival, what is under way may end for so long.
 DRAIN_SECONDS: Final = 60.0
@@ -33,6 +34,7 @@ class Run:
     unfinished: int = 0
     late: int = 0
     again: int = 0
+    refused: int = 0
     deviations: list[float] = field(default_factory=list)
 
     def quantile(self, share: float) -> float:
@@ -197,6 +199,19 @@ class Simulation:
             else:
                 node.add(batch, self._now)
                 self._expect(node)
+                if node.waits(batch):
+                    attempt = batch.attempts
+                    when = self._now + self._scenario.patience_seconds + REFUSAL_SEEN_SECONDS
+                    self._at(when, lambda batch=batch, attempt=attempt: self._refuse(batch, attempt))  # type: ignore[misc]
+
+    def _refuse(self, batch: SimBatch, attempt: int) -> None:
+        """The actor's patience is over, unless the batch's turn has come or it is elsewhere by now."""
+        if batch.attempts == attempt and batch.node is not None and batch.node.waits(batch):
+            batch.node.turn_away(batch)
+            self._result.refused += 1
+            self._lanes[batch.lane].busy(batch, self._now)
+            self._queues[batch.lane].appendleft(batch)
+            self._dispatch(batch.lane)
 
     def _expect(self, node: SimNode) -> None:
         """Come back when its next batch ends, unless something changes before."""

@@ -32,6 +32,8 @@ class Chooser(Protocol):
 
     def ended(self, batch: SimBatch, now: float) -> None: ...
 
+    def busy(self, batch: SimBatch, now: float) -> None: ...
+
     def lost(self, batch: SimBatch, now: float) -> None: ...
 
     def draining(self, batch: SimBatch, now: float) -> None: ...
@@ -64,6 +66,10 @@ class RouterLane:
 
     def ended(self, batch: SimBatch, now: float) -> None:
         self.router.finished(_target(batch), now, seconds=now - batch.dispatched)
+
+    def busy(self, batch: SimBatch, now: float) -> None:
+        self.router.finished(_target(batch), now, seconds=None)
+        self.router.busy(_target(batch), now)
 
     def lost(self, batch: SimBatch, now: float) -> None:
         self.router.finished(_target(batch), now, seconds=None)
@@ -110,6 +116,9 @@ class _Online:
 
     def ended(self, batch: SimBatch, now: float) -> None:
         """Nothing is counted."""
+
+    def busy(self, batch: SimBatch, now: float) -> None:
+        """What is sent to a node and not to one of its actors waits there."""
 
     def lost(self, batch: SimBatch, now: float) -> None:
         if batch.node is not None:

@@ -128,6 +128,15 @@ class SimNode:
                 self._begin(waiting.popleft())
         return batch
 
+    def waits(self, batch: SimBatch) -> bool:
+        """Whether the batch waits for its actor here."""
+        return batch.seat is not None and batch in self.waiting.get(batch.seat, ())
+
+    def turn_away(self, batch: SimBatch) -> None:
+        """It has waited for its actor for too long. Raises KeyError or ValueError where it does not wait here."""
+        if batch.seat is not None:
+            self.waiting[batch.seat].remove(batch)
+
     def evict(self, now: float) -> list[SimBatch]:
         """The node is gone; returns what did not end."""
         self.advance(now)

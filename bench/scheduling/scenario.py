@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from workers.gate import PATIENCE_SECONDS
+
 NEIGHBOUR_LIGHT: Final = (0.0, 0.2)
 NEIGHBOUR_HEAVY: Final = (0.3, 0.9)
 HEAVY_SHARE: Final = 0.5
@@ -28,7 +30,7 @@ class Scenario:
     `load` is the work that arrives over the cores that neighbours leave on average. Neighbours take cores first; each node's
     change their mind every `neighbour_seconds` on average. Beats reach the lanes `delay_seconds` (from, to) after they were
     sent. `notices` and `deaths` are evictions for each node and hour, with 5 s of grace and without; a replacement takes
-    `replacement_seconds`.
+    `replacement_seconds`. An actor answers BUSY to a batch that has waited for it for `patience_seconds`.
     """
 
     nodes: int = 60
@@ -44,6 +46,7 @@ class Scenario:
     deaths: float = 0.0
     replacement_seconds: float = 15.0
     deadline_seconds: float = 10.0
+    patience_seconds: float = PATIENCE_SECONDS
     # So many nodes are slowed to `slow_to` from a third to two thirds of the run.
     slow_nodes: int = 0
     slow_to: float = 0.3

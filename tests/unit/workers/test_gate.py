@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 from rayline.wire import Verdict
@@ -22,7 +23,7 @@ def enter_in_thread(gate: CallGate, entered: list[object], name: object) -> thre
 
 
 def test_waiting_batches_enter_in_their_order() -> None:
-    gate, entered = CallGate(permits=1, max_waiting=3), []  # type: tuple[CallGate, list[object]]
+    gate, entered = CallGate(permits=1, max_waiting=3, patience_seconds=30), []  # type: tuple[CallGate, list[object]]
     assert gate.enter(0) is None
     threads = [enter_in_thread(gate, entered, number) for number in range(3)]
     for number in range(3):
@@ -33,7 +34,7 @@ def test_waiting_batches_enter_in_their_order() -> None:
 
 
 def test_more_than_the_declared_number_of_waiting_batches_are_busy() -> None:
-    gate = CallGate(permits=1, max_waiting=1)
+    gate = CallGate(permits=1, max_waiting=1, patience_seconds=30)
     assert gate.enter(0) is None
     entered: list[object] = []
     thread = enter_in_thread(gate, entered, "second")
@@ -52,8 +53,15 @@ def test_a_batch_whose_turn_does_not_come_is_busy_and_takes_no_permit() -> None:
     assert gate.enter(0) is None
 
 
+def test_a_batch_is_busy_when_the_gates_patience_ends_before_its_own_time() -> None:
+    gate = CallGate(permits=1, max_waiting=1, patience_seconds=0.01)
+    assert gate.enter(0) is None
+    assert gate.enter(math.inf) is Verdict.BUSY
+    assert gate.waiting == 0
+
+
 def test_a_notice_turns_away_who_waits_and_who_comes() -> None:
-    gate = CallGate(permits=1, max_waiting=1)
+    gate = CallGate(permits=1, max_waiting=1, patience_seconds=30)
     assert gate.enter(0) is None
     entered: list[object] = []
     thread = enter_in_thread(gate, entered, "second")
@@ -65,7 +73,7 @@ def test_a_notice_turns_away_who_waits_and_who_comes() -> None:
 
 
 def test_who_must_be_alone_turns_the_waiting_away_waits_for_those_inside_and_keeps_others_out() -> None:
-    gate = CallGate(permits=2, max_waiting=3)
+    gate = CallGate(permits=2, max_waiting=3, patience_seconds=30)
     assert gate.enter(0) is None
     assert gate.enter(0) is None
     entered: list[object] = []
