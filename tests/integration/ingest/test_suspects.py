@@ -16,7 +16,7 @@ from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from rayline.results import parse_result
 from rayline.suspects import suspects_key
 from rayline.topics import SUSPECTS, requests_topic, results_topic
-from rayline.wire import AnswerHead, BatchHead, JobStatus, Verdict
+from rayline.wire import WHOLE_BATCH, AnswerHead, BatchHead, JobStatus, Verdict
 from tests.integration.ingest.lanes import answer, new_app, spec_of, submit, until
 from workers.channel import OnChunk
 
@@ -71,7 +71,7 @@ class DeadlyChannel:
             return AnswerHead(head.batch, True, Verdict.UNREACHED)
         payloads = batch.column(0).to_pylist()
         if head.alone:
-            on_chunk(answer([], [], []), AnswerHead(head.batch, False, Verdict.DONE))
+            on_chunk(answer([], [], []), AnswerHead(head.batch, False, Verdict.DONE, begins=WHOLE_BATCH))
         if any(msgpack.unpackb(payload)["n"] == POISON for payload in payloads):
             await self._fleet.kill(self._endpoint)
             return AnswerHead(head.batch, True, Verdict.LOST)
