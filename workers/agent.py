@@ -116,6 +116,7 @@ class Agent:
         )
         self._sampler: Sampler | None = None
         self._sampling: asyncio.Future[NodeLoad] | None = None
+        self._ray: PodRay | None = None
         self._notice: Notice | None = None
         self._end: str | None = None
         self._hand_back_at = float("inf")
@@ -173,7 +174,6 @@ class Agent:
         ]
         # In a thread, so that the sources listen before there is anything to drain.
         ports = await asyncio.to_thread(claim_ports, str(self._folder))
-        ray: PodRay | None = None
         try:
             self._tell(NodeState.STARTING, None)
             ending = [self._background(self._heartbeat.run(), "heartbeat"), *sources]
@@ -181,16 +181,16 @@ class Agent:
                 ending.append(self._background(self._activator.run(), "environments"))
                 await self._await_environments(self._activator)
             if self._notice is None:
-                ray = self._start_ray(ports)
-                ending.append(self._background(self._watch_ray(ray), "ray node"))
+                self._ray = self._start_ray(ports)
+                ending.append(self._background(self._watch_ray(self._ray), "ray node"))
             await self._wake.wait()
             code = await self._leave()
             await _cancel(*ending)
             return code
         finally:
             await _cancel(*self._tasks)
-            if ray is not None:
-                await asyncio.to_thread(ray.stop)
+            if self._ray is not None:
+                await asyncio.to_thread(self._ray.stop)
             ports.release()
             remove_ray_folder(self._folder)
 
@@ -273,6 +273,8 @@ class Agent:
         work = read_pod_work(str(self._folder))
         if work.actors and self._reporter.state is NodeState.STARTING:
             self._tell(NodeState.READY, None)
+            if self._ray is not None:
+                self._background(asyncio.to_thread(self._ray.serves), "full priority")
         load = await self._sample()
         if load is not None:
             environments = () if self._activator is None else self._activator.told(time.monotonic())
