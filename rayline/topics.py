@@ -18,6 +18,9 @@ LOGS: Final = "rayline.logs"
 # The partitions of REPORTS: each second's beats, and what must be known at once (notices, joins, losses).
 BEATS_PARTITION: Final = 0
 CHANGES_PARTITION: Final = 1
+# What users' code prints is kept for a day, or until it is more than this.
+LOGS_PARTITIONS: Final = 4
+LOGS_BYTES: Final = 4 * 1024**3
 
 DEFAULT_PARTITIONS: Final = 8
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1024 * 1024
@@ -86,7 +89,7 @@ def platform_topics() -> tuple[TopicSpec, ...]:
         TopicSpec(CLUSTERS, 1, _compacted()),
         TopicSpec(SUSPECTS, 1, _compacted()),
         TopicSpec(EVENTS, 1, _appended(7 * _DAY_MS)),
-        TopicSpec(LOGS, 1, _appended(_DAY_MS)),
+        TopicSpec(LOGS, LOGS_PARTITIONS, _appended(_DAY_MS) | _bounded(LOGS_BYTES // LOGS_PARTITIONS)),
     )
 
 
@@ -97,6 +100,11 @@ def _appended(retention_ms: int, max_message_bytes: int = DEFAULT_MAX_MESSAGE_BY
         "max.message.bytes": str(max_message_bytes),
         "message.timestamp.type": "LogAppendTime",
     }
+
+
+def _bounded(partition_bytes: int) -> dict[str, str]:
+    """Only whole segments are deleted: small ones keep to the bound."""
+    return {"retention.bytes": str(partition_bytes), "segment.bytes": str(partition_bytes // 16)}
 
 
 def _compacted() -> dict[str, str]:

@@ -30,6 +30,8 @@ from workers.job_gauge import JobGauge
 from workers.loading import load_app
 from workers.model_swap import ModelFollower, load_version
 from workers.model_turn import ModelTurn, models_folder
+from workers.output.capture import OutputCapture, capture_output, secrets_in
+from workers.output.frames import Hello
 from workers.watchdog import Watchdog
 
 POD_DIR_VARIABLE = "RAYLINE_POD_DIR"
@@ -43,7 +45,7 @@ WAITING_PER_CALL = 8
 
 
 class FeatureActor:
-    """Owns the worker process: import path, app, port, watchdog, its entry in the pod's directory.
+    """Owns the worker process: import path, app, port, watchdog, what it prints, its entry in the pod's directory.
 
     Life cycle: the constructor loads the app; when that fails the actor lives on and `endpoint` tells why, so that Ray does not
     start it again and again. `drain` is the last word of its life.
@@ -76,13 +78,14 @@ class FeatureActor:
         pod_dir = os.environ.get(POD_DIR_VARIABLE)
         self._pod_dir = None if pod_dir is None else Path(pod_dir)
         leave_only_the_app(drop_paths)
+        self._output = None if self._pod_dir is None else self._capture_output(self._pod_dir, token)
         died = self._mark_loading()
         try:
             if died:
                 raise ActorUnready(f"app {self._spec.name}: the process died while it loaded {self._spec.entrypoint}")
             self._serve(token)
         except ActorUnready as error:
-            TracebackLog().print(error)
+            TracebackLog(None if self._output is None else self._output.traceback).print(error)
             self._reason = bounded(str(error), MAX_TRACEBACK_CHARS)
             if self._follower is not None:
                 # Its neighbours do not wait with their models for one that never serves.
@@ -120,7 +123,7 @@ class FeatureActor:
 
     def _serve(self, token: str) -> None:
         os.chdir(self._spec.root)
-        executor = Executor(versions=self._load(), spec=self._spec)
+        executor = Executor(versions=self._load(), spec=self._spec, output=self._output)
         max_waiting = WAITING_PER_CALL * self._spec.concurrency
         self._server = FeatureServer(
             spec=self._spec,
@@ -160,6 +163,11 @@ class FeatureActor:
         )
         self._follower.follow(versions)
         return versions
+
+    def _capture_output(self, pod_dir: Path, token: str) -> OutputCapture | None:
+        hidden = (token, *secrets_in({**os.environ, **self._spec.env}))
+        hello = Hello(self._spec.name, self._spec.version, self._name, self._instance, os.getpid(), hidden)
+        return capture_output(pod_dir, hello)
 
     def _mark_loading(self) -> bool:
         """Leave a mark while loading; True when an earlier process of this attempt died before it took its mark away."""

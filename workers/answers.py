@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -99,9 +99,10 @@ def describe_value(value: object) -> str:
 
 
 class TracebackLog:
-    """Prints users' tracebacks to the worker's stderr: bounded in size, and in number each second."""
+    """Tells users' tracebacks to `write`, or to the worker's stderr: bounded in size, and in number each second."""
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[str], object] | None = None) -> None:
+        self._write = write
         self._second = 0
         self._printed = 0
         self._suppressed = 0
@@ -120,4 +121,8 @@ class TracebackLog:
             text = "".join(traceback.format_exception(error, limit=-30))
         except BaseException as inner:  # noqa: BLE001 - formatting calls the user's code
             text = f"traceback of {type(error).__qualname__} cannot be made: {type(inner).__qualname__}\n"
-        sys.stderr.write(bounded(text, MAX_TRACEBACK_CHARS).rstrip("\n") + "\n")
+        text = bounded(text, MAX_TRACEBACK_CHARS).rstrip("\n")
+        if self._write is not None:
+            self._write(text)
+        else:
+            sys.stderr.write(text + "\n")

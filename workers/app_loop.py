@@ -37,13 +37,23 @@ class AppLoop:
         if not self._thread.is_alive():
             self._loop.close()
 
-    def run(self, run: Run, calls: Sequence[Start], note: Note, *, limit_seconds: float, interruptible: bool = True) -> Verdict:
+    def run(
+        self,
+        run: Run,
+        calls: Sequence[Start],
+        note: Note,
+        *,
+        limit_seconds: float,
+        interruptible: bool = True,
+        enter: Callable[[int], None] | None = None,
+    ) -> Verdict:
         """Run coroutines side by side; `note` gets each one's result (or exception) in this thread, in the order they end.
 
+        `enter` is called first in each one's own context.
         Past the limit, or (when interruptible) at a notice, what is unfinished is cancelled. Returns only when the loop has let
         go of all of them.
         """
-        flock = _Flock(self._loop, calls)
+        flock = _Flock(self._loop, calls, enter)
         run.call_started = now = time.monotonic()
         limit = min(run.deadline, now + limit_seconds)
         verdict = Verdict.DONE
@@ -62,7 +72,8 @@ class AppLoop:
 class _Flock:
     """The tasks of one batch on the loop; `done` is set when none is left."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, calls: Sequence[Start]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, calls: Sequence[Start], enter: Callable[[int], None] | None) -> None:
+        self._enter = enter
         self.done = threading.Event()
         self._loop = loop
         self._calls = calls
@@ -94,6 +105,8 @@ class _Flock:
             self.done.set()
 
     async def _call(self, index: int, start: Callable[[], Awaitable[Any]]) -> None:
+        if self._enter is not None:
+            self._enter(index)
         try:
             self._finished.append((index, await start()))
         except asyncio.CancelledError as error:

@@ -19,6 +19,7 @@ from workers.answers import CONTRACT_ERROR, TracebackLog, bounded, describe_erro
 from workers.app_loop import AppLoop
 from workers.app_versions import AppVersions, Served
 from workers.columns import common_keys, from_columns, to_columns
+from workers.output.capture import OutputCapture
 from workers.run import Run
 
 __all__ = ["Executor", "Run"]
@@ -40,10 +41,12 @@ class Executor:
     Life cycle: construct, `run` from any number of threads, `close`.
     """
 
-    def __init__(self, *, versions: AppVersions, spec: AppSpec) -> None:
+    def __init__(self, *, versions: AppVersions, spec: AppSpec, output: OutputCapture | None = None) -> None:
+        """`output` is told which batch and job runs, and gets the tracebacks."""
         self._versions = versions
         self._spec = spec
-        self._tracebacks = TracebackLog()
+        self._output = output
+        self._tracebacks = TracebackLog(None if output is None else output.traceback)
         is_async = versions.served.app.is_async
         self._loop = AppLoop() if is_async else None
         # An async function's jobs run side by side, unless they are rows of tables.
@@ -68,6 +71,8 @@ class Executor:
             if refusal is not None:
                 return refusal
         run.entered = time.monotonic()
+        if self._output is not None:
+            self._output.begin(run)
         try:
             if run.announce is not None and not self._one_by_one:
                 run.announce(WHOLE_BATCH)
@@ -77,6 +82,8 @@ class Executor:
         finally:
             run.call_started = None
             run.execute_seconds = time.monotonic() - run.entered
+            if self._output is not None:
+                self._output.end(run)
             if gate is not None:
                 gate.leave(alone=alone)
 
@@ -117,6 +124,7 @@ class Executor:
                 generation, function = served.generation, served.app.function
             if announce is not None:
                 announce(index)
+            run.position = index
             run.call_started = now = clock()
             if now > deadline:
                 return Verdict.TIMEOUT
@@ -179,9 +187,11 @@ class Executor:
         if served is None:
             return self._left_behind()
         calls = [(index, partial(served.app.function, payload)) for index, payload in decoded]
-        return loop.run(run, calls, self._answer_or_fail, limit_seconds=self._spec.limits.execute_seconds)
+        enter = None if self._output is None else partial(self._output.enter, run)
+        return loop.run(run, calls, self._answer_or_fail, limit_seconds=self._spec.limits.execute_seconds, enter=enter)
 
     def _answer_or_fail(self, run: Run, index: int, feature: Any) -> None:
+        run.position = index
         self._answer(run, index, feature, run.head.content_type)
 
     def _run_batches(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
@@ -197,6 +207,7 @@ class Executor:
                 return Verdict.DRAINING
             if run.announce is not None and self._one_by_one:
                 run.announce(jobs[0][0])
+            run.position = jobs[0][0] if len(jobs) == 1 else None
             run.call_started = now = time.monotonic()
             if now > run.deadline:
                 return Verdict.TIMEOUT
@@ -240,12 +251,14 @@ class Executor:
 
     def _await_batch(self, loop: AppLoop, run: Run, call: Callable[[], Any]) -> tuple[Any, Verdict]:
         results: list[Any] = []
+        output, position = self._output, run.position
         verdict = loop.run(
             run,
             [(0, call)],
             lambda _run, _index, returned: results.append(returned),
             limit_seconds=self._spec.limits.execute_seconds,
             interruptible=False,
+            enter=None if output is None else lambda _: output.enter(run, position),
         )
         if results and isinstance(results[0], BaseException):
             raise results[0]

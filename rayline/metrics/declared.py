@@ -221,6 +221,8 @@ NODE_EVENTS = _add(
 )
 NODE_NOTICES = _add("rayline.node.notices", _C, "{notice}", "Notices that this pod was given.", _AGENT)
 BEATS_DROPPED = _add("rayline.heartbeat.dropped", _C, "{beat}", "Beats left out because one was still under way.", _AGENT)
+LINES_PRINTED = _add("rayline.output.lines", _C, "{line}", "Lines of users' code that Kafka was given.", _AGENT)
+LINES_DROPPED = _add("rayline.output.dropped", _C, "{line}", "Lines of users' code that were dropped.", _AGENT)
 ACTORS = _add("rayline.actors", _G, "{actor}", "Actors of a cluster, by phase.", _GATEWAY, attributes=(PHASE,))
 VIEW_PUBLISHED = _add("rayline.view.published", _C, _MESSAGE, "Records of the view published.", _RESOURCE)
 VIEW_PUBLISHED_BYTES = _add("rayline.view.published.size", _C, "By", "Bytes of the view published.", _RESOURCE)

@@ -5,6 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 _REASONS: Final = {
+    "carries what users' code prints, whose limits are settings (`logs.…`); these are sizes of buffers, and the rhythm": """
+        rayline.topics: LOGS_BYTES
+        workers.output.capture: CONNECT_SECONDS LOOK_SECONDS MAX_OPEN_LINES PIPE_BYTES SEND_BUFFER_BYTES TELL_SECONDS
+        workers.output.cell: CELL_BYTES READ_WITHIN_SECONDS
+        workers.output.forwarding: FINISH_SECONDS GATHER_SECONDS RETRY_SECONDS
+        workers.output.frames: MAX_HIDDEN MAX_HIDDEN_CHARS MAX_NAME_CHARS MAX_PACKET_BYTES PACKET_BYTES
+        workers.output.intake: MAX_WORKERS READ_BYTES RECEIVE_BUFFER_BYTES TELL_SECONDS _CUT_MARK_BYTES
+        workers.output.limits: REFILL_SECONDS
+        workers.output.outbox: MAX_HELD_BYTES RECORD_BYTES _LINE_BYTES
+    """,
     "part of a format or of a protocol: both sides must agree": """
         ingest.ledger_codec: MAX_CHARS MAX_OWNER_BYTES MAX_SPAN_BITS
         rayline.bus.transactions: MAX_METADATA_CHARS

@@ -1,0 +1,45 @@
+"""What is written past Python belongs to a batch only where no other one can have written it."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.output.cell import READ_WITHIN_SECONDS, BatchCell, CellReader
+
+LATER = 2 * READ_WITHIN_SECONDS
+
+
+@pytest.fixture
+def cell() -> BatchCell:
+    return BatchCell()
+
+
+def test_nobody_ran(cell: BatchCell) -> None:
+    assert CellReader(cell.fd).writer(5.0) is None
+
+
+def test_the_batch_that_runs(cell: BatchCell) -> None:
+    cell.begin("b1", 10.0)
+    assert CellReader(cell.fd).writer(10.0) == "b1"
+    assert CellReader(cell.fd).writer(99.0) == "b1"
+
+
+def test_the_batch_that_ended_a_moment_ago_and_no_longer(cell: BatchCell) -> None:
+    cell.begin("b1", 10.0)
+    cell.end(11.0)
+    assert CellReader(cell.fd).writer(11.01) == "b1"
+    assert CellReader(cell.fd).writer(11.0 + LATER) is None
+
+
+def test_one_of_two_that_follow_at_once_is_not_told(cell: BatchCell) -> None:
+    cell.begin("b1", 10.0)
+    cell.end(11.0)
+    cell.begin("b2", 11.0)
+    assert CellReader(cell.fd).writer(11.01) is None
+    assert CellReader(cell.fd).writer(11.0 + LATER) == "b2"
+
+
+def test_two_beside_each_other_are_not_told(cell: BatchCell) -> None:
+    cell.begin("b1", 10.0)
+    cell.end(10.5)
+    assert CellReader(cell.fd).writer(10.5 + LATER) is None
