@@ -20,7 +20,7 @@ from ingest.records import Ended
 from ingest.stalls import BlockedPartition, PartitionFacts, StallWatch, unheard
 from ingest.suspects import SuspectLog
 from ingest.takeover import Halted, Takeover, read_back
-from ingest.tracing import start_job_span
+from ingest.tracing import batch_traces, start_job_span
 from rayline.app_spec import AppSpec
 from rayline.bus.consumer import GroupConsumer, Record
 from rayline.bus.protocol import GroupMember
@@ -132,6 +132,7 @@ class Lane:
             channels=channels,
             batch_prefix=instance,
             memory=self._suspects,
+            traces=batch_traces(tracing, self._clock, app=spec.name, lane=instance),
         )
         self._consumer = GroupConsumer(
             settings=settings,

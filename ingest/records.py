@@ -111,7 +111,7 @@ def result_headers(ended: Ended, shared: SharedHeaders | None, *, appended_ms: f
     if job.headers and not ended.bare:
         not_passed_on = _NOT_PASSED_ON
         if job.span is not None:
-            own.append(encode_header(TRACEPARENT, traceparent_of(job.span).encode()))
+            own.append(encode_header(TRACEPARENT, traceparent_of(job.span.span).encode()))
             not_passed_on = _NOT_PASSED_ON | {TRACEPARENT}
         own += [encode_header(*header) for header in job.headers if header[0] not in not_passed_on]
     ident = job.given_id.encode() if job.given_id is not None else b"%d-%d" % (job.partition, job.offset)

@@ -1,26 +1,23 @@
-"""A job's span in the lane: from the broker's append to the committed result, with what happened to it on the way."""
+"""Spans of a lane: a job's from the broker's append to the committed result, and those of the batches that it goes out in."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from ingest.records import Ended
 from rayline.clock import BrokerClock
 from rayline.jobs import TRACEPARENT, Job
 from rayline.results import Outcome
-from rayline.telemetry import Tracing
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+from rayline.telemetry import JobSpan, Tracing
+from scheduler.tracing import BatchTraces
 
 
-def start_job_span(tracing: Tracing, job: Job, *, app: str, lane: str) -> Span | None:
+def start_job_span(tracing: Tracing, job: Job, *, app: str, lane: str) -> JobSpan | None:
     """The job's span, where its producer sampled it; it begins when the broker took the job."""
     traceparent = job.header(TRACEPARENT)
     if traceparent is None:
         return None
-    return tracing.start(
+    span = tracing.start(
         "rayline.job",
         traceparent,
         start_ns=job.timestamp_ms * 1_000_000,
@@ -29,12 +26,14 @@ def start_job_span(tracing: Tracing, job: Job, *, app: str, lane: str) -> Span |
         job_id=job.job_id,
         source=job.source,
     )
+    return None if span is None else JobSpan(span)
 
 
-def end_job_span(span: Span, ended: Ended, clock: BrokerClock) -> None:
+def end_job_span(job_span: JobSpan, ended: Ended, clock: BrokerClock) -> None:
     """The result is committed."""
     from opentelemetry.trace import StatusCode
 
+    span = job_span.span
     span.set_attribute("rayline.outcome", ended.outcome.value)
     span.set_attribute("rayline.attempts", ended.attempts)
     journey = ended.journey
@@ -48,3 +47,12 @@ def end_job_span(span: Span, ended: Ended, clock: BrokerClock) -> None:
     if ended.outcome is not Outcome.OK:
         span.set_status(StatusCode.ERROR, f"{ended.error_type}: {ended.error_message}")
     span.end(int(clock.at(time.monotonic()) * 1e6))
+    if job_span.batch is not None:
+        job_span.batch.job_ended()
+
+
+def batch_traces(tracing: Tracing | None, clock: BrokerClock, *, app: str, lane: str) -> BatchTraces | None:
+    """Spans of a lane's batches and attempts, in the broker's time as its jobs'; None where nothing is traced."""
+    if tracing is None:
+        return None
+    return BatchTraces(tracing=tracing, app=app, lane=lane, epoch_ns=lambda at: int(clock.at(at) * 1e6))

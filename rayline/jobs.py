@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rayline.enums import StrEnum
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from rayline.telemetry import JobSpan
 
 Header = tuple[str, bytes]
 
@@ -51,7 +51,7 @@ class Job:
     content_type: ContentType
     arrived: float
     expires: float
-    span: Span | None = None
+    span: JobSpan | None = None
     held_bytes: int = 0
 
     @property

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import fcntl
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rayline.errors import ConfigError
 
@@ -26,6 +26,22 @@ TRACE_FILE_VARIABLE: Final = "RAYLINE_TRACE_FILE"
 OTLP_VARIABLE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _ALL_IDS: Final = 1 << 64
 _TRACEPARENT: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+class EndsWithJobs(Protocol):
+    """What ends once the results of the jobs that it served are committed."""
+
+    def job_ended(self) -> None: ...
+
+
+class JobSpan:
+    """A job's span, and that of the batch that it went out in (None: in none yet). `span` is ended by whoever started it."""
+
+    __slots__ = ("batch", "span")
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.batch: EndsWithJobs | None = None
 
 
 class Tracing:
@@ -44,13 +60,28 @@ class Tracing:
         `TraceIdRatioBased`, so that every process that is told the same share chooses the same traces."""
         self._traced_ids = round(share * _ALL_IDS)
 
-    def start(self, name: str, traceparent: bytes | str, *, start_ns: int | None = None, **attributes: Any) -> Span | None:
-        """A span under a W3C traceparent; None when that is malformed or not sampled. `start_ns` is epoch nanoseconds."""
+    def start(
+        self,
+        name: str,
+        traceparent: bytes | str,
+        *,
+        start_ns: int | None = None,
+        links: Iterable[Span] = (),
+        **attributes: Any,
+    ) -> Span | None:
+        """A span under a W3C traceparent; None when that is malformed or not sampled. `start_ns` is epoch nanoseconds, `links`
+        are spans that it belongs to as well."""
         parent = _parent(traceparent, self._traced_ids)
         if parent is None:
             return None
+        from opentelemetry.trace import Link
+
         return self._tracer.start_span(
-            name, context=parent, start_time=start_ns, attributes={f"rayline.{key}": value for key, value in attributes.items()}
+            name,
+            context=parent,
+            start_time=start_ns,
+            links=[Link(span.get_span_context()) for span in links],
+            attributes={f"rayline.{key}": value for key, value in attributes.items()},
         )
 
     def close(self) -> None:

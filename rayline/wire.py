@@ -109,7 +109,8 @@ class DrainOrder:
 @dataclass(frozen=True, slots=True)
 class BatchHead:
     """With a request: `budget_ms` is how long the function may run before the actor gives up on it (never past the deadline);
-    `trace` maps a position in the batch to its sampled W3C traceparent; `jobs` is `pack_job_ids` of the batch, or empty.
+    `trace` maps a position in the batch to the W3C traceparent that the execution's span is a child of; `jobs` is `pack_job_ids`
+    of the batch, or empty.
 
     `alone`: a batch under which a worker died. It runs while no other one does in that process, is answered BUSY where another
     such is, and its begin is announced by an answer that `begins`: what dies before was not its doing. Where its jobs run one by

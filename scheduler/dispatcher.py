@@ -10,7 +10,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
-from itertools import islice
 from typing import Final
 
 import pyarrow as pa
@@ -20,7 +19,6 @@ from rayline.errors import WorkerError
 from rayline.jobs import Job
 from rayline.reports import NodeState
 from rayline.results import Outcome
-from rayline.telemetry import traceparent_of
 from rayline.wire import AnswerHead, BatchHead, Verdict, encode_request, pack_job_ids
 from scheduler.batch import Batch, Cause, Death, next_batch_id
 from scheduler.budget import RetryBudget
@@ -32,6 +30,7 @@ from scheduler.retry import Again, Decision, Fate, GiveUp, Wait, decide
 from scheduler.rivals import Rivals
 from scheduler.router import Router
 from scheduler.statistics import Counters, DispatchStatistics
+from scheduler.tracing import BatchTraces
 from scheduler.trials import Trials
 from scheduler.view import Standing, View
 from scheduler.waiting import Waiting
@@ -44,7 +43,6 @@ SWEEP_SECONDS: Final = 0.1
 MAX_PASSED: Final = 16
 # An actor that its gateway does not see for so long is given up; shorter gaps are a gateway's restart.
 UNSEEN_SECONDS: Final = 2.0
-MAX_TRACED_JOBS: Final = 500
 _CALLED_OFF: Final = {
     CalledOff.NODE_LEFT: "its node left",
     CalledOff.NODE_SILENT: "its node is silent",
@@ -77,6 +75,7 @@ class Dispatcher:
         channels: ChannelFactory,
         batch_prefix: str,
         memory: SuspectMemory | None = None,
+        traces: BatchTraces | None = None,
         budget: RetryBudget | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,6 +85,7 @@ class Dispatcher:
         self._sink = sink
         self._prefix = batch_prefix
         self._memory = memory
+        self._traces = traces
         self._trials = Trials(view=view, prefix=batch_prefix)
         self._clock = clock
         self._waiting = Waiting()
@@ -251,6 +251,8 @@ class Dispatcher:
         left = batch.last_expiry - flight.dispatched
         flight.late_at = flight.dispatched + self._times.late_after_seconds(len(batch.jobs), left_seconds=left)
         self._flights.add(flight)
+        if self._traces is not None:
+            self._traces.launched(flight)
         flight.task = asyncio.create_task(self._fly(flight), name=f"batch {batch.batch_id}")
         flight.task.add_done_callback(lambda task: self._flown(flight, task))
 
@@ -263,7 +265,7 @@ class Dispatcher:
             batch=batch.batch_id,
             content_type=batch.content_type,
             budget_ms=max(1.0, remaining * 1000),
-            trace=_traceparents(batch),
+            trace=self._traces.head(flight) if self._traces is not None else {},
             alone=flight.alone,
             jobs=pack_job_ids(batch.jobs),
         )
@@ -308,6 +310,8 @@ class Dispatcher:
         if seconds is not None:
             self._times.observe(len(flight.batch.jobs), seconds)
         self._leave(flight, now, seconds)
+        if self._traces is not None:
+            self._traces.landed(flight, verdict.value, reason, now)
         if verdict is Verdict.BUSY:
             self._router.busy(target, now)
         elif verdict is Verdict.DRAINING:
@@ -323,6 +327,8 @@ class Dispatcher:
     def _land_called_off(self, flight: Flight) -> None:
         now = self._clock()
         self._leave(flight, now, None)
+        if self._traces is not None and flight.called_off is not None:
+            self._traces.landed(flight, flight.called_off.name.lower(), _CALLED_OFF.get(flight.called_off), now)
         if flight.called_off is CalledOff.BEATEN:
             if not flight.hedge:
                 # It was overtaken: whatever ails its actor, the next batch is better off elsewhere for a moment.
@@ -436,12 +442,6 @@ class Dispatcher:
         else:
             why = f"the job's deadline passed {'while it was being worked on' if batch.attempts else 'before a worker was free'}"
         self._sink.ended(jobs, Outcome.DEADLINE_EXCEEDED, "rayline.DeadlineExceeded", why, batch.attempts)
-
-
-def _traceparents(batch: Batch) -> dict[int, str]:
-    """The sampled jobs of a batch, by position; a head has room for so many."""
-    sampled = ((index, job.span) for index, job in enumerate(batch.jobs) if job.span is not None)
-    return {index: traceparent_of(span) for index, span in islice(sampled, MAX_TRACED_JOBS)}
 
 
 def new_batch(jobs: list[Job], size_bytes: int, prefix: str) -> Batch:

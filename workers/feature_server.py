@@ -232,7 +232,7 @@ class FeatureServer(flight.FlightServerBase):
             self._exchanges.discard(exchange)
 
     def _trace(self, head: BatchHead, run: Run, verdict: Verdict) -> None:
-        """A span for each sampled job: the time of its batch in the user's function."""
+        """The time of the batch in the user's function, under each span that the head names (the attempt's)."""
         if self._tracing is None or run.entered is None:
             return
         end_ns = time.time_ns()

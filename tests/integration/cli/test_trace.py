@@ -35,10 +35,13 @@ async def test_one_trace_spans_producer_lane_worker_and_result(platform: Run, fo
         )
         result = await client.result("text-features", submitted, timeout_seconds=30)
     assert result.outcome is Outcome.OK
-    spans = await _spans_of(folder / TRACES, trace_id, {"rayline.job", "rayline.execute"})
-    job, execute = spans["rayline.job"], spans["rayline.execute"]
+    chain = ("rayline.job", "rayline.batch", "rayline.attempt", "rayline.execute")
+    spans = await _spans_of(folder / TRACES, trace_id, set(chain))
+    job, batch, attempt, execute = (spans[name] for name in chain)
     assert job["parent_id"] == f"0x{format_span_id(producer.get_span_context().span_id)}"
-    assert execute["parent_id"] == job["context"]["span_id"]
+    for child, parent in ((batch, job), (attempt, batch), (execute, attempt)):
+        assert child["parent_id"] == parent["context"]["span_id"]
+    assert attempt["attributes"]["rayline.verdict"] == "done"
     assert job["attributes"]["rayline.outcome"] == "ok"
     assert [event["name"] for event in job["events"]] == ["dispatched", "answered"]
     assert {job["resource"]["attributes"]["service.name"], execute["resource"]["attributes"]["service.name"]} == {

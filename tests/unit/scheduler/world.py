@@ -17,6 +17,7 @@ from rayline.wire import ANSWER_SCHEMA, WHOLE_BATCH, AnswerHead, BatchHead, JobS
 from scheduler.budget import RetryBudget
 from scheduler.dispatcher import Answers, Dispatcher, new_batch
 from scheduler.router import Router
+from scheduler.tracing import BatchTraces
 from scheduler.view import View
 from scheduler.weights import StaticWeights
 from tests.unit.ingest.jobs import job
@@ -37,6 +38,7 @@ class World:
         spec: AppSpec = SPEC,
         places: Mapping[str, tuple[str, str | None]] | None = None,
         budget: RetryBudget | None = None,
+        traces: BatchTraces | None = None,
     ) -> None:
         self.view, self.router = View(), Router(app="app", policy=StaticWeights())
         self.dispatcher = Dispatcher(
@@ -47,6 +49,7 @@ class World:
             channels=lambda endpoint: FakeChannel(endpoint, self),
             batch_prefix="t",
             budget=budget,
+            traces=traces,
             clock=self.now,
         )
         self.places = places or {}

@@ -24,7 +24,6 @@ _REASONS: Final = {
         rayline.suspects: MAX_RECORD_BYTES
         rayline.view_record: MAX_CHUNK_BYTES
         workers.model_turn: _TURN_BYTES
-        workers.model_turn: _TURN_BYTES
         rayline.wire: MAX_HEAD_BYTES MAX_JOB_IDS_BYTES
         rayline.config.answer: MAX_SHOWN_KEY_CHARS
         rayline.config.record: MAX_KEY_BYTES MAX_TEXT_CHARS MAX_VALUE_BYTES
@@ -42,7 +41,6 @@ _REASONS: Final = {
         rayline.bus.record_batch: MAX_BATCH_BYTES
         rayline.config.last_good: MAX_REMEMBERED
         rayline.config.state: MAX_KEYS MAX_REASON_CHARS
-        rayline.models: MAX_MODELS MAX_PROBLEM_CHARS
         rayline.models: MAX_MODELS MAX_PROBLEM_CHARS
         rayline.config.watch: MAX_NOTED MAX_PENDING
         rayline.environment_manifest: MAX_REQUIREMENTS
@@ -100,10 +98,9 @@ _REASONS: Final = {
         rayline.config.watch: _POLL_MS _REPLAY_SECONDS _TURN_SECONDS
         rayline.metrics.process: GATHER_SECONDS
         workers.model_swap: LOOK_SECONDS RETRY_SECONDS WAIT_SHARE
-        workers.model_swap: LOOK_SECONDS RETRY_SECONDS WAIT_SHARE
         rayline.result_watch: _POLL_MS
         scheduler.budget: FADE_SECONDS RESERVE_REFILL_SECONDS
-        scheduler.dispatcher: MAX_PASSED MAX_TRACED_JOBS SWEEP_SECONDS UNSEEN_SECONDS
+        scheduler.dispatcher: MAX_PASSED SWEEP_SECONDS UNSEEN_SECONDS
         scheduler.hedging: MIN_SAMPLES UNMEASURED_SHARE WINDOW_SAMPLES
         scheduler.listener: _ON_THE_WAY_SECONDS
         scheduler.node_feed: MEMORY_SECONDS _POLL_MS
@@ -149,9 +146,12 @@ _REASONS: Final = {
     "the rhythm and safeguards of peers; the rates are arguments of a node": """
         runtime_env.peers.cache: DEFAULT_FREE_BYTES
         runtime_env.peers.layers: MIN_PEER_BYTES
-        runtime_env.peers.limits: BURST_SECONDS CPU_SHARE LINK_SHARE MIN_RATE TEST_BYTES TEST_SECONDS
-        runtime_env.peers.members: MAX_MEMBER_BYTES MAX_TAGS SILENCE_SECONDS
-        runtime_env.peers.node: BAN_SECONDS GIVE_UP_SECONDS LOOK_SECONDS STORE_BACK_OFF_SECONDS _ANSWER_SECONDS _CLOSE_SECONDS
+        runtime_env.peers.limits: BETTER_FACTOR BURST_SECONDS CPU_SHARE LINK_SHARE MAX_RETEST_SECONDS MIN_RATE PINNED_SHARE RETEST_SECONDS TEST_SECONDS
+        runtime_env.peers.doorkeeper: BAN_SECONDS
+        runtime_env.peers.node: LOOK_SECONDS _CLOSE_SECONDS
+        runtime_env.peers.options: GIVE_UP_SECONDS
+        runtime_env.peers.alerts: ANSWER_SECONDS
+        runtime_env.peers.store_reader: MAX_UNWRITTEN_BYTES STORE_BACK_OFF_SECONDS _WRITTEN_LOOK_SECONDS
         runtime_env.peers.sharing: LONELY_SECONDS SETTLE_SECONDS STALL_SECONDS
         runtime_env.peers.swarm: _RECONNECT_SECONDS _RESUME_SECONDS
     """,

@@ -1,0 +1,105 @@
+"""A batch's span has an attempt for each actor that took it, or a part of it, whatever became of that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from rayline.jobs import Job
+from rayline.telemetry import JobSpan, Tracing
+from rayline.wire import Verdict
+from scheduler.budget import RetryBudget
+from scheduler.tracing import BatchTraces
+from tests.unit.ingest.jobs import job
+from tests.unit.scheduler import virtual_time
+from tests.unit.scheduler.test_hedged_batches import PLACES, warm_up
+from tests.unit.scheduler.world import Exchange, World, all_done, all_out, forever
+
+
+class Traced:
+    """A world whose dispatcher is traced, and the spans that ended in it."""
+
+    def __init__(self, nodes: str = "abcd") -> None:
+        self.exporter, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.tracing = Tracing(provider)
+        traces = BatchTraces(tracing=self.tracing, app="app", lane="0", epoch_ns=lambda at: int(at * 1e9))
+        self.world = World(nodes=nodes, places=PLACES, traces=traces, budget=RetryBudget(now=0.0))
+
+    def job(self, offset: int, *, traced: bool = True) -> Job:
+        made = job(offset, payload=b"%d" % offset, expires=60.0)
+        if traced:
+            span = self.tracing.start("rayline.job", f"00-{'ab' * 16}-{'cd' * 8}-01")
+            assert span is not None
+            made.span = JobSpan(span)
+        return made
+
+    def run(self, jobs: list[Job], behave: Callable[[Exchange], Awaitable[Verdict]]) -> None:
+        """Until all of them are out and nothing is in flight; then their results are committed."""
+
+        async def main() -> None:
+            async with self.world.running():
+                await asyncio.sleep(0.1)
+                before = await warm_up(self.world)
+                assert self.exporter.get_finished_spans() == ()
+                self.world.behave = behave
+                self.world.submit(jobs)
+                await all_out(self.world, before + len(jobs))
+                for one in jobs:
+                    if one.span is not None and one.span.batch is not None:
+                        one.span.batch.job_ended()
+                await self.world.dispatcher.wait_quiet()
+
+        virtual_time.run(main())
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.exporter.get_finished_spans() if span.name == name]
+
+    def attempts(self) -> list[tuple[object, ...]]:
+        told = [span.attributes or {} for span in self.named("rayline.attempt")]
+        return [tuple(one[f"rayline.{name}"] for name in ("attempt", "hedge", "verdict", "unfinished")) for one in told]
+
+
+def test_a_hedge_and_the_rival_that_it_beat_are_two_attempts_of_one_batch() -> None:
+    traced = Traced()
+
+    async def behave(exchange: Exchange) -> Verdict:
+        return await (forever(exchange) if len(traced.world.sent) == 1 else all_done(exchange))
+
+    traced.run([traced.job(0)], behave)
+    assert traced.attempts() == [(2, True, "done", 0), (1, False, "beaten", 0)]
+    (batch,) = traced.named("rayline.batch")
+    attempts = traced.named("rayline.attempt")
+    assert {span.parent.span_id for span in attempts if span.parent is not None} == {batch.context.span_id}
+    assert {span.status.status_code for span in attempts} == {StatusCode.UNSET}
+    assert batch.end_time == max(span.end_time or 0 for span in attempts)
+    places = [(span.attributes or {})["rayline.node"] for span in attempts]
+    assert len(set(places)) == 2
+
+
+@pytest.mark.parametrize("verdict", [Verdict.DRAINING, Verdict.LOST, Verdict.BUSY])
+def test_an_attempt_that_failed_says_why_and_what_is_left_goes_on_in_the_same_batch(verdict: Verdict) -> None:
+    traced = Traced()
+
+    async def behave(exchange: Exchange) -> Verdict:
+        return verdict if len(traced.world.sent) == 1 else await all_done(exchange)
+
+    traced.run([traced.job(0), traced.job(1, traced=False), traced.job(2)], behave)
+    first, *others = traced.attempts()
+    assert first == (1, False, verdict.value, 3)
+    assert {(outcome, left) for _, _, outcome, left in others} == {("done", 0)}
+    (batch,) = traced.named("rayline.batch")
+    assert {span.parent.span_id for span in traced.named("rayline.attempt") if span.parent is not None} == {batch.context.span_id}
+    assert traced.named("rayline.attempt")[0].status.status_code is StatusCode.ERROR
+
+
+def test_batches_without_a_traced_job_leave_nothing() -> None:
+    traced = Traced()
+    traced.run([traced.job(0, traced=False)], all_done)
+    assert traced.exporter.get_finished_spans() == ()
