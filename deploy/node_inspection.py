@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from deploy.node_watch import NodeWatch
@@ -62,7 +62,21 @@ class NodeInspection:
             return "cordoned by an operator"
         if report.reason is not None:
             return report.reason
+        environments = self._environments_told()
+        if environments:
+            return environments
         return "no actor serves yet" if self.standing is Standing.STARTING else ""
+
+    def _environments_told(self) -> str:
+        """Which environments are not in place yet, and how far they are."""
+        load = self.node.report.load
+        unready = [one for one in (load.environments if load is not None else ()) if one.phase != "ready"]
+        return "; ".join(
+            f"environment of {one.app} {one.version}: {one.phase}"
+            + (f" {one.share:.0%}" if one.share is not None else "")
+            + (f": {one.reason} ({one.remedy})" if one.reason is not None else "")
+            for one in unready
+        )
 
     @property
     def weight(self) -> float | None:
@@ -92,6 +106,7 @@ class NodeInspection:
             "cpus": report.cpus,
             "actors": len(report.actors or ()),
             "load": None if load is None else {name: getattr(load, name) for name in _LOAD_SHOWN},
+            "environments": [asdict(one) for one in (load.environments if load is not None else ())],
             "in_flight": self.in_flight,
             "jobs_in_flight": None if load is None else load.jobs_in_flight,
             "weight": None if self.weight is None else round(self.weight, 4),

@@ -89,6 +89,12 @@ class StatusReport:
                 for n in data["nodes"]
             ]
             parts.append(table(("NODE", "STATE", "CPUS", "HEARD", "ACTORS", "REASON"), node_rows))
+            unready = [(n["node"], e) for n in data["nodes"] for e in n["environments"] if e["phase"] != "ready"]
+            if unready:
+                rows = [
+                    (node, f"{e['app']} {e['version']}", _phase(e), e["reason"] or "", e["remedy"] or "") for node, e in unready
+                ]
+                parts.append(table(("NODE", "ENVIRONMENT", "PHASE", "REASON", "REMEDY"), rows))
         if data["apps"]:
             app_rows = [(a["app"], a["version"], a["actors"], a["nodes"], a["lag"], a["entrypoint"]) for a in data["apps"]]
             parts.append(table(("APP", "VERSION", "ACTORS", "NODES", "LAG", "ENTRYPOINT"), app_rows))
@@ -171,7 +177,16 @@ def _node_row(node: NodeView) -> dict[str, Any]:
         "actors": len(report.actors or ()),
         "reason": report.reason,
         "zone": report.zone,
+        "environments": [asdict(one) for one in (report.load.environments if report.load is not None else ())],
     }
+
+
+def _phase(environment: Mapping[str, Any]) -> str:
+    """`fetching 34 %`, `failed, again in 8 s`."""
+    phase, share, again = environment["phase"], environment["share"], environment["retry_seconds"]
+    if share is not None:
+        return f"{phase} {share:.0%}"
+    return f"{phase}, again in {again:.0f} s" if again is not None else str(phase)
 
 
 def _app_row(app: AppSpec, nodes: Sequence[NodeView]) -> dict[str, Any]:

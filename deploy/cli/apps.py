@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.exit_codes import ExitCode
-from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
+from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, StoreUrl, kafka_settings
 from deploy.cli.output import OutputFormat, note, show
 
 if TYPE_CHECKING:
@@ -43,23 +43,33 @@ def deploy(
         bool, typer.Option("--wait", help="Return when actors of this version and the app's lanes are ready.")
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for --wait.")] = 120,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", metavar="BUNDLE", help="APP@COUNTER or APP@sha256:DIGITS; default: this version's newest."),
+    ] = None,
+    store: StoreUrl = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
     bootstrap_servers: Bootstrap = None,
     kafka_config: KafkaConfig = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Check an app, make its topics, and have it run (again with another version: rolls it out)."""
-    from rayline.app_spec import Environment
+    """Check an app, make its topics, and have it run (again with another version: rolls it out).
+
+    An app whose manifest has `env:` runs in the bundle that `rayline env build` made of it.
+    """
+    from deploy.bundle_choice import needs_bundle, with_bundle
     from rayline.entrypoint import check_entrypoint
     from rayline.manifest import load_manifest
 
     spec = load_manifest(manifest)
     check_entrypoint(spec)
-    if spec.environment != Environment():
-        note("warning: nodes do not activate bundles yet: the app runs in the platform's own environment (docs/environments.md)")
+    if bundle is not None or needs_bundle(spec):
+        from runtime_env.store import open_store
+
+        spec = with_bundle(spec, open_store(store or str(state_dir / "environments")), bundle)
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
     nodes = asyncio.run(_deploy(settings, spec, timeout if wait else None))
-    record = {"app": spec.name, "version": spec.version, "ready_nodes": nodes}
+    record = {"app": spec.name, "version": spec.version, "bundle": spec.bundle or None, "ready_nodes": nodes}
     ready = f", ready on {', '.join(nodes)}" if nodes is not None else "; `rayline status` shows when it is ready"
     show(output, record, f"{spec.name} {spec.version} deployed{ready}")
 

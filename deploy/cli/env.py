@@ -12,7 +12,7 @@ import typer
 
 from deploy.cli.apps import ManifestFile
 from deploy.cli.exit_codes import ExitCode
-from deploy.cli.options import DEFAULT_STATE_DIR, Output, StateDir
+from deploy.cli.options import DEFAULT_STATE_DIR, Output, StateDir, StoreUrl
 from deploy.cli.output import OutputFormat, note, show, table
 from rayline.errors import ConfigError
 
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 
 group = typer.Typer(help="Environments of apps: build, look, check.", no_args_is_help=True, rich_markup_mode=None)
 
-StoreUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        envvar="RAYLINE_ENV_STORE",
-        metavar="PLACE",
-        help="Folder, http(s)://… (to read), or what fsspec opens (s3://…); default: environments/ in the state folder.",
-    ),
-]
 KeyFile = Annotated[
     Path | None, typer.Option("--key", envvar="RAYLINE_ENV_KEY", help="Private key that signs (`rayline env keygen`).")
 ]
@@ -53,7 +44,7 @@ def build(
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Find versions anew instead of keeping env.lock.")] = False,
     python: Annotated[str | None, typer.Option("--python", help="Another Python than `env.python`, e.g. 3.12.")] = None,
     bare: Annotated[
-        bool, typer.Option("--bare", help="Only what the app asks for: without Ray and what else Rayline's actors need.")
+        bool, typer.Option("--bare", help="Only what the app asks for: without what Rayline's actors need (pyarrow, msgpack).")
     ] = False,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Import the entrypoint in the finished environment.")] = True,
     store: StoreUrl = None,
@@ -83,7 +74,7 @@ def build(
     with _progress() as progress:
         built = Builder(cache=builds, progress=progress).build(spec, BuildOptions(upgrade=upgrade, bare=bare))
     if check:
-        _try(built.bundle, built.blob_paths, builds)
+        _try(built.bundle, built.blob_paths, builds, for_actors=not bare)
     published = publish(place, built.bundle, built.blob_paths, key=signing_key, progress=note)
     seconds = time.monotonic() - started
     record = {
@@ -318,14 +309,16 @@ def _signing_key(path: Path | None, development: bool) -> SigningKey | None:
     return None
 
 
-def _try(bundle: Bundle, blob_paths: Any, builds: Any) -> None:
-    """Unpack beside the cache, sharing layers from build to build, and import the entrypoint there."""
+def _try(bundle: Bundle, blob_paths: Any, builds: Any, *, for_actors: bool) -> None:
+    """Unpack beside the cache, sharing layers from build to build, and check it there as nodes do."""
     from runtime_env.preflight import check_health
     from runtime_env.unpack import discard, unpack
+    from workers.activation import check_environment
 
     place = builds.path / "tried"
+    check = check_environment if for_actors else check_health
     try:
-        check_health(unpack(bundle, blob_paths, place), bundle)
+        check(unpack(bundle, blob_paths, place), bundle)
     finally:
         discard(bundle, place)
 

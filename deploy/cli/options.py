@@ -26,6 +26,15 @@ KafkaConfig = Annotated[
     ),
 ]
 App = Annotated[str, typer.Argument(metavar="APP", help="Name of a deployed app.")]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="RAYLINE_ENV_STORE",
+        metavar="PLACE",
+        help="Folder, http(s)://… (to read), or what fsspec opens (s3://…); default: environments/ in the state folder.",
+    ),
+]
 DEFAULT_STATE_DIR: Final = Path(".rayline")
 
 _PROPERTIES: Final = {

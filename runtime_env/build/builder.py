@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final
 
 from rayline.app_spec import AppSpec, Requirement
-from rayline.errors import BuildError, InterpreterMissing
+from rayline.errors import InterpreterMissing
 from runtime_env.build.cache import BuildCache
 from runtime_env.build.conda_layer import conda_python, copy_conda
 from runtime_env.build.index_settings import uv_environment
@@ -24,14 +23,15 @@ from runtime_env.build.uv_tool import Uv
 from runtime_env.build.wheel_layer import install_wheel
 from runtime_env.bundle import Bundle, Host, Layer, LayerKind
 
-_PLATFORM_PACKAGES: Final = ("ray", "pyarrow", "msgpack", "opentelemetry-sdk")
+# Wider than the platform's own needs, because the newest of these are not there for every Python that an app may choose.
+_PLATFORM_PACKAGES: Final = ("pyarrow>=18", "msgpack>=1.2.1", "opentelemetry-sdk>=1.30")
 _PLATFORM_WHERE: Final = "Rayline's own needs"
 _THREADS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """`upgrade`: resolve anew instead of keeping env.lock. `bare`: leave out what Rayline's actors need (Ray and pyarrow)."""
+    """`upgrade`: resolve anew instead of keeping env.lock. `bare`: leave out what Rayline's actors need (pyarrow, msgpack)."""
 
     upgrade: bool = False
     bare: bool = False
@@ -73,16 +73,8 @@ class _Layers:
 
 
 def platform_requirements() -> tuple[Requirement, ...]:
-    """What Rayline's actors need beside the app: Ray in exactly our version, and what its messages are made of."""
-    try:
-        own = requires("rayline") or []
-    except PackageNotFoundError as error:
-        raise BuildError("Rayline is not installed as a package here, so its own needs are unknown: install it again") from error
-    asked = [text.split(";")[0].strip() for text in own if "extra ==" not in text]
-    wanted = [text for text in asked if text.split(">")[0].split("=")[0].split("[")[0].strip() in _PLATFORM_PACKAGES]
-    return tuple(
-        Requirement(text, _PLATFORM_WHERE) for text in [*(t for t in wanted if not t.startswith("ray")), f"ray=={version('ray')}"]
-    )
+    """What the code of Rayline's actors needs beside the app. Ray is not among it: an app runs in a process beside Ray's own."""
+    return tuple(Requirement(text, _PLATFORM_WHERE) for text in _PLATFORM_PACKAGES)
 
 
 class Builder:
