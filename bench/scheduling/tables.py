@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +30,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One policy in one scenario: medians over seeds. Latencies in seconds; shares 0 to 1 of the jobs that arrived."""
+    """One policy in one scenario: medians over seeds. Latencies in seconds; shares of the jobs that arrived, 0 to 1, but for what
+    was sent again or refused, which can happen to one job several times."""
 
     question: str
     policy: str
@@ -43,6 +45,7 @@ class Row:
     utilisation_deviation: float
     deadline_missed: float
     sent_again: float
+    refused: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,11 @@ def questions(*, quick: bool = False, large: bool = False) -> Iterator[Question]
         return
     for load in (0.6, 0.8, 0.95, 0.5):
         yield Question("load", replace(usual, load=load), EVERYDAY)
-    for lanes in (4, 16):
-        yield Question("several lanes", replace(usual, lanes=lanes), SHORTLIST, 3)
+    for load, lanes in ((0.6, 16), (0.8, 4), (0.8, 8), (0.8, 16), (0.95, 16)):
+        yield Question("several lanes", replace(usual, load=load, lanes=lanes), SHORTLIST, 3)
+    late = replace(usual, delay_seconds=(1.0, 3.0))
+    yield Question("views 1 to 3 s late", late, SHORTLIST, 3)
+    yield Question("views 1 to 3 s late, several lanes", replace(late, lanes=8), SHORTLIST, 3)
     for costs in (Costs.EQUAL, Costs.MIXED):
         yield Question(f"{costs} costs", replace(usual, costs=costs), SHORTLIST, 3)
     yield Question("mixed costs on 1-4 cores", replace(usual, costs=Costs.MIXED, cores=(1, 4), load=0.6), SHORTLIST, 3)
@@ -76,20 +82,29 @@ def questions(*, quick: bool = False, large: bool = False) -> Iterator[Question]
     yield Question("each pod evicted every 2 minutes", evicted, SHORTLIST, 3)
     yield Question("6 nodes at 30 %, unreported", replace(usual, slow_nodes=6), SHORTLIST, 3)
     for load in (0.6, 0.8, 0.95):
-        yield Question("logarithm", replace(usual, load=load), (*ABLATIONS, FORMULA, "article, own CPU"), 3)
+        yield Question("logarithm", replace(usual, load=load), tuple(ABLATIONS), 3)
     yield Question("1,000 nodes", replace(usual, nodes=1_000, lanes=4, seconds=12.0, warm_up_seconds=6.0), SHORTLIST[:4], 1)
     if large:
-        many = ("headroom", "static")
+        many = ("headroom", "static", "wechat", FORMULA)
         yield Question("10,000 nodes", replace(usual, nodes=10_000, lanes=1, seconds=9.0, warm_up_seconds=4.0), many, 1)
-        yield Question("100,000 nodes", replace(usual, nodes=100_000, lanes=1, seconds=3.0, warm_up_seconds=1.5), many, 1)
+        # Smaller ones, so that half a million actors fit into the memory of one process.
+        most = replace(usual, nodes=100_000, cores=(2, 8), lanes=1, seconds=5.0, warm_up_seconds=3.0)
+        yield Question("100,000 nodes of 2-8 cores", most, many, 1)
 
 
-def answer(question: Question, progress: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
-    """Simulate all policies of a question."""
-    for policy in question.policies:
-        progress(f"{question.name}, load {question.scenario.load:g}: {policy}")
-        runs = [Simulation(question.scenario, seed, ALL[policy]).run() for seed in range(question.seeds)]
-        yield _row(question, policy, runs)
+def answers(asked: Sequence[Question], progress: Callable[[str], None] = lambda _: None, *, processes: int = 1) -> Iterator[Row]:
+    """Simulate all policies of all questions, in their order; the outcome does not depend on the number of processes."""
+    tasks = [(question, policy) for question in asked for policy in question.policies]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for (question, policy), row in zip(tasks, pool.imap(answer, tasks, chunksize=1), strict=True):
+            progress(f"{question.name}, load {question.scenario.load:g}: {policy}: p99 {row.p99_s:.2f} s")
+            yield row
+
+
+def answer(task: tuple[Question, str]) -> Row:
+    """Simulate one policy of a question."""
+    question, policy = task
+    return _row(question, policy, [Simulation(question.scenario, seed, ALL[policy]).run() for seed in range(question.seeds)])
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
@@ -133,4 +148,5 @@ def _row(question: Question, policy: str, runs: Sequence[Run]) -> Row:
         utilisation_deviation=round(median(lambda run: statistics.mean(run.deviations or [0.0])), 3),
         deadline_missed=round(median(lambda run: (run.late + run.unfinished) / max(1, run.arrived)), 5),
         sent_again=round(median(lambda run: run.again / max(1, run.arrived)), 5),
+        refused=round(median(lambda run: run.refused / max(1, run.arrived)), 5),
     )

@@ -19,6 +19,7 @@ def simulate(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only what the default must reach, shorter: seconds.")] = False,
     large: Annotated[bool, typer.Option("--large", help="Fleets of 10,000 and 100,000 nodes as well.")] = False,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Simulate so many policies side by side.")] = 1,
     picture: Annotated[Path | None, typer.Option("--picture", metavar="FILE", help="Draw p99 over load as SVG.")] = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
@@ -27,16 +28,16 @@ def simulate(
     Exits with 1 where the default policy misses what it must reach.
     """
     from bench.scheduling.pictures import draw_load
-    from bench.scheduling.tables import answer, as_document, bars, questions
+    from bench.scheduling.tables import answers, as_document, bars, questions
 
     asked = list(questions(quick=quick, large=large))
-    rows = [row for question in asked for row in answer(question, note)]
+    rows = list(answers(asked, note, processes=processes))
     document = as_document(rows, asked)
     if json_file is not None:
         json_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     if picture is not None:
         draw_load(rows, picture)
-    header = ("question", "load", "lanes", "policy", "p50 s", "p99 s", "deviation", "missed", "sent again")
+    header = ("question", "load", "lanes", "policy", "p50 s", "p99 s", "deviation", "missed", "sent again", "refused")
     lines = [
         (
             row.question,
@@ -48,6 +49,7 @@ def simulate(
             f"{row.utilisation_deviation:.3f}",
             f"{row.deadline_missed:.2%}",
             f"{row.sent_again:.2%}",
+            f"{row.refused:.2f}",
         )
         for row in rows
     ]

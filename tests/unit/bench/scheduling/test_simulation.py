@@ -20,7 +20,7 @@ def run(policy: str, scenario: Scenario = SMALL, seed: int = 0) -> Run:
 
 
 def test_the_default_keeps_its_bars_in_small() -> None:
-    rows = [row for question in questions(quick=True) for row in answer(question)]
+    rows = [answer((question, policy)) for question in questions(quick=True) for policy in question.policies]
     reached = bars(rows)
     assert [bar.limit for bar in reached] == [PERFECT_BAR, FORMULA_BAR] * 2
     assert all(bar.met for bar in reached), reached
@@ -47,6 +47,15 @@ def test_no_job_is_lost_to_evictions(policy: str) -> None:
 def test_several_lanes_do_not_run_into_each_other() -> None:
     alone, many = run("headroom"), run("headroom", replace(SMALL, lanes=4))
     assert many.quantile(0.99) < 2 * alone.quantile(0.99)
+
+
+def test_a_batch_behind_another_lanes_long_one_goes_elsewhere() -> None:
+    crowded = replace(SMALL, lanes=8)
+    patient, impatient = run("headroom", replace(crowded, patience_seconds=1e9)), run("headroom", crowded)
+    assert patient.refused == 0
+    assert impatient.refused > 0
+    assert impatient.unfinished == 0
+    assert impatient.quantile(0.99) < patient.quantile(0.99)
 
 
 def test_batches_share_the_cores_that_neighbours_leave() -> None:
