@@ -87,6 +87,19 @@ class EnvironmentLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelLoad:
+    """The generations of an app's models on a node: which is `wanted`, and which its actors are `serving` (0: the bundle's own).
+
+    `reason` says why the wanted one could not be put in place.
+    """
+
+    app: str
+    wanted: int
+    serving: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeLoad:
     """One sample of what a node has and does. A fact that could not be read is None, never 0.
 
@@ -95,7 +108,8 @@ class NodeLoad:
     hold. `throttled` is the share of scheduler periods in which the cgroup was stopped, `cpu_pressure`, `memory_pressure` and
     `io_pressure` the share of time in which some task stalled (PSI `some`), all 0 to 1 over the last sample. `disk_free` is the
     free share of the node's own disk (0 to 1), `clock_skew_ms` its clock minus the broker's. `jobs_in_flight` counts the jobs
-    that its actors are working on. `environments` are those that its apps need, at most `MAX_ENVIRONMENTS` of them.
+    that its actors are working on. `environments` are those that its apps need, `models` those of apps with published ones, at
+    most `MAX_ENVIRONMENTS` of each.
     """
 
     cores: float | None = None
@@ -112,6 +126,7 @@ class NodeLoad:
     jobs_in_flight: int | None = None
     cards: tuple[CardLoad, ...] = ()
     environments: tuple[EnvironmentLoad, ...] = ()
+    models: tuple[ModelLoad, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +248,8 @@ def _load_fields(load: NodeLoad) -> dict[str, Any]:
             {name: value for name in _ENVIRONMENT_FIELDS if (value := getattr(one, name)) is not None}
             for one in load.environments[:MAX_ENVIRONMENTS]
         ]
+    if load.models:
+        item["models"] = [[one.app, one.wanted, one.serving, one.reason] for one in load.models[:MAX_ENVIRONMENTS]]
     return item
 
 
@@ -315,9 +332,15 @@ def _load(item: dict[str, Any]) -> NodeLoad:
             values[name] = tuple(CardLoad(_text(card["kind"]), _measure(card.get("utilisation"))) for card in value)
         elif name == "environments":
             values[name] = tuple(_environment(one) for one in value[:MAX_ENVIRONMENTS])
+        elif name == "models":
+            values[name] = tuple(_models(*one) for one in value[:MAX_ENVIRONMENTS])
         elif name in _MEASURE_NAMES:
             values[name] = _measure(value)
     return NodeLoad(**values)
+
+
+def _models(app: object, wanted: object, serving: object, reason: object) -> ModelLoad:
+    return ModelLoad(_text(app), _number(wanted), _number(serving), None if reason is None else _text(reason))
 
 
 def _environment(item: dict[str, Any]) -> EnvironmentLoad:

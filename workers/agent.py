@@ -279,7 +279,11 @@ class Agent:
         if load is not None:
             environments = () if self._activator is None else self._activator.told(time.monotonic())
             load = replace(
-                load, jobs_in_flight=work.jobs, clock_skew_ms=self._reporter.clock_skew_ms(), environments=environments
+                load,
+                jobs_in_flight=work.jobs,
+                clock_skew_ms=self._reporter.clock_skew_ms(),
+                environments=environments,
+                models=() if self._placer is None else self._placer.told(),
             )
         await self._reporter.beat(load)
 

@@ -42,10 +42,15 @@ class AppVersions:
         return self._served
 
     @property
-    def prepared(self) -> int:
-        """The newest generation that calls could take here."""
+    def newest(self) -> Served:
+        """The newest that calls could take here."""
         successor = self._successor
-        return self._served.generation if successor is None else successor.generation
+        return self._served if successor is None else successor
+
+    @property
+    def prepared(self) -> int:
+        """The generation of the newest."""
+        return self.newest.generation
 
     def prepare(self, successor: Served) -> None:
         """From the node's turn on, calls take this one; another one that waits is dropped."""

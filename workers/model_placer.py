@@ -12,10 +12,11 @@ from typing import Final, Protocol
 from rayline.config import AppValues
 from rayline.errors import RaylineError
 from rayline.models import ModelChoice, read_choices
+from rayline.reports import ModelLoad
 from runtime_env.node.folder import NodeLease
 from runtime_env.node.model_fetching import HeldModel
 from runtime_env.node.models import ModelPlacements, ModelTask
-from workers.model_turn import models_folder, write_placed
+from workers.model_turn import models_folder, read_turn, write_placed
 
 _log: Final = logging.getLogger(__name__)
 
@@ -69,6 +70,13 @@ class ModelPlacer:
         finally:
             for lease in self._leases.values():
                 lease.release()
+
+    def told(self) -> tuple[ModelLoad, ...]:
+        """What a beat says of them."""
+        apps = [(app, self._placements.told(app)) for app in self._placements.apps()]
+        return tuple(
+            ModelLoad(app, models.wanted, read_turn(models_folder(self._pod_dir, app)), models.problem) for app, models in apps
+        )
 
     async def _pause(self) -> None:
         wake_at = self._placements.wake_at()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rayline.app_spec import AppSpec, ModelSwap
 from rayline.errors import ActorUnready, FormatError
-from rayline.models import MAX_PROBLEM_CHARS, NodeModels, PlacedModels
+from rayline.models import MAX_PROBLEM_CHARS, NodeModels, PlacedModel, PlacedModels
 from workers.answers import TracebackLog, bounded
 from workers.app_versions import AppVersions, Served
 from workers.loading import LoadedApp, load_successor
@@ -20,12 +20,12 @@ RETRY_SECONDS = 15.0
 WAIT_SHARE = 0.5
 
 
-def choose_first(models: NodeModels, *, alone: bool, turn: int, asked: int) -> PlacedModels | None:
+def choose_first(models: NodeModels, *, served: bool, turn: int, asked: int) -> PlacedModels | None:
     """What an actor that starts loads: what it was made for (unless the node is past it), else what its neighbours serve, else
     the newest; None: not here yet."""
     if asked > turn:
         return models.of(asked)
-    if not alone:
+    if served:
         return models.of(turn)
     if models.newest is not None:
         return models.newest
@@ -46,6 +46,8 @@ class ModelFollower:
         self._asked = asked
         self._tracebacks = TracebackLog()
         self._closed = threading.Event()
+        self._models: Mapping[str, PlacedModel] | None = None
+        self._first_here = False
         self._failed: tuple[int, float] | None = None
         self._wanted_actor = 0
         self._problem: str | None = None
@@ -69,8 +71,10 @@ class ModelFollower:
                 models = self._turn.placed()
             except FormatError as error:
                 raise ActorUnready(f"app {self._spec.name}: {error}") from error
-            found = choose_first(models, alone=self._turn.alone, turn=self._turn.turn[0], asked=self._asked)
+            served = self._turn.is_served()
+            found = choose_first(models, served=served, turn=self._turn.turn[0], asked=self._asked)
             if found is not None:
+                self._models, self._first_here = found.models, not served
                 return found
             if time.monotonic() >= until:
                 wanted = self._asked or models.wanted
@@ -80,9 +84,16 @@ class ModelFollower:
 
     def follow(self, versions: AppVersions) -> None:
         """Look for news from now on."""
-        self._turn.prepared(versions.prepared)
+        self.loaded(versions)
         self._thread = threading.Thread(target=self._follow, args=(versions,), name="rayline-models", daemon=True)
         self._thread.start()
+
+    def loaded(self, versions: AppVersions) -> None:
+        """The first version could serve now."""
+        self._turn.prepared(versions.prepared)
+        if self._first_here:
+            # Nobody serves anything older: who starts next need not begin with it.
+            self._turn.advance(versions.prepared)
 
     def close(self) -> None:
         self._closed.set()
@@ -103,13 +114,17 @@ class ModelFollower:
         newest = models.newest
         if newest is None or newest.generation <= versions.prepared:
             self._problem = models.problem
+        elif newest.models == self._models:
+            # The same models chosen once more: nothing is to be loaded.
+            self._hold_ready(versions, load_version(newest, lambda: versions.newest.app))
         elif self._spec.model_swap is ModelSwap.ACTOR:
             self._wanted_actor = newest.generation
             self._problem = models.problem
         elif self._failed is None or self._failed[0] != newest.generation or now - self._failed[1] >= RETRY_SECONDS:
             self._prepare(versions, newest, now)
-        if self._spec.model_swap is ModelSwap.INSTANCE and versions.prepared > self._turn.turn[0]:
-            self._turn.advance_together(versions.prepared)
+        if versions.prepared > versions.served.generation and self._turn.advance_together(versions.prepared):
+            # So that the earlier one is let go, although no call may come for long.
+            versions.take()
 
     def _prepare(self, versions: AppVersions, placed: PlacedModels, now: float) -> None:
         served = versions.served
@@ -120,9 +135,14 @@ class ModelFollower:
             self._tracebacks.print(error)
             self._problem = bounded(f"models {placed.label} do not load, the earlier ones go on: {error}", MAX_PROBLEM_CHARS)
             return
+        self._models = placed.models
+        self._hold_ready(versions, successor)
+
+    def _hold_ready(self, versions: AppVersions, successor: Served) -> None:
         self._failed = self._problem = None
+        self._wanted_actor = 0
         versions.prepare(successor)
-        self._turn.prepared(placed.generation)
+        self._turn.prepared(successor.generation)
 
 
 def load_version(placed: PlacedModels, load: Callable[[], LoadedApp]) -> Served:

@@ -2,7 +2,8 @@
 
 placed.json     which generations are in place, and where (the agent writes; `rayline.models.NodeModels`)
 turn            the generation in force on this node, 8 bytes that all actors map; it only grows
-actor-<pid>     the newest generation that this actor could serve; locked by it, so that the kernel tells of its end
+actor-<pid>     the newest generation that this actor could serve, plus 1 (0: it still loads); locked by it, so that the
+                kernel tells of its end
 .lock           held by who looks at several of these at once
 """
 
@@ -38,6 +39,14 @@ def write_placed(folder: Path, models: NodeModels) -> None:
     new.replace(folder / _PLACED)
 
 
+def read_turn(folder: Path) -> int:
+    """The generation in force, as another process than an actor sees it; 0 where no actor was yet."""
+    try:
+        return int.from_bytes((folder / _TURN).read_bytes(), sys.byteorder)
+    except FileNotFoundError:
+        return 0
+
+
 class ModelTurn:
     """One actor's part in its node's turn. Owns its entry and its map of the turn. Does not own what it serves.
 
@@ -52,7 +61,6 @@ class ModelTurn:
         with self._locked():
             self._handle = os.open(self._entry, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._handle, fcntl.LOCK_EX)
-            self.alone = not self._others()
             path = folder / _TURN
             if not path.exists():
                 path.write_bytes(bytes(_TURN_BYTES))
@@ -85,7 +93,12 @@ class ModelTurn:
 
     def prepared(self, generation: int) -> None:
         """This actor could serve `generation` from now on."""
-        os.pwrite(self._handle, generation.to_bytes(_TURN_BYTES, sys.byteorder), 0)
+        os.pwrite(self._handle, (generation + 1).to_bytes(_TURN_BYTES, sys.byteorder), 0)
+
+    def is_served(self) -> bool:
+        """Whether another actor of the app here has loaded, so that `turn` says what it serves."""
+        with self._locked():
+            return any(prepared >= 0 for prepared in self._others())
 
     def advance_together(self, generation: int) -> bool:
         """Move the turn on if every living actor of the app here could serve `generation`; True when the turn is there."""
@@ -106,7 +119,7 @@ class ModelTurn:
             self.turn[0] = generation
 
     def _others(self) -> list[int]:
-        """What the other living actors have prepared; entries of dead ones are removed."""
+        """What the other living actors have prepared, -1 for one that loads; entries of dead ones are removed."""
         found = []
         for path in self._folder.glob("actor-*"):
             if path == self._entry:
@@ -119,7 +132,7 @@ class ModelTurn:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink(missing_ok=True)
             except BlockingIOError:
-                found.append(int.from_bytes(os.pread(handle, _TURN_BYTES, 0), sys.byteorder))
+                found.append(int.from_bytes(os.pread(handle, _TURN_BYTES, 0), sys.byteorder) - 1)
             finally:
                 os.close(handle)
         return found

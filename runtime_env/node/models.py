@@ -74,6 +74,10 @@ class ModelPlacements:
             changed.append(app)
         return changed
 
+    def apps(self) -> list[str]:
+        """Every app that was ever chosen models for, since this began."""
+        return sorted(self._apps)
+
     def told(self, app: str) -> NodeModels:
         """What the actors of an app are to know."""
         known = self._apps[app]

@@ -15,6 +15,7 @@ from rayline.reports import (
     ActorEndpoint,
     EnvironmentLoad,
     FactSeqs,
+    ModelLoad,
     NodeLoad,
     NodeReport,
     NodeState,
@@ -53,6 +54,9 @@ reports = st.builds(
         cores=st.none() | st.floats(0, 64),
         jobs_in_flight=st.none() | st.integers(0, 99),
         environments=st.lists(environments, max_size=2).map(tuple),
+        models=st.lists(
+            st.builds(ModelLoad, words, st.integers(0, 2**40), st.integers(0, 2**40), st.none() | words), max_size=2
+        ).map(tuple),
     ),
     st.none() | st.booleans(),
     st.integers(1, 10_000),

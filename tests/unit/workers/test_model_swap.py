@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import textwrap
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,23 +24,23 @@ ONE, TWO, THREE = (PlacedModels(number, {"scale": PlacedModel(f"/m{number}", num
 
 
 @pytest.mark.parametrize(
-    ("models", "alone", "turn", "asked", "first"),
+    ("models", "served", "turn", "asked", "first"),
     [
-        (NodeModels(0), True, 0, 0, BUNDLED),
-        (NodeModels(1), True, 0, 0, None),
-        (NodeModels(2, (ONE,)), True, 0, 0, ONE),
-        (NodeModels(2, (ONE, TWO)), True, 1, 0, TWO),
-        (NodeModels(2, (ONE, TWO)), False, 1, 0, ONE),
-        (NodeModels(2, (ONE, TWO)), False, 0, 0, BUNDLED),
-        (NodeModels(2, (ONE, TWO)), False, 1, 2, TWO),
-        (NodeModels(3, (TWO, THREE)), False, 3, 2, THREE),
-        (NodeModels(2, (ONE,)), False, 1, 2, None),
+        (NodeModels(0), False, 0, 0, BUNDLED),
+        (NodeModels(1), False, 0, 0, None),
+        (NodeModels(2, (ONE,)), False, 0, 0, ONE),
+        (NodeModels(2, (ONE, TWO)), False, 1, 0, TWO),
+        (NodeModels(2, (ONE, TWO)), True, 1, 0, ONE),
+        (NodeModels(2, (ONE, TWO)), True, 0, 0, BUNDLED),
+        (NodeModels(2, (ONE, TWO)), True, 1, 2, TWO),
+        (NodeModels(3, (TWO, THREE)), True, 3, 2, THREE),
+        (NodeModels(2, (ONE,)), True, 1, 2, None),
     ],
 )
 def test_an_actor_that_starts_loads_what_its_node_is_at(
-    models: NodeModels, alone: bool, turn: int, asked: int, first: PlacedModels | None
+    models: NodeModels, served: bool, turn: int, asked: int, first: PlacedModels | None
 ) -> None:
-    assert choose_first(models, alone=alone, turn=turn, asked=asked) == first
+    assert choose_first(models, served=served, turn=turn, asked=asked) == first
 
 
 class Actor:
@@ -51,7 +53,7 @@ class Actor:
         self.versions = AppVersions(
             served=load_version(placed, lambda: load_app(spec, placed.paths)), turn=self.turn.turn, advance=self.turn.advance
         )
-        self.turn.prepared(placed.generation)
+        self.follower.loaded(self.versions)
 
     def look(self, now: float = 0.0) -> None:
         self.follower.step(self.versions, now)
@@ -165,6 +167,14 @@ def test_an_actor_that_starts_again_in_the_middle_serves_what_its_neighbour_serv
     assert first.call() == again.call() == ("six", "6:scale@6")
 
 
+def test_actors_that_start_where_nobody_served_load_the_newest(world: World) -> None:
+    world.place(5, "five")
+    loading = ModelTurn(folder=world.folder)
+    first, second = world.start(), world.start()
+    assert second.call() == first.call() == ("five", "5:scale@5")
+    loading.close()
+
+
 def test_going_back_to_the_bundles_own_model_is_a_newer_generation(world: World) -> None:
     actor = world.start()
     world.place(5, "five")
@@ -173,6 +183,35 @@ def test_going_back_to_the_bundles_own_model_is_a_newer_generation(world: World)
     world.place(6, None)
     actor.look()
     assert actor.call() == ("own", "6:bundle")
+
+
+@pytest.mark.parametrize("swap", list(ModelSwap))
+def test_the_same_models_chosen_once_more_are_a_newer_generation_and_nothing_is_loaded(world: World, swap: ModelSwap) -> None:
+    source = (
+        "class feature:\n    made = []\n    def __init__(self): self.made.append(1)\n    def __call__(self, payload): return 0\n"
+    )
+    world.app(source, swap)
+    world.place(5, "five")
+    first, second = world.start(), world.start()
+    assert first.call() == (0, "5:scale@5")
+    made = len(first.versions.served.app.function.made)
+    world.placed = (*world.placed, PlacedModels(6, world.placed[-1].models))
+    write_placed(world.folder, NodeModels(6, world.placed))
+    first.look()
+    assert first.call() == (0, "5:scale@5")
+    second.look()
+    assert first.call() == second.call() == (0, "6:scale@5")
+    assert len(first.versions.served.app.function.made) == made
+    assert (first.follower.wanted_actor, second.follower.wanted_actor) == (0, 0)
+
+
+def test_the_earlier_model_is_let_go_although_no_call_comes(world: World) -> None:
+    actor = world.start()
+    before = weakref.ref(actor.versions.served.app.function)
+    world.place(5, "five")
+    actor.look()
+    gc.collect()
+    assert before() is None
 
 
 def test_a_model_that_does_not_load_leaves_the_earlier_one_serving_and_says_why(world: World) -> None:
@@ -274,6 +313,8 @@ def test_the_turn_only_grows(tmp_path: Path) -> None:
     assert turn.turn[0] == 2**40
     other = ModelTurn(folder=tmp_path)
     assert other.turn[0] == 2**40
-    assert not other.alone
+    assert not other.is_served()
+    turn.prepared(0)
+    assert other.is_served()
     other.close()
     turn.close()
