@@ -22,7 +22,7 @@ class RangeServer:
     """Owns a listening socket and its threads between `__enter__` and `close`. `rate` (bytes per second, None for none) is for
     all connections together, as a network card has it."""
 
-    def __init__(self, *, folder: Path, host: str = "127.0.0.1", rate: int | None = None) -> None:
+    def __init__(self, *, folder: Path, host: str = "127.0.0.1", port: int = 0, rate: int | None = None) -> None:
         self.rate = rate
         self.sent_bytes = 0
         self.requests: list[tuple[str, str | None]] = []
@@ -30,7 +30,7 @@ class RangeServer:
         self._folder = folder.resolve()
         self._lock = threading.Lock()
         self._pace = Pace()
-        self._server = ThreadingHTTPServer((host, 0), partial(_Handler, owner=self))
+        self._server = ThreadingHTTPServer((host, port), partial(_Handler, owner=self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -40,6 +40,10 @@ class RangeServer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
 
     @property
     def url(self) -> str:

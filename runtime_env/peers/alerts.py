@@ -67,6 +67,11 @@ class Alerts:
                 raise PeerError("libtorrent does not answer; restart the node's agent")
             return self._counters
 
+    @property
+    def latest(self) -> dict[str, int]:
+        """The counters that came last; empty before any were asked for."""
+        return self._counters
+
     def close(self) -> None:
         """Who waits for counters gets the last ones."""
         with self._counted:

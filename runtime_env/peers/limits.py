@@ -6,15 +6,17 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Final
 
 LINK_SHARE: Final = 0.5
 CPU_SHARE: Final = 0.25
 MIN_RATE: Final = 2**20
 TEST_SECONDS: Final = 1.5
-TEST_BYTES: Final = 64 * 2**20
+RETEST_SECONDS: Final = 5.0
+MAX_RETEST_SECONDS: Final = 600.0
+PINNED_SHARE: Final = 0.8
+BETTER_FACTOR: Final = 1.1
 BURST_SECONDS: Final = 0.25
-_CHUNK: Final = 256 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +58,6 @@ def split(limit: int, *, fetching: int) -> tuple[int, int]:
     return max(1, limit // 8, limit - store), store
 
 
-def measure_link(
-    open_source: Callable[[], BinaryIO],
-    *,
-    seconds: float = TEST_SECONDS,
-    max_bytes: int = TEST_BYTES,
-    clock: Callable[[], float] = time.monotonic,
-) -> float:
-    """Bytes per second that one connection to the store gives; reads for `seconds` or `max_bytes` at most.
-
-    Raises:
-        OSError, StoreError: what the source raises.
-        ValueError: the source is empty.
-    """
-    with open_source() as source:
-        started, read = clock(), 0
-        while read < max_bytes and clock() - started < seconds:
-            data = source.read(_CHUNK)
-            if not data:
-                break
-            read += len(data)
-        elapsed = clock() - started
-    if read == 0:
-        raise ValueError("nothing to measure the link with: the source is empty")
-    return read / max(elapsed, 1e-6)
-
-
 def measure_hashing(*, seconds: float = 0.05, clock: Callable[[], float] = time.thread_time) -> float:
     """Bytes per second of processor time that one core hashes with SHA-256."""
     data = bytes(2**20)
@@ -105,3 +81,48 @@ class Pace:
             return 0.0
         self._free_at = max(self._free_at, now - BURST_SECONDS) + count / rate
         return max(0.0, self._free_at - now)
+
+
+class LinkProbe:
+    """How fast the link is, from what a node moves anyway: no byte is read for the test alone. Pure.
+
+    For TEST_SECONDS of transfer the node is not held back for the link's sake; the fastest stretch is the link's speed. That may
+    have been too little (twenty nodes that start at once share the store): a node that then uses up its limit tests again, after
+    twice as long each time that this brought nothing.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int] | None = None
+        self._link: float | None = None
+        self._testing = True
+        self._seconds = 0.0
+        self._best = 0.0
+        self._pause = RETEST_SECONDS
+
+    @property
+    def link(self) -> float | None:
+        """Bytes per second; None while it is tested."""
+        return None if self._testing else self._link
+
+    def observe(self, moved: int, now: float, *, limit: int | None) -> None:
+        """`moved` bytes came in since the start; `limit` is what held for them since the last call."""
+        if self._last is not None and now > self._last[0] and moved > self._last[1]:
+            self._take(now - self._last[0], moved - self._last[1], limit)
+        self._last = (now, moved)
+
+    def _take(self, seconds: float, count: int, limit: int | None) -> None:
+        rate = count / seconds
+        if self._testing:
+            self._seconds += seconds
+            self._best = max(self._best, rate)
+            if self._seconds >= TEST_SECONDS:
+                self._end_test()
+        elif limit is not None and rate >= PINNED_SHARE * limit:
+            self._seconds += seconds
+            if self._seconds >= self._pause:
+                self._testing, self._seconds, self._best = True, 0.0, 0.0
+
+    def _end_test(self) -> None:
+        better = self._link is None or self._best > BETTER_FACTOR * self._link
+        self._pause = RETEST_SECONDS if better else min(MAX_RETEST_SECONDS, 2 * self._pause)
+        self._testing, self._seconds, self._link = False, 0.0, self._best

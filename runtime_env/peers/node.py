@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 import time
 from collections import defaultdict
@@ -21,6 +22,7 @@ from runtime_env.peers import sharing, swarm
 from runtime_env.peers.alerts import ANSWER_SECONDS, Alerts
 from runtime_env.peers.cache import BlobCache
 from runtime_env.peers.doorkeeper import Doorkeeper
+from runtime_env.peers.limits import LinkProbe, NodeSpeed, measure_hashing, node_limit
 from runtime_env.peers.members import Member
 from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.peers.options import PeerOptions, PeerStatistics
@@ -42,6 +44,7 @@ class _Parts:
     """What exists between `start` and `close`."""
 
     session: libtorrent.session
+    port: int
     alerts: Alerts
     reader: StoreReader | None
 
@@ -66,6 +69,9 @@ class PeerNode:
         self._lock = threading.RLock()
         self._swarms: dict[str, Swarm] = {}
         self._fetches: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._told_rate: int | None = None
+        self._hashing = 0.0
+        self._probe = LinkProbe()
         self._door = Doorkeeper(session=lambda: self._open.session)
         self._throttle = Throttle(apply=lambda download, upload: apply_limits(self._open.session, download, upload))
 
@@ -78,7 +84,7 @@ class PeerNode:
 
     @property
     def port(self) -> int:
-        return self._open.session.listen_port()
+        return self._open.port
 
     @property
     def limits(self) -> Limits:
@@ -97,7 +103,10 @@ class PeerNode:
             raise PeerError(
                 f"peers cannot reach this node: {host} port {self._options.port}: {refused}; give another address or port"
             )
-        self._parts = _Parts(session, alerts, None if self._store is None else self._reader_of(self._store))
+        reader = None if self._store is None else self._reader_of(self._store)
+        self._parts = _Parts(session, session.listen_port(), alerts, reader)
+        if self._options.cores is not None:
+            self._hashing = measure_hashing()
         self._cache.before_eviction = self._leave_all
         self._pump.start()
 
@@ -143,6 +152,11 @@ class PeerNode:
     def set_limits(self, *, download: int | None, upload: int | None) -> None:
         """This node's own limits, bytes per second, None for none; at once."""
         self._throttle.set_own(download=download, upload=upload)
+
+    def set_own_limit(self, rate: int | None) -> None:
+        """This node's limit in each direction, bytes per second; None for what it measures (`PeerOptions.cores`), or none."""
+        self._told_rate = rate
+        self._throttle.set_own(download=rate, upload=rate)
 
     def set_global_limit(self, total: int | None) -> None:
         """What the network as a whole may carry, bytes per second; a fetching node takes its share of it at once."""
@@ -298,8 +312,21 @@ class PeerNode:
             except RuntimeError as error:
                 # libtorrent's only error: the torrent was removed while we looked.
                 _log.debug("%s: %s", one.digest, error)
+        if self._options.cores is not None and any(one.fetching for one in swarms):
+            self._measure(self._options.cores, now)
         with self._lock:
             self._tell_throttle()
+
+    def _measure(self, cores: float, now: float) -> None:
+        """Follow what the link gives, unless this node was told its limit."""
+        parts = self._open
+        moved = parts.alerts.latest.get("net.recv_payload_bytes", 0) + (parts.reader.bytes_read if parts.reader else 0)
+        self._probe.observe(moved, now, limit=self._throttle.limits.own_download)
+        parts.session.post_session_stats()
+        if self._told_rate is None:
+            link = self._probe.link
+            limit = node_limit(NodeSpeed(link=math.inf if link is None else link, hashing=self._hashing, cores=cores))
+            self._throttle.set_own(download=limit, upload=limit)
 
     def _look_after(self, one: Swarm, members: tuple[Member, ...], now: float) -> None:
         situation = one.observe(members, now)

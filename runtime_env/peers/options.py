@@ -14,7 +14,8 @@ GIVE_UP_SECONDS: Final = 120.0
 class PeerOptions:
     """One node. `host` is the address to listen on and, unless `public_host` differs, the one that members connect to; port 0
     takes any. `origin` is for a node that seeds what is new: it super-seeds. `encrypted` hides contents from who can listen on
-    the network, at the cost of processor time; all members must agree on it.
+    the network, at the cost of processor time; all members must agree on it. With `cores` (what the node may use) the node limits
+    itself by what it measures (`runtime_env.peers.limits`); without, only by what it is told.
     """
 
     name: str
@@ -23,6 +24,7 @@ class PeerOptions:
     public_host: str | None = None
     origin: bool = False
     encrypted: bool = False
+    cores: float | None = None
     patience: Patience = field(default_factory=Patience)
     give_up_seconds: float = GIVE_UP_SECONDS
 

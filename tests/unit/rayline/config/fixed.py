@@ -19,7 +19,7 @@ _REASONS: Final = {
         ingest.ledger_codec: MAX_CHARS MAX_OWNER_BYTES MAX_SPAN_BITS
         rayline.bus.transactions: MAX_METADATA_CHARS
         rayline.jobs: DEADLINE_MS MAX_DEADLINE_DIGITS MAX_JOB_ID_BYTES
-        rayline.reports: DEFAULT_INTERVAL_MS MAX_CPUS MAX_ENVIRONMENTS MAX_INTERVAL_MS MAX_REPORT_BYTES
+        rayline.reports: DEFAULT_INTERVAL_MS MAX_CPUS MAX_ENVIRONMENTS MAX_INTERVAL_MS MAX_PEER_TAGS MAX_REPORT_BYTES _TAG_BYTES
         rayline.results: MAX_ERROR_MESSAGE_CHARS MAX_ERROR_TYPE_CHARS
         rayline.suspects: MAX_RECORD_BYTES
         rayline.view_record: MAX_CHUNK_BYTES
@@ -144,6 +144,7 @@ _REASONS: Final = {
         workers.gateway: ROUND_SECONDS
     """,
     "the rhythm and safeguards of peers; the rates are arguments of a node": """
+        workers.peering: RETRY_SECONDS TELL_SECONDS
         runtime_env.peers.cache: DEFAULT_FREE_BYTES
         runtime_env.peers.layers: MIN_PEER_BYTES
         runtime_env.peers.limits: BETTER_FACTOR BURST_SECONDS CPU_SHARE LINK_SHARE MAX_RETEST_SECONDS MIN_RATE PINNED_SHARE RETEST_SECONDS TEST_SECONDS

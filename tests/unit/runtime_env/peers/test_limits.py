@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +9,10 @@ from hypothesis import strategies as st
 from runtime_env.peers.limits import (
     BURST_SECONDS,
     MIN_RATE,
+    LinkProbe,
     NodeSpeed,
     Pace,
     measure_hashing,
-    measure_link,
     node_limit,
     share_of,
     split,
@@ -51,14 +49,48 @@ def test_no_limit_is_none() -> None:
     assert share_of(None, 5, fetching=3) == 5
 
 
-def test_the_link_is_measured_within_its_time_and_bytes() -> None:
-    clock = iter(range(100))
-    measured = measure_link(lambda: io.BytesIO(bytes(10 * MIB)), seconds=5, clock=lambda: float(next(clock)))
-    # Each look at the clock takes a second here: five reads of 256 KiB at most.
-    assert 0 < measured <= 5 * 256 * 1024
-    with pytest.raises(ValueError, match="empty"):
-        measure_link(lambda: io.BytesIO(b""))
+def test_hashing_is_measured() -> None:
     assert measure_hashing(seconds=0.01) > MIB
+
+
+def moved_at(probe: LinkProbe, rates: list[int], *, start: float, moved: int, limit: int | None) -> tuple[float, int]:
+    """Quarter seconds at these rates; returns when and where they end."""
+    for rate in rates:
+        start, moved = start + 0.25, moved + rate // 4
+        probe.observe(moved, start, limit=limit)
+    return start, moved
+
+
+def test_the_fastest_stretch_of_the_first_transfers_is_the_links_speed() -> None:
+    probe = LinkProbe()
+    assert probe.link is None
+    probe.observe(0, 0.0, limit=None)
+    # Times without transfer say nothing about the link.
+    now, moved = moved_at(probe, [0] * 40, start=0.0, moved=0, limit=None)
+    assert probe.link is None
+    moved_at(probe, [MIB, 20 * MIB, 3 * MIB, MIB, MIB, MIB], start=now, moved=moved, limit=None)
+    assert probe.link == 20 * MIB
+
+
+def test_a_node_that_uses_up_its_limit_tests_again_and_less_often_when_that_brings_nothing() -> None:
+    probe = LinkProbe()
+    probe.observe(0, 0.0, limit=None)
+    now, moved = moved_at(probe, [2 * MIB] * 6, start=0.0, moved=0, limit=None)
+    assert probe.link == 2 * MIB
+    # Below its limit there is nothing to find out.
+    now, moved = moved_at(probe, [MIB // 2] * 100, start=now, moved=moved, limit=MIB)
+    assert probe.link == 2 * MIB
+    now, moved = moved_at(probe, [MIB] * 20, start=now, moved=moved, limit=MIB)
+    assert probe.link is None
+    now, moved = moved_at(probe, [90 * MIB] * 6, start=now, moved=moved, limit=None)
+    assert probe.link == 90 * MIB
+    for seconds in (5, 10, 20):
+        now, moved = moved_at(probe, [45 * MIB] * (seconds * 4 - 1), start=now, moved=moved, limit=45 * MIB)
+        assert probe.link is not None
+        now, moved = moved_at(probe, [45 * MIB], start=now, moved=moved, limit=45 * MIB)
+        assert probe.link is None
+        now, moved = moved_at(probe, [90 * MIB] * 6, start=now, moved=moved, limit=None)
+        assert probe.link == 90 * MIB
 
 
 def test_pace_spreads_bytes_and_saves_up_a_moment_at_most() -> None:

@@ -1,0 +1,74 @@
+"""One node of `bench.distribution`: tells of itself on stdout, hears of the others on stdin, ends when that closes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from bench.distribution_run import Way
+from rayline.reports import NodeReport, NodeState, encode_reports
+from runtime_env.bundle import Layer, LayerKind
+from runtime_env.fetch import fetch_blobs
+from runtime_env.peers.cache import BlobCache
+from runtime_env.peers.node import PeerNode
+from runtime_env.peers.options import PeerOptions
+from runtime_env.store import open_store
+from workers.peering import Peering
+
+TOKEN: Final = b"bench"
+
+
+def run_node(*, way: Way, name: str, digest: str, size_bytes: int, store_url: str, rate: int | None, folder: Path) -> None:
+    """Fetch one blob when the word is given, and stay until stdin closes."""
+    store = open_store(store_url)
+    cache = BlobCache(path=folder, quota_bytes=2**50, free_bytes=0)
+    options = PeerOptions(name=f"bench/{name}", host=f"127.77.0.{int(name) + 2}")
+    with PeerNode(options=options, cache=cache, store=store) as peers:
+        peers.set_limits(download=rate, upload=rate)
+        peering = Peering(peer=peers)
+
+        def hear(line: str) -> None:
+            for report in json.loads(line):
+                peering.hear(bytes.fromhex(report), time.monotonic())
+            peering.tell(time.monotonic())
+
+        def tell() -> None:
+            report = NodeReport("bench", name, 1, 1, NodeState.READY, interval_ms=600_000, peer=peering.presence())
+            _say({"report": encode_reports([report]).hex()})
+
+        tell()
+        hear(sys.stdin.readline())
+        before = os.times()
+        hearing = threading.Thread(target=lambda: [hear(line) for line in sys.stdin])
+        hearing.start()
+        if way is Way.HTTP:
+            fetch_blobs(store, [Layer("blob", LayerKind.MODEL, digest, size_bytes, size_bytes, 1)], folder / "http")
+        else:
+            told: set[frozenset[str]] = {frozenset()}
+
+            def on_progress(_: object) -> None:
+                wants = peers.member().wants
+                if wants not in told:
+                    told.add(wants)
+                    tell()
+
+            peers.fetch(store.get_metainfo(digest), TOKEN, progress=on_progress)
+        after = os.times()
+        _say({"memory_bytes": _peak_memory(), "cpu_seconds": after.user + after.system - before.user - before.system})
+        hearing.join()
+
+
+def _say(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def _peak_memory() -> int:
+    """The greatest resident size of this process so far, bytes. Blobs are read and written by calls, none of it is mapped."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
