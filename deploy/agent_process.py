@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +30,8 @@ from rayline.metrics import MetricsBoard, ProcessMetrics, Sample
 from rayline.topics import CONFIG
 from workers.agent import Agent, PodOptions
 from workers.notices import InterruptionEndpoint, InterruptionFile, NoticeSource, OperatorOrder
+from workers.output.forwarding import UserOutput
+from workers.output.limits import OutputLimits
 
 DEFAULT_GRACE_SECONDS: Final = 5.0
 _REQUEST_TIMEOUT_MS: Final = 5_000
@@ -62,6 +66,7 @@ async def run(*, cluster: str, pod: str, cpus: float, address: str, zone: str | 
             publisher=publisher,
             sources=[order, *_interruptions()],
             environments=open_environments(os.environ),
+            output=UserOutput(cluster=cluster, node=pod, publisher=partial(_log_publisher, settings, pod)),
         )
         identity = ProcessIdentity(role=Role.AGENT, cluster=cluster, node=pod)
         async with ProcessMetrics(identity=identity) as metrics:
@@ -107,7 +112,18 @@ def _watch_config(
     watch.on("cordon", set_cordoned)
     watch.on("drain", order.set)
     watch.on("models", agent.set_models)
+    for limit in fields(OutputLimits):
+        watch.on(f"logs.{limit.name}", partial(_set_limit, agent, limit.name))
     return watch
+
+
+def _set_limit(agent: Agent, name: str, value: int | bool) -> None:
+    agent.tune_output(**{name: value})
+
+
+def _log_publisher(settings: KafkaSettings, pod: str) -> Publisher:
+    """Of its own: beats must not wait behind what users print."""
+    return Publisher(settings=settings, client_id=f"rayline-output-{pod}", compression_type="zstd")
 
 
 async def _follow_apps(settings: KafkaSettings, agent: Agent) -> None:

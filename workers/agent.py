@@ -24,6 +24,7 @@ from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_e
 from workers.heartbeat import INTERVAL_SECONDS, Heartbeat
 from workers.model_placer import FetchesModels, ModelPlacer
 from workers.notices import Notice, NoticeSource, PreStopServer, SignalSource
+from workers.output.forwarding import UserOutput
 from workers.pod_actors import HAND_BACK_SECONDS, PodActor, drain_actor, read_pod_actors, read_pod_work
 from workers.pod_ray import PodRay
 from workers.ports import PortBlock, claim_ports
@@ -93,10 +94,12 @@ class Agent:
         publisher: Publisher,
         sources: Sequence[NoticeSource] = (),
         environments: NodeEnvironments | None = None,
+        output: UserOutput | None = None,
     ) -> None:
         """`sources` are ways to give notice besides signals and the PreStop call; without `environments`, apps run in the
-        platform's own alone, and with their own models."""
+        platform's own alone, and with their own models; without `output`, what they print stays in Ray's files."""
         self._options = options
+        self._output = output
         self._folder = ray_folder(f"{options.identity or options.token_path.resolve()}/{options.cluster}/{options.pod}")
         self._incarnation = time.time_ns() // 1_000_000
         self._reporter = Reporter(
@@ -139,6 +142,11 @@ class Agent:
         if self._placer is not None:
             self._placer.set_models(values)
 
+    def tune_output(self, **limits: int | bool) -> None:
+        """Other limits of what is kept of users' output (see `OutputLimits`), from now on."""
+        if self._output is not None:
+            self._output.tune(**limits)
+
     def set_interval(self, seconds: float) -> None:
         """A beat each `seconds` from now on; raises ConfigError outside of 0.1 to 60."""
         self._heartbeat.set_interval(seconds)
@@ -153,7 +161,8 @@ class Agent:
 
     def samples(self, _: float) -> list[Sample]:
         """What it counts, for its metrics."""
-        return [Sample(BEATS_DROPPED, self._heartbeat.dropped), Sample(NODE_NOTICES, int(self._notice is not None))]
+        own = [Sample(BEATS_DROPPED, self._heartbeat.dropped), Sample(NODE_NOTICES, int(self._notice is not None))]
+        return own if self._output is None else own + self._output.samples()
 
     @property
     def beat_reached_at(self) -> float:
@@ -165,6 +174,9 @@ class Agent:
         lead_session()
         make_ray_folder(self._folder)
         own_ray_folder(self._folder, os.getpid())
+        if self._output is not None:
+            self._output.start(self._folder, skew_ms=self._reporter.clock_skew_ms)
+            self._background(self._output.run(), "user output")
         if self._placer is not None:
             self._placer.begin()
             self._background(self._placer.run(), "models")
@@ -191,6 +203,8 @@ class Agent:
             await _cancel(*self._tasks)
             if self._ray is not None:
                 await asyncio.to_thread(self._ray.stop)
+            if self._output is not None:
+                await self._output.finish()
             ports.release()
             remove_ray_folder(self._folder)
 

@@ -21,6 +21,7 @@ _NEXT_JOB: Final = "From the next job read."
 _NEXT_DISPATCH: Final = "From the next dispatch."
 _NEXT_LOOK: Final = "At the keeper's next look, within a second."
 _AT_ONCE: Final = "At once."
+_NEXT_PRINT: Final = "From the next line on, half a second later at most."
 
 _ALL: Final = (
     Setting(
@@ -313,6 +314,32 @@ _ALL: Final = (
         constant="workers.heartbeat:INTERVAL_SECONDS",
     ),
     Setting(
+        name="peers.total_bytes_per_second",
+        kind=Kind.INTEGER,
+        unit="bytes/s",
+        minimum=0,
+        maximum=2**50,
+        default=0,
+        scopes=(Scope.GLOBAL,),
+        roles=(Role.AGENT,),
+        description="What all nodes together may receive of environments and models, from each other and from the store, shared by "
+        "those that fetch; 0: no limit.",
+        effect="Within a second; those that begin or end to fetch count from their next beat.",
+    ),
+    Setting(
+        name="peers.node_bytes_per_second",
+        kind=Kind.INTEGER,
+        unit="bytes/s",
+        minimum=0,
+        maximum=2**50,
+        default=0,
+        scopes=_FOR_NODES,
+        roles=(Role.AGENT,),
+        description="What one node may receive of environments and models, and send to others; 0: half of what it finds its link to "
+        "give, or what a quarter of its cores can hash, whichever is less.",
+        effect="Within a second.",
+    ),
+    Setting(
         name="view.interval_seconds",
         kind=Kind.NUMBER,
         unit="s",
@@ -428,6 +455,69 @@ _ALL: Final = (
         description="Which share of the jobs that their producers sampled is traced; decided by the trace id, so that all "
         "processes agree.",
         effect=_NEXT_JOB,
+    ),
+    Setting(
+        name="logs.enabled",
+        kind=Kind.FLAG,
+        default=True,
+        scopes=_FOR_NODES,
+        roles=(Role.AGENT,),
+        description="What users' code prints is kept in `rayline.logs`.",
+        effect=_NEXT_PRINT,
+        constant="workers.output.limits:OutputLimits.enabled",
+    ),
+    Setting(
+        name="logs.lines_per_second",
+        kind=Kind.INTEGER,
+        unit="lines",
+        minimum=1,
+        maximum=100_000,
+        default=500,
+        scopes=_FOR_NODES,
+        roles=(Role.AGENT,),
+        description="So many lines of one worker process are kept in a second, and as many again that are written past Python; "
+        "what is dropped is counted and told.",
+        effect=_NEXT_PRINT,
+        constant="workers.output.limits:OutputLimits.lines_per_second",
+    ),
+    Setting(
+        name="logs.bytes_per_second",
+        kind=Kind.INTEGER,
+        unit="bytes",
+        minimum=1_024,
+        maximum=64 * 2**20,
+        default=262_144,
+        scopes=_FOR_NODES,
+        roles=(Role.AGENT,),
+        description="So many bytes of one worker process are kept in a second, and as many again that are written past Python.",
+        effect=_NEXT_PRINT,
+        constant="workers.output.limits:OutputLimits.bytes_per_second",
+    ),
+    Setting(
+        name="logs.line_bytes",
+        kind=Kind.INTEGER,
+        unit="bytes",
+        minimum=80,
+        maximum=65_536,
+        default=8_192,
+        scopes=_FOR_NODES,
+        roles=(Role.AGENT,),
+        description="A longer line is cut, and says how much is missing.",
+        effect=_NEXT_PRINT,
+        constant="workers.output.limits:OutputLimits.line_bytes",
+    ),
+    Setting(
+        name="logs.batch_lines",
+        kind=Kind.INTEGER,
+        unit="lines",
+        minimum=1,
+        maximum=1_000_000,
+        default=1_000,
+        scopes=_FOR_NODES,
+        roles=(Role.AGENT,),
+        description="So many lines of what Python prints in one batch are kept.",
+        effect=_NEXT_PRINT,
+        constant="workers.output.limits:OutputLimits.batch_lines",
     ),
     Setting(
         name="log.level",

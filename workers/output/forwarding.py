@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -54,20 +55,21 @@ class UserOutput:
         self._limits = OutputLimits()
 
     def start(self, folder: Path, *, skew_ms: Callable[[], float | None] = lambda: None) -> None:
-        """Listen in the pod's folder (see `OutputIntake`)."""
-        self._intake = OutputIntake(folder=folder, cluster=self._cluster, node=self._node, outbox=self._outbox, skew_ms=skew_ms)
-        self._intake.start()
-        self._intake.set_limits(self._limits)
+        """Listen in the pod's folder (see `OutputIntake`); where that cannot be, workers print into Ray's files."""
+        intake = OutputIntake(folder=folder, cluster=self._cluster, node=self._node, outbox=self._outbox, skew_ms=skew_ms)
+        try:
+            intake.start()
+        except OSError as error:
+            _log.error("what the workers of %s/%s print is not kept: %s", self._cluster, self._node, error)
+            return
+        self._intake = intake
+        intake.set_limits(self._limits)
 
-    def set_limits(self, limits: OutputLimits) -> None:
-        """From now on, in workers that run as well."""
-        self._limits = limits
+    def tune(self, **limits: int | bool) -> None:
+        """Other limits from now on (see `OutputLimits`), in workers that run as well."""
+        self._limits = replace(self._limits, **limits)  # type: ignore[arg-type]
         if self._intake is not None:
-            self._intake.set_limits(limits)
-
-    @property
-    def limits(self) -> OutputLimits:
-        return self._limits
+            self._intake.set_limits(self._limits)
 
     def samples(self) -> list[Sample]:
         """What it counts, for the agent's metrics."""

@@ -31,6 +31,7 @@ from rayline.telemetry import Tracing
 from scheduler.resource import Resource
 from tests.unit.ingest.jobs import Record, job
 from workers.heartbeat import Heartbeat
+from workers.output.limits import OutputLimits
 
 NOWHERE = KafkaSettings("127.0.0.1:1")
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -160,7 +161,9 @@ LANE_EFFECTS: dict[str, tuple[str, Callable[[Tuned], Any], Any, Any]] = {
     "trace.sampling": ("0", lambda tuned: tuned.parts.tracing.start("x", TRACEPARENT) is not None, True, False),
 }
 NODE_EFFECTS = {"traffic.weight", "cordon", "drain", "heartbeat.interval_seconds", "models"}
-OTHER_EFFECTS = {"sla_seconds", "log.level", "view.interval_seconds"} | {name for name in SETTINGS if name.startswith("keeper.")}
+OTHER_EFFECTS = {"sla_seconds", "log.level", "view.interval_seconds"} | {
+    name for name in SETTINGS if name.startswith(("keeper.", "logs."))
+}
 
 
 def test_each_setting_has_a_test_of_its_effect() -> None:
@@ -238,8 +241,13 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     cordons: list[bool] = []
     orders: list[bool] = []
     models: list[AppValues] = []
+    limits: dict[str, int | bool] = {}
     agent: Any = SimpleNamespace(
-        set_interval=heart.set_interval, set_cordoned=cordons.append, set_models=models.append, set_apps=lambda _: None
+        set_interval=heart.set_interval,
+        set_cordoned=cordons.append,
+        set_models=models.append,
+        set_apps=lambda _: None,
+        tune_output=limits.update,
     )
     order: Any = SimpleNamespace(set=orders.append)
     identity = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
@@ -251,6 +259,12 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     chosen = {"m": {"publication": 1, "digest": "sha256:" + "0" * 64}}
     watch.set("app/ocr/models", json.dumps(chosen))
     assert models[-1].apps == {"ocr": (4, chosen)}
+    watch.set("global/logs.enabled", "false")
+    watch.set("cluster/a/logs.lines_per_second", "7")
+    watch.set("global/logs.bytes_per_second", "2048")
+    watch.set("node/a/p/logs.line_bytes", "100")
+    watch.set("global/logs.batch_lines", "5")
+    assert OutputLimits(**limits) == OutputLimits(False, 7, 2_048, 100, 5)  # type: ignore[arg-type]
 
 
 async def test_a_resource_publishes_rounds_as_often_as_it_is_told() -> None:
