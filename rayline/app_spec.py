@@ -154,7 +154,8 @@ class AppSpec:
     variables. `concurrency` is how many calls one actor runs at once; `actors_per_node` how many actors a pod gets (None: as many
     as its CPUs hold).
 
-    `bundle` is the digest of the environment to run in, set when the app is deployed; empty: the platform's own.
+    `bundle` is the digest of the environment to run in, set when the app is deployed; empty: the platform's own. `prefetch` is
+    that of one which nodes put in place beside it, so that a later version starts at once.
     """
 
     name: str
@@ -176,6 +177,7 @@ class AppSpec:
     scheduling: Scheduling = field(default_factory=Scheduling)
     environment: Environment = Environment()
     bundle: str = ""
+    prefetch: str = ""
     models: tuple[ModelSource, ...] = ()
     model_swap: ModelSwap = ModelSwap.ACTOR
 

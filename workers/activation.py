@@ -26,6 +26,8 @@ from workers.bundle_process import check_guest
 from workers.pod_environments import PodEnvironment, forget_environment, write_environment
 
 MAX_TOLD_CHARS: Final = 600
+# In the place of a version, for an environment that nothing runs from yet.
+PREFETCHED: Final = "(prefetched)"
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,9 @@ class Activator:
     def set_apps(self, apps: Sequence[AppSpec]) -> None:
         """All apps that run on this node from now on; those without a bundle need nothing."""
         wanted = [Wanted(spec.name, spec.version, spec.bundle) for spec in apps if spec.bundle]
+        wanted += [
+            Wanted(spec.name, PREFETCHED, spec.prefetch, ahead=True) for spec in apps if spec.prefetch not in ("", spec.bundle)
+        ]
         for digest in self._activations.want(wanted, time.monotonic()):
             forget_environment(self._pod_dir, digest)
             self._ready.pop(digest, None)

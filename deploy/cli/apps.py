@@ -47,6 +47,9 @@ def deploy(
         str | None,
         typer.Option("--bundle", metavar="BUNDLE", help="APP@COUNTER or APP@sha256:DIGITS; default: this version's newest."),
     ] = None,
+    prefetch: Annotated[
+        bool, typer.Option("--prefetch", help="Only put the bundle in place on every node; the version that runs goes on.")
+    ] = False,
     store: StoreUrl = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
     bootstrap_servers: Bootstrap = None,
@@ -68,10 +71,40 @@ def deploy(
 
         spec = with_bundle(spec, open_store(store or str(state_dir / "environments")), bundle)
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
+    if prefetch:
+        version = asyncio.run(_prefetch(settings, spec))
+        record = {"app": spec.name, "version": version, "prefetched": spec.bundle}
+        show(
+            output,
+            record,
+            f"{spec.name}: nodes fetch {spec.bundle[:19]}; {version} goes on (`rayline status` shows how far they are)",
+        )
+        return
     nodes = asyncio.run(_deploy(settings, spec, timeout if wait else None))
     record = {"app": spec.name, "version": spec.version, "bundle": spec.bundle or None, "ready_nodes": nodes}
     ready = f", ready on {', '.join(nodes)}" if nodes is not None else "; `rayline status` shows when it is ready"
     show(output, record, f"{spec.name} {spec.version} deployed{ready}")
+
+
+async def _prefetch(settings: KafkaSettings, spec: AppSpec) -> str:
+    """Name the bundle beside what runs; returns the version that does.
+
+    Raises:
+        ConfigError: the app has no bundle, or does not run.
+    """
+    from dataclasses import replace
+
+    from deploy.app_registry import AppRegistry, publish_app
+    from rayline.errors import ConfigError
+
+    if not spec.bundle:
+        raise ConfigError(f"{spec.name} has no environment of its own (`env:` in its manifest): there is nothing to fetch")
+    async with AppRegistry(settings) as registry:
+        running = (await registry.snapshot()).get(spec.name)
+    if running is None:
+        raise ConfigError(f"{spec.name} is not deployed: deploy it, or another version before, without --prefetch")
+    await publish_app(settings, replace(running, prefetch=spec.bundle))
+    return running.version
 
 
 async def _deploy(settings: KafkaSettings, spec: AppSpec, wait_seconds: float | None) -> list[str] | None:

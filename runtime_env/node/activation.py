@@ -10,7 +10,7 @@ still be there, and may have to be started again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -44,11 +44,12 @@ UNDER_WAY: Final = frozenset(_NEXT)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Wanted:
-    """An app's version, and the bundle (`sha256:…`) that it runs from."""
+    """An app's version, and the bundle (`sha256:…`) that it runs from. `ahead`: only put it in place, nothing runs from it."""
 
     app: str
     version: str
     digest: str
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +89,28 @@ class Activations:
         self._all: dict[str, Activation] = {}
         self._current: dict[str, str] = {}
         self._before: dict[str, str] = {}
-        self._prefetched: frozenset[str] = frozenset()
 
-    def want(self, wanted: Iterable[Wanted], now: float, *, prefetch: Iterable[Wanted] = ()) -> frozenset[str]:
-        """Exactly these from now on, one for each app; `prefetch` are made ready, too, for apps that may run from them later.
-
-        Returns the digests that are not needed any more.
-        """
-        running = {one.app: one for one in wanted}
+    def want(self, wanted: Sequence[Wanted], now: float) -> frozenset[str]:
+        """Exactly these from now on, one that runs for each app; returns the digests that are not needed any more."""
+        running = {one.app: one for one in wanted if not one.ahead}
         for app, digest in self._current.items():
             if app in running and running[app].digest != digest and self._all[digest].phase is Phase.READY:
                 self._before[app] = digest
         self._before = {app: digest for app, digest in self._before.items() if app in running and running[app].digest != digest}
         self._current = {app: one.digest for app, one in running.items()}
-        for one in (*running.values(), *prefetch):
+        for one in wanted:
             known = self._all.get(one.digest)
-            self._all[one.digest] = replace(known, wanted=one) if known is not None else Activation(one, Phase.ABSENT, now)
-        self._prefetched = frozenset(one.digest for one in prefetch)
-        needed = {*self._current.values(), *self._before.values(), *self._prefetched}
+            # What was only put in place goes through its steps once more before it runs: nothing is left to fetch.
+            anew = known is None or (known.phase is Phase.READY and known.wanted.ahead and not one.ahead)
+            self._all[one.digest] = Activation(one, Phase.ABSENT, now) if known is None or anew else replace(known, wanted=one)
+        needed = {*self._before.values(), *(one.digest for one in wanted)}
         gone = frozenset(self._all.keys() - needed)
         for digest in gone:
             del self._all[digest]
         return gone
 
     def all(self) -> list[Activation]:
-        """Every environment that is wanted, was before, or is prefetched; by app and version."""
+        """Every environment that is wanted, or was before; by app and version."""
         return sorted(self._all.values(), key=lambda one: one.wanted)
 
     def get(self, digest: str) -> Activation | None:
@@ -129,10 +127,9 @@ class Activations:
         return all(one.phase is Phase.READY or one.failures > 0 for one in current)
 
     def next_due(self, now: float) -> Wanted | None:
-        """What to work on: what apps wait for before what is prefetched, what was never tried before what failed."""
+        """What to work on: what apps wait for before what is for later, what was never tried before what failed."""
         due = [one for one in self._all.values() if one.due(now)]
-        waited_for = set(self._current.values())
-        due.sort(key=lambda one: (one.wanted.digest not in waited_for, one.failures, one.since, one.wanted))
+        due.sort(key=lambda one: (one.wanted.ahead, one.failures, one.since, one.wanted))
         return due[0].wanted if due else None
 
     def wake_at(self) -> float | None:

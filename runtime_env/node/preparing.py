@@ -81,7 +81,8 @@ class Preparer:
         # Outside of the lock: the app's own code runs here, and may take as long as it is allowed to.
         self._check(root, bundle)
         with self._folder.changing():
-            self._admission.used(signed)
+            if not wanted.ahead:
+                self._admission.used(signed)
             self._folder.collect()
         return Prepared(root, bundle)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from deploy.process_environment import DEVELOPMENT_VARIABLE
 from rayline.telemetry import TRACE_FILE_VARIABLE
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "text_features"
@@ -46,6 +47,7 @@ def command(folder: Path) -> Run:
     def run(*arguments: str, expect: int = 0, stdin: str = "", timeout_seconds: float = 90) -> Answer:
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAYLINE_KAFKA_")}
         env[TRACE_FILE_VARIABLE] = str(folder / TRACES)
+        env[DEVELOPMENT_VARIABLE] = "1"
         done = subprocess.run(
             [*RAYLINE, *arguments],
             cwd=folder,

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from runtime_env.node import activation as states
 from runtime_env.node.activation import Phase, Wanted
 from runtime_env.node.folder import NodeFolder
 from runtime_env.node.preparing import OnPhase, OnProgress, Prepared
-from workers.activation import Activator
+from workers.activation import PREFETCHED, Activator
 from workers.pod_environments import PodEnvironment, read_environment
 
 DIGEST = {name: f"sha256:{ord(name):064x}" for name in "abc"}
@@ -34,11 +35,13 @@ class Steps:
 
     def __init__(self) -> None:
         self.tried: list[str] = []
+        self.wanted: list[Wanted] = []
         self.wrong: dict[str, Exception] = {}
         self.hold: dict[str, threading.Event] = {}
 
     def prepare(self, wanted: Wanted, on_phase: OnPhase, on_progress: OnProgress, /) -> Prepared:
         self.tried.append(wanted.app)
+        self.wanted.append(wanted)
         on_progress(50, 100)
         if wanted.digest in self.hold:
             self.hold[wanted.digest].wait(20)
@@ -158,6 +161,17 @@ async def test_the_old_version_stays_leased_and_told_while_the_new_one_cannot_be
         assert site.told_actor("b") is None
         assert not site.folder.is_leased(DIGEST["b"])
         assert site.steps.tried == ["app", "app"], "going back prepares nothing anew"
+
+
+async def test_what_is_prefetched_is_put_in_place_beside_what_runs(site: Site) -> None:
+    async with site.running() as activator:
+        activator.set_apps([replace(spec("app", "1", "a"), prefetch=DIGEST["b"])])
+        await site.until(lambda: all(one.phase == "ready" for one in activator.told(time.monotonic())))
+        assert [one.version for one in activator.told(time.monotonic())] == [PREFETCHED, "1"]
+        activator.set_apps([spec("app", "2", "b")])
+        await activator.settled()
+        assert {one.version: one.phase for one in activator.told(time.monotonic())} == {"1": "ready", "2": "ready"}
+        assert [one.ahead for one in site.steps.wanted] == [False, True, False]
 
 
 async def test_progress_is_told_and_an_end_in_the_middle_waits_for_nobody(site: Site) -> None:

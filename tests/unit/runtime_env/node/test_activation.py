@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,11 +127,15 @@ def test_going_back_finds_everything_ready() -> None:
 
 def test_what_is_prefetched_waits_for_what_is_wanted_and_keeps_nothing_from_settling() -> None:
     all_ = Activations()
-    all_.want([B1], 0.0, prefetch=[A1])
+    ahead = replace(A1, ahead=True)
+    all_.want([ahead, B1], 0.0)
     assert all_.next_due(0.0) == B1
     made_ready(all_, B1)
     assert all_.settled
-    assert all_.next_due(0.0) == A1
+    assert all_.next_due(0.0) == ahead
+    made_ready(all_, ahead)
+    all_.want([A1, B1], 1.0)
+    assert all_.next_due(1.0) == A1, "it is looked at once more before it runs"
 
 
 def test_an_app_that_is_gone_is_forgotten_also_while_it_is_worked_on() -> None:

@@ -116,6 +116,16 @@ def test_going_from_a_to_b_and_back_leaves_each_as_it_was(site: Site) -> None:
     assert site.progress == [], "nothing is fetched or unpacked again"
 
 
+def test_what_is_only_fetched_ahead_makes_the_running_version_no_roll_back(site: Site) -> None:
+    a, b = site.publish("a"), site.publish("b")
+    site.prepare(a)
+    site.preparer().prepare(Wanted("app", "b", b.digest, ahead=True), site.phases.append, lambda *_: None)
+    assert site.prepare(a) == "VERSION = 'a'\n"
+    site.prepare(b)
+    with pytest.raises(RolledBack):
+        site.prepare(a)
+
+
 def test_a_blob_that_was_damaged_on_this_node_is_fetched_again(site: Site) -> None:
     bundle = site.publish("v1")
     (layer,) = bundle.layers
