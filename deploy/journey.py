@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rayline.bus import KafkaSettings
 from rayline.client import Client
 from rayline.results import Outcome, Result
+
+if TYPE_CHECKING:
+    from deploy.printed_lines import FoundLine
 
 _PHASES: Final = {
     "queue": "waiting in Kafka and for its batch to close",
@@ -44,6 +48,15 @@ def journey_text(result: Result) -> str:
     ]
     lines += [_phase_line(name, ms, total) for name, ms in result.timing_ms.items()]
     return "\n".join(lines)
+
+
+def printed_text(lines: Sequence[FoundLine] | None) -> str:
+    """What a job printed, for a person; None where that is not known."""
+    if lines is None:
+        return "  printed   not known"
+    if not lines:
+        return "  printed   nothing"
+    return "\n".join(["  printed", *(f"    {part}" for line in lines for part in line.text(where=False).split("\n"))])
 
 
 def pick_text(result: Result) -> str:

@@ -19,6 +19,7 @@ from deploy.cli import (
     drain,
     env,
     jobs,
+    logs,
     nodes,
     platform,
     processes,
@@ -48,6 +49,7 @@ app.command("deploy")(apps.deploy)
 app.command("undeploy")(apps.undeploy)
 app.command("submit")(jobs.submit)
 app.command("results")(jobs.results)
+app.command("logs")(logs.logs)
 app.command("nodes")(nodes.nodes)
 app.add_typer(nodes.group, name="explain")
 app.add_typer(dlq.group, name="dlq")

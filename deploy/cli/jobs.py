@@ -15,10 +15,12 @@ import typer
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
 from deploy.cli.output import OutputFormat, Records, note, show
-from rayline.errors import ConfigError
+from rayline.errors import BusError, ConfigError
 
 if TYPE_CHECKING:
+    from deploy.printed_lines import FoundLine
     from rayline.client import NewJob
+    from rayline.results import Result
 
 _SHOWN_CHARS: Final = 160
 
@@ -134,10 +136,11 @@ def explain_job(
     kafka_config: KafkaConfig = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Tell the journey of a job from its result: outcome, where it ran, where the time went."""
-    from deploy.journey import find_results, journey_text
+    """Tell the journey of a job: outcome, where it ran, where the time went, what it printed, its traceback."""
+    from deploy.journey import find_results, journey_text, printed_text
 
-    found = asyncio.run(find_results(kafka_settings(bootstrap_servers, kafka_config, state_dir), app, job))
+    settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
+    found = asyncio.run(find_results(settings, app, job))
     if not found:
         note(
             f"{app}.results holds no result of job {job}: "
@@ -146,10 +149,23 @@ def explain_job(
         raise typer.Exit(ExitCode.NO)
     with Records(output, str) as records:
         for result in found:
+            lines = asyncio.run(_printed(settings, result))
             if output is OutputFormat.TEXT:
-                show(output, {}, journey_text(result))
+                show(output, {}, f"{journey_text(result)}\n{printed_text(lines)}")
             else:
-                records.add(result.as_dict())
+                printed = None if lines is None else [line.as_dict() for line in lines]
+                records.add({**result.as_dict(), "printed": printed})
+
+
+async def _printed(settings: Any, result: Result) -> list[FoundLine] | None:
+    """What a job printed; None where that cannot be read, which does not hold up the rest of its story."""
+    from deploy.printed_lines import lines_of
+
+    try:
+        return await lines_of(settings, result)
+    except (BusError, TimeoutError) as error:
+        note(f"what it printed cannot be read: {str(error) or 'rayline.logs holds too much since then'}")
+        return None
 
 
 def _result_line(record: dict[str, Any]) -> str:

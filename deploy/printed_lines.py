@@ -1,0 +1,142 @@
+"""Reading what users' code printed back from `rayline.logs`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rayline.bus import CompactedLog, KafkaSettings, LogRecord
+from rayline.errors import FormatError
+from rayline.logs import on_one_line
+from rayline.printed import APP_HEADER, PrintedLine, Printer, Stream, decode_printed
+from rayline.results import Result
+from rayline.topics import LOGS
+
+_CLIENT_ID: Final = "rayline-logs"
+_POLL_MS: Final = 200
+_SEARCH_SECONDS: Final = 20.0
+# Lines reach the topic a little before or after the result that they belong to, and clocks are a little apart.
+_MARGIN_MS: Final = 10_000
+_MARKS: Final = {Stream.STDOUT: "|", Stream.STDERR: "!", Stream.TRACEBACK: "!", Stream.DROPPED: "~"}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which lines. `node` is a pod, or `cluster/pod`; None: any.
+
+    `job` is a job's id and `batches` where it ran: its own lines, and those of its batches that are no single job's.
+    """
+
+    app: str
+    node: str | None = None
+    job: str | None = None
+    batches: frozenset[str] = field(default_factory=frozenset)
+
+    def takes(self, record: LogRecord) -> bool:
+        """Whether there may be such lines in it, judged without opening it."""
+        key = (record.key or b"").decode("utf-8", "replace")
+        named = self.node is None or key == self.node or key.endswith(f"/{self.node}")
+        return named and dict(record.headers).get(APP_HEADER) == self.app.encode()
+
+    def matches(self, line: PrintedLine) -> bool:
+        if self.job is None:
+            return True
+        return line.job == self.job or (line.job is None and line.batch in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLine:
+    """One line and who printed it."""
+
+    printer: Printer
+    line: PrintedLine
+
+    def text(self, *, where: bool = True) -> str:
+        """For a person: time (UTC), place, job or batch, and the text; every further line of a traceback under its first."""
+        line = self.line
+        stamp = time.strftime("%H:%M:%S", time.gmtime(line.at_ms / 1000)) + f".{line.at_ms % 1000:03d}"
+        whose = line.job or (f"batch {line.batch}" if line.batch else "–")
+        head = f"{stamp} {self.printer.place} {whose} {_MARKS[line.stream]} " if where else f"{stamp} {_MARKS[line.stream]} "
+        said = f"{line.dropped} lines dropped: {line.text}" if line.stream is Stream.DROPPED else line.text
+        # Anybody may write into a topic: no orders to the terminal.
+        first, *more = (on_one_line(part) for part in said.split("\n"))
+        return "\n".join([on_one_line(head) + first, *(" " * (len(head) - 2) + "! " + part for part in more)])
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-friendly form for `-o json`."""
+        printer, line = self.printer, self.line
+        return {
+            "at_ms": line.at_ms,
+            "cluster": printer.cluster,
+            "node": printer.node,
+            "app": printer.app,
+            "version": printer.version,
+            "actor": printer.actor,
+            "instance": printer.instance,
+            "batch": line.batch,
+            "job": line.job,
+            "stream": line.stream.value,
+            "text": line.text,
+            "dropped": line.dropped,
+        }
+
+
+async def read_lines(
+    settings: KafkaSettings, wanted: Wanted, *, since_ms: int, follow: bool = False
+) -> AsyncGenerator[list[FoundLine], None]:
+    """Lines since then, in the order of each node: first one list of all that the topic holds, sorted by time, then, when
+    following, what comes, for ever. A record that is not of the protocol is left out with a warning.
+
+    Raises:
+        BusError: the topic cannot be read.
+    """
+    async with CompactedLog(settings=settings, topic=LOGS, since_ms=max(0, since_ms), client_id=_CLIENT_ID) as log:
+        present: list[FoundLine] = []
+        while not log.caught_up.is_set():
+            for record in await log.getmany(timeout_ms=_POLL_MS):
+                present += _lines(record, wanted)
+        present.sort(key=lambda found: found.line.at_ms)
+        yield present
+        while follow:
+            found = [line for record in await log.getmany(timeout_ms=_POLL_MS) for line in _lines(record, wanted)]
+            if found:
+                yield found
+
+
+async def lines_of(settings: KafkaSettings, result: Result) -> list[FoundLine]:
+    """What the function printed for a job that has a result, its tracebacks among it, by time.
+
+    Raises:
+        BusError: the topic cannot be read.
+        TimeoutError: it holds too much since then to be looked through in twenty seconds.
+    """
+    since_ms = result.timestamp_ms - round(sum(result.timing_ms.values())) - _MARGIN_MS
+    found: list[FoundLine] = []
+    async with asyncio.timeout(_SEARCH_SECONDS):
+        async for lines in read_lines(settings, wanted_for(result), since_ms=since_ms):
+            found += [one for one in lines if one.line.at_ms < result.timestamp_ms + _MARGIN_MS]
+    return found
+
+
+def wanted_for(result: Result, *, node: str | None = None) -> Wanted:
+    """The lines of a job that has a result."""
+    app = result.source.partition("/")[0].removesuffix(".requests")
+    batches = frozenset() if result.batch is None else frozenset({result.batch.rpartition("/")[0]})
+    return Wanted(app, node, result.job_id, batches)
+
+
+def _lines(record: LogRecord, wanted: Wanted) -> list[FoundLine]:
+    if record.value is None or not wanted.takes(record):
+        return []
+    try:
+        printed = decode_printed(record.value)
+    except FormatError as error:
+        _log.warning("record %d of %s is left out: %s", record.offset, LOGS, error)
+        return []
+    return [FoundLine(printed.printer, line) for line in printed.lines if wanted.matches(line)]
