@@ -13,6 +13,7 @@ from deploy.cli.options import DEFAULT_STATE_DIR, Bootstrap, KafkaConfig, Output
 from deploy.cli.output import OutputFormat, Records, note, show, table
 
 if TYPE_CHECKING:
+    from deploy.config_flow import Care
     from rayline.bus import KafkaSettings
     from rayline.config import Answer, Change
 
@@ -103,8 +104,8 @@ def set_value(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Change a setting; the exit code tells what came of it with --wait, --canary or --guard."""
-    from deploy.cli.config_flow import ConfigFlow
     from deploy.config_change import read_request
+    from deploy.config_flow import Care
     from deploy.config_guard import Margin
 
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
@@ -114,9 +115,9 @@ def set_value(
     if dry_run:
         _show_preview(settings, change, output)
         return
-    margin = Margin(p99_factor=1 + guard_margin)
-    flow = ConfigFlow(settings, author, timeout, wait or canary or guard is not None, output)
-    raise typer.Exit(asyncio.run(flow.run(change, canary=canary, only=only, guard_seconds=guard, margin=margin)))
+    care = Care(canary, only, guard, Margin(p99_factor=1 + guard_margin))
+    wait = wait or canary or guard is not None
+    raise typer.Exit(_make(settings, change, care=care, author=author, timeout=timeout, wait=wait, output=output))
 
 
 @group.command("unset")
@@ -132,7 +133,6 @@ def unset(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Delete a key: what is less specific counts again, at last the manifest's value or the default."""
-    from deploy.cli.config_flow import ConfigFlow
     from deploy.config_change import read_request
 
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
@@ -140,7 +140,7 @@ def unset(
     if dry_run:
         _show_preview(settings, change, output)
         return
-    raise typer.Exit(asyncio.run(ConfigFlow(settings, author, timeout, wait, output).run(change)))
+    raise typer.Exit(_make(settings, change, author=author, timeout=timeout, wait=wait, output=output))
 
 
 @group.command("rollback")
@@ -158,7 +158,6 @@ def rollback(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Set a key back to what it was before its last change (or at a version)."""
-    from deploy.cli.config_flow import ConfigFlow
     from deploy.config_board import ConfigBoard
     from deploy.config_change import read_request
     from deploy.config_history import before, read_history
@@ -187,7 +186,7 @@ def rollback(
     if change is None:
         note(f"the log of changes knows no {f'version {to}' if to is not None else 'change'} of {key}")
         raise typer.Exit(ExitCode.NO)
-    raise typer.Exit(asyncio.run(ConfigFlow(settings, author, timeout, wait, output).run(change, why="rollback")))
+    raise typer.Exit(_make(settings, change, author=author, timeout=timeout, wait=wait, output=output, why="rollback"))
 
 
 @group.command("diff")
@@ -288,6 +287,33 @@ def history(
     with Records(output, line) as records:
         for entry in asyncio.run(read()):
             records.add(entry)
+
+
+def _make(
+    settings: KafkaSettings,
+    change: Change,
+    *,
+    author: str | None,
+    timeout: float,
+    wait: bool,
+    output: OutputFormat,
+    care: Care | None = None,
+    why: str = "set",
+) -> ExitCode:
+    from deploy.config_change import Author
+    from deploy.config_flow import ConfigFlow
+
+    by = Author.here(settings, author)
+    flow = ConfigFlow(settings=settings, author=by, timeout_seconds=timeout, say=note, wait=wait)
+    report = asyncio.run(flow.run(change, care=care, why=why))
+    if report.tried is not None and report.judgement is None and not report.rolled_back:
+        back = f"rayline config rollback {change.key}"
+        note(f"only {report.tried} has it; for all: rayline config set {change.key} …; back: {back}")
+    outcome = report.outcome
+    parts = [outcome.text() if wait else f"{outcome.key}, version {outcome.version}, is written"]
+    parts += [report.judgement.text()] if report.judgement is not None else []
+    show(output, report.as_dict(), "\n".join(parts))
+    return ExitCode.OK if not wait or report.good else ExitCode.NO
 
 
 def _show_preview(settings: KafkaSettings, change: Change, output: OutputFormat) -> None:

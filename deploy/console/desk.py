@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from deploy.config_change import Effect, Outcome
+from deploy.config_change import Effect
+from deploy.config_flow import Care, Report
+from deploy.config_guard import Quality
 from deploy.config_history import Entry
 from deploy.dead_letters import DeadLetter
 from deploy.observation.snapshot import NodeSeries, Series, Snapshot
@@ -69,7 +71,16 @@ class Desk(Protocol):
 
     async def preview(self, change: Change) -> Sequence[Effect]: ...
 
-    async def change(self, change: Change, *, author: str) -> Outcome: ...
+    async def change(
+        self,
+        change: Change,
+        *,
+        author: str,
+        care: Care,
+        say: Callable[[str], None],
+        on_look: Callable[[Quality], None],
+    ) -> Report:
+        """Make a change as carefully as asked. It goes on when nobody waits any more; what is told then is told to nobody."""
 
     async def cordon(self, node: str, *, cordoned: bool, author: str) -> str: ...
 

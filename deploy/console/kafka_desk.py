@@ -6,11 +6,13 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from deploy.config_board import HOST_HEADER, ConfigBoard, value_text
-from deploy.config_change import Author, Changer, Effect, Outcome, preview
+from deploy.config_change import Author, Effect, preview
+from deploy.config_flow import Care, ConfigFlow, Report
+from deploy.config_guard import Quality
 from deploy.config_history import read_history
 from deploy.console.desk import ConfigLook, Found, Letters
 from deploy.dead_letters import DeadLetter, read_dead_letters, replay
@@ -35,10 +37,12 @@ _MOST_LETTERS: Final = 500
 _MOST_SET: Final = 500
 # Each search reads a topic: so many people may do that at once, the others wait.
 _AT_ONCE: Final = 2
+_WATCHED_AT_ONCE: Final = 4
 
 
 class KafkaDesk:
-    """Owns no connection between two requests. Does not own the picture of the platform, nor who may ask.
+    """Owns the changes under way, and no connection between two requests. Does not own the picture of the platform, nor who may
+    ask.
 
     Every change is told in `rayline.events` under `console.…` before it is made, with its author: what cannot
     be noted is not done.
@@ -47,6 +51,8 @@ class KafkaDesk:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._watching = asyncio.Semaphore(_WATCHED_AT_ONCE)
+        self._changes: set[asyncio.Task[Report]] = set()
 
     async def find_job(self, app: str, job_id: str, *, hours: float) -> Found:
         """Results of that job id, or of that record; ends after twenty seconds with what was found by then."""
@@ -101,18 +107,38 @@ class KafkaDesk:
         async with self._turn, asyncio.timeout(_READ_SECONDS), ConfigBoard(self._settings) as board:
             return preview(board, change)
 
-    async def change(self, change: Change, *, author: str) -> Outcome:
-        """Write a change and wait for what each process says of it."""
+    async def change(
+        self,
+        change: Change,
+        *,
+        author: str,
+        care: Care,
+        say: Callable[[str], None],
+        on_look: Callable[[Quality], None],
+    ) -> Report:
+        """Write a change, wait for what each process says of it, and watch results where that was asked for. A browser that is
+        closed ends nothing; the console itself, ending, takes back what it still watches."""
         said = f"deletes {change.key}" if change.value is ABSENT else f"sets {change.key} to {value_text(change.value)}"
+        said += " (canary)" if care.canary else ""
+        said += f", guarded for {care.guard_seconds:g} s" if care.guard_seconds is not None else ""
         await self._note(author, "config", str(change.key), said)
-        who = Author.here(self._settings, author)
-        async with (
-            self._turn,
-            ConfigBoard(self._settings) as board,
-            Changer(settings=self._settings, board=board, author=who) as changer,
-        ):
-            version = await changer.write(change, why="console")
-            return await changer.wait(change, version, timeout_seconds=_ANSWER_SECONDS, why="console")
+        flow = ConfigFlow(
+            settings=self._settings,
+            author=Author.here(self._settings, author),
+            timeout_seconds=_ANSWER_SECONDS,
+            say=say,
+            on_look=on_look,
+        )
+        turn = self._watching if care.guard_seconds is not None else self._turn
+
+        async def make() -> Report:
+            async with turn:
+                return await flow.run(change, care=care, why="console")
+
+        making = asyncio.create_task(make(), name=f"change of {change.key}")
+        self._changes.add(making)
+        making.add_done_callback(self._changes.discard)
+        return await asyncio.shield(making)
 
     async def cordon(self, node: str, *, cordoned: bool, author: str) -> str:
         """Keep new work away from a node, or lift that."""

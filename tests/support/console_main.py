@@ -8,9 +8,12 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from deploy.config_change import Effect, Outcome
+from deploy.config_flow import Care, Report
+from deploy.config_guard import Judgement, Quality
 from deploy.config_history import Entry
 from deploy.console.access import Access
 from deploy.console.desk import ConfigLook, Found, Letters
@@ -216,9 +219,18 @@ class Scene:
             Effect("lane/text-embeddings/0", 64, 64, "overridden", "app/text-embeddings is more specific"),
         ]
 
-    async def change(self, change: Change, *, author: str) -> Outcome:
-        self.acted.append(("change", str(change.key), repr(change.value), author))
-        return Outcome(
+    async def change(
+        self,
+        change: Change,
+        *,
+        author: str,
+        care: Care,
+        say: Callable[[str], None],
+        on_look: Callable[[Quality], None],
+    ) -> Report:
+        """A guarded change to more than 1,000 turns out to be worse."""
+        self.acted.append(("change", str(change.key), repr(change.value), author, *_told(care)))
+        outcome = Outcome(
             str(change.key),
             6,
             [
@@ -226,6 +238,17 @@ class Scene:
                 Effect("lane/text-embeddings/0", None, 64, "overridden"),
             ],
         )
+        tried = care.only or "lane/ocr-features/0" if care.canary else None
+        if care.guard_seconds is None:
+            return Report(outcome, tried=tried)
+        say(f"watching ocr-features for {care.guard_seconds:g} s …")
+        before = Quality(10.0, 14_800, 0, 7, 44.0, 210.0)
+        after = replace(before, results=640, p99_ms=2_140.0 if float(change.value) > 1_000 else 205.0)
+        for _ in range(4):
+            await asyncio.sleep(0.5)
+            on_look(after)
+        reasons = ("p99 is 2140 ms, was 210 ms (limit 362 ms)",) if after.p99_ms == 2_140.0 else ()
+        return Report(outcome, Judgement(before, after, 4.0, reasons), bool(reasons), tried)
 
     async def cordon(self, node: str, *, cordoned: bool, author: str) -> str:
         self.acted.append(("cordon", node, str(cordoned), author))
@@ -454,6 +477,11 @@ class Scene:
                 )
             )
         return tuple(sorted((row for row in rows if row.at_ms <= now_ms), key=lambda row: -row.at_ms))
+
+
+def _told(care: Care) -> tuple[str, ...]:
+    canary = ("canary", care.only or "") if care.canary else ()
+    return (*canary, f"guard {care.guard_seconds:g} {care.margin.p99_factor:g}") if care.guard_seconds is not None else canary
 
 
 async def main(scene_name: str, port: int, token: str | None) -> None:

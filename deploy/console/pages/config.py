@@ -9,10 +9,12 @@ from typing import Any, Final
 from nicegui import ui
 
 from deploy.config_board import value_text
-from deploy.config_change import Effect, Outcome, read_request
+from deploy.config_change import Effect, read_request
+from deploy.config_flow import Care
 from deploy.console import parts, shown
 from deploy.console.desk import ConfigLook
 from deploy.console.frame import View, told
+from deploy.console.pages.config_care import Carefulness, Progress, show_report
 from rayline.config import SETTINGS, Kind, Scope, Setting
 from rayline.config.declared import describe
 from rayline.config.record import form
@@ -48,6 +50,7 @@ class _Editor:
         self._view = view
         self._look: ConfigLook | None = None
         self._value: Any = None
+        self._carefulness: Carefulness | None = None
         with parts.box("rl-grid rl-two"):
             with parts.card("Change a setting"):
                 self._form()
@@ -85,11 +88,16 @@ class _Editor:
         self._scope = ui.select([], label="For whom", on_change=self._choose_place).props("dense outlined")
         self._places = parts.box("rl-tools")
         self._input = parts.box("")
+        self._buttons: list[ui.button] = []
+        if self._view.session is not None:
+            self._carefulness = Carefulness(self._processes_concerned)
         with parts.box("rl-tools"):
             ui.button("Dry run", on_click=self._dry_run).props("outline")
             if self._view.session is not None:
-                self._apply = ui.button("Set it", on_click=lambda: self._write(delete=False)).props("unelevated")
-                ui.button("Delete the key", on_click=lambda: self._write(delete=True)).props("flat color=negative")
+                self._buttons = [
+                    ui.button("Set it", on_click=lambda: self._write(delete=False)).props("unelevated"),
+                    ui.button("Delete the key", on_click=lambda: self._write(delete=True)).props("flat color=negative"),
+                ]
             elif self._view.console.access.writable:
                 parts.text("Log in to change anything; a dry run is free.", "rl-sub")
             else:
@@ -167,22 +175,47 @@ class _Editor:
                 self._diff(str(change.key), now, value_text(change.value))
                 _effects(effects)
 
+    def _processes_concerned(self) -> list[str]:
+        """Who would answer a record under the chosen key, as far as was read."""
+        if self._look is None:
+            return []
+        try:
+            key = read_request(self._key(), None).key
+        except ConfigError:
+            return []
+        return [name for name, known in self._look.presences.items() if key.concerns(known.identity, self._declared)]
+
     async def _write(self, *, delete: bool) -> None:
         author = self._view.author()
         if author is None:
             return
         with told():
             change = read_request(self._key(), None if delete else json.dumps(self._value))
+            care = Care() if delete or self._carefulness is None else self._carefulness.chosen()
             before = (self._look.values if self._look is not None else {}).get(str(change.key), "not set")
-            outcome: Outcome = await self._view.console.desk.change(change, author=author)
             self._result.clear()
             with self._result:
-                self._diff(outcome.key, before, "deleted" if delete else value_text(change.value))
-                tone, word = ("good", "In force") if outcome.good else ("warn", "Not everywhere")
-                silent = f"; no answer from {', '.join(outcome.silent)}" if outcome.silent else ""
-                parts.notice(word, f"version {outcome.version}, {len(outcome.effects)} processes answered{silent}", tone)
-                _effects(outcome.effects)
-            await self._read()
+                self._diff(str(change.key), before, "deleted" if delete else value_text(change.value))
+                progress = Progress(care)
+            self._enable(False)
+            try:
+                report = await self._view.console.desk.change(
+                    change, author=author, care=care, say=progress.say, on_look=progress.look
+                )
+            finally:
+                # The browser may have gone meanwhile; the change went on without it.
+                if not self._result.is_deleted:
+                    progress.end()
+                    self._enable(True)
+            if not self._result.is_deleted:
+                with self._result:
+                    show_report(report)
+                    _effects(report.outcome.effects)
+                await self._read()
+
+    def _enable(self, able: bool) -> None:
+        for button in self._buttons:
+            button.set_enabled(able)
 
     def _diff(self, key: str, before: str, after: str) -> None:
         parts.text(key, "rl-sub")

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 
 import pytest
+import tenacity
 
 from deploy.config_change import read_request
+from deploy.config_flow import Care, Report
+from deploy.config_history import Entry
 from deploy.console.kafka_desk import KafkaDesk
 from rayline.bus import CompactedLog, KafkaSettings, LogRecord, Publisher, ensure_topics
+from rayline.config import Change
 from rayline.config.watch import AUTHOR_HEADER
 from rayline.errors import NodeError
 from rayline.events import decode_event
 from rayline.topics import EVENTS, app_topics, dlq_topic, platform_topics, requests_topic, results_topic
+from tests.integration.config.live import tuned_lane
+from tests.integration.ingest.lanes import until
 
 pytestmark = pytest.mark.integration
 
@@ -23,6 +30,12 @@ async def app(kafka: KafkaSettings) -> str:
     name = f"desk-{uuid.uuid4().hex[:8]}"
     await ensure_topics(kafka, [*platform_topics(), *app_topics(name, partitions=2)])
     return name
+
+
+async def make(
+    desk: KafkaDesk, change: Change, author: str, *, care: Care | None = None, say: Callable[[str], None] = lambda _: None
+) -> Report:
+    return await desk.change(change, author=author, care=care or Care(), say=say, on_look=lambda _: None)
 
 
 async def _read(kafka: KafkaSettings, topic: str) -> list[LogRecord]:
@@ -65,14 +78,33 @@ async def test_a_change_is_written_with_its_author_and_noted(kafka: KafkaSetting
     desk = KafkaDesk(kafka)
     change = read_request(f"app/{app}/batching.linger_ms", "25")
     assert await desk.preview(change) == []
-    outcome = await desk.change(change, author="mara")
+    outcome = (await make(desk, change, "mara")).outcome
     look = await desk.config()
     assert look.values[outcome.key] == "25.0"
     entry = next(entry for entry in look.history if entry.version == outcome.version)
     assert (entry.author, entry.why) == ("mara", "console")
     assert await _told(kafka, outcome.key) == [("console.config", f"mara sets {outcome.key} to 25.0", b"mara")]
-    await desk.change(read_request(outcome.key, None), author="lin")
+    await make(desk, read_request(outcome.key, None), "lin")
     assert outcome.key not in (await desk.config()).values
+
+
+async def test_a_change_that_is_watched_goes_on_when_the_browser_is_closed(kafka: KafkaSettings, app: str) -> None:
+    desk = KafkaDesk(kafka)
+    async with tuned_lane(kafka, app) as lane:
+        said: list[str] = []
+        change = read_request(f"app/{app}/batching.linger_ms", "25")
+        waiting = asyncio.create_task(make(desk, change, "mara", care=Care(guard_seconds=2), say=said.append))
+        await until(lambda: any("watching" in line for line in said), what="the guard watches")
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        async for attempt in tenacity.AsyncRetrying(wait=tenacity.wait_fixed(0.2), stop=tenacity.stop_after_delay(30)):
+            with attempt:
+                assert [entry for entry in (await desk.config()).history if _stays(entry, app)]
+        assert lane.watch.effective("batching.linger_ms") == 25.0
+
+
+def _stays(entry: Entry, app: str) -> bool:
+    return entry.key.startswith(f"app/{app}/") and "stays" in [one["outcome"] for one in entry.outcomes]
 
 
 async def test_a_job_is_found_by_its_id_or_its_record_among_what_is_no_result(kafka: KafkaSettings, app: str) -> None:

@@ -190,6 +190,44 @@ def test_who_logged_in_changes_and_their_name_is_noted(page: Any, site: Sites) -
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
 
 
+def test_a_change_is_watched_and_taken_back_when_it_makes_things_worse(page: Any, site: Sites) -> None:
+    here = site("guarding")
+    log_in(page, here)
+    open_page(page, here.url + "/config")
+    page.get_by_text("Processes").wait_for()
+    page.get_by_label("Seconds").wait_for(state="hidden")
+    page.get_by_role("checkbox", name="Watch the results").click()
+    page.get_by_label("Seconds").fill("12")
+    page.get_by_label("Value", exact=False).last.fill("2000")
+    page.get_by_role("button", name="Set it").click()
+    page.get_by_text("watching ocr-features for 12 s").wait_for()
+    assert page.get_by_role("button", name="Set it").is_disabled()
+    page.get_by_text("since the change: 640 results, p99 2140 ms").wait_for()
+    verdict = page.locator(".rl-notice", has_text="Taken back")
+    verdict.wait_for()
+    assert "p99 is 2140 ms, was 210 ms" in verdict.inner_text()
+    assert page.get_by_role("row", name="before 14800 44 ms 210 ms").count() == 1
+    page.get_by_role("button", name="Set it").and_(page.locator(":enabled")).wait_for()
+    assert ("change", "global/batching.linger_ms", "2000.0", "mara", "guard 12 1.25") in here.say("")
+
+
+def test_a_change_is_tried_on_the_process_that_one_names_and_a_good_one_stays(page: Any, site: Sites) -> None:
+    here = site("trying")
+    log_in(page, here)
+    open_page(page, here.url + "/config")
+    page.get_by_text("has read up to").first.wait_for()
+    page.get_by_role("checkbox", name="One process first").click()
+    page.get_by_label("Which").click()
+    page.get_by_role("option", name="lane/ocr-features/0").click()
+    page.get_by_role("button", name="Set it").click()
+    page.locator(".rl-notice", has_text="only lane/ocr-features/0 has it").wait_for()
+    page.get_by_role("checkbox", name="Watch the results").click()
+    page.get_by_role("button", name="Set it").click()
+    page.locator(".rl-notice", has_text="Stays").wait_for()
+    changes = [one[4:] for one in here.say("") if one[0] == "change"]
+    assert changes == [("canary", "lane/ocr-features/0"), ("canary", "lane/ocr-features/0", "guard 30 1.25")]
+
+
 def test_a_session_that_ended_changes_nothing_on_a_page_that_is_still_open(page: Any, site: Sites) -> None:
     here = site("ended")
     log_in(page, here)
