@@ -21,10 +21,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from rayline.app_spec import SchedulingPolicy
-from rayline.reports import ActorEndpoint
+from scheduler.routes import Route, Routes
 from scheduler.seats import EWMA_SHARE, QUEUE_BEHIND_SECONDS, NodeSeats, OwnShare, Seat, Target
 from scheduler.swrr import SmoothWeightedRoundRobin
-from scheduler.view import NodeView, View
+from scheduler.view import View
 from scheduler.weights import DEFAULT_INTERVAL_SECONDS, Weigher, WeightPolicy, policy_of
 from scheduler.weights.fleet import Column
 
@@ -94,7 +94,6 @@ class Router:
     ) -> None:
         """`cards`: coefficients of card kinds where the app works on cards, else None. `phase`, 0 to 1, is where this lane begins
         in the order of nodes and actors: lanes with other phases begin elsewhere."""
-        self._app = app
         self._weigher = Weigher(
             policy=policy_of(policy) if isinstance(policy, SchedulingPolicy) else policy,
             interval_seconds=interval_seconds,
@@ -115,6 +114,8 @@ class Router:
         self._usual_seconds = 0.0  # the largest of the last batches'
         self._factor_of: Callable[[str], float] | None = None
         self._closed: set[str] = set()  # by an operator
+        self._routes = Routes(app)
+        self._evident: set[str] = set()  # nodes that the lane may have evidence of
         self._share = OwnShare()
         self._picks: deque[Pick] = deque(maxlen=PICKS_KEPT)
         self._history: deque[tuple[int, dict[str, float]]] = deque(maxlen=UPDATES_KEPT)
@@ -145,30 +146,15 @@ class Router:
 
     def refresh(self, view: View, version: str, now: float) -> None:
         """Take over nodes, actors and samples from the view. What is in flight on a vanished actor stays counted for its end."""
-        routable = view.routable(self._app, version, now)
-        changed = False
-        for key, node in list(self._nodes.items()):
-            entry = routable.get(key)
-            if entry is None or entry[0].report.incarnation != node.incarnation:
-                self._forget(key, now)
-                changed = True
-        new = [key for key in routable if key not in self._nodes]
-        start = int(self._phase * len(new))
-        for key in new[start:] + new[:start]:
-            self._nodes[key] = NodeSeats(incarnation=routable[key][0].report.incarnation)
-            self._tiers[key] = Tier.NONE
-            self._weigher.fleet.join(key, now)
-            for _, rotation in self._order:
-                rotation.set_weight(key, None)
-                rotation.block(key)
-            changed = True
-        reseated = False
-        for key, (node_view, endpoints) in routable.items():
-            reseated |= self._take_over(key, node_view, endpoints, now)
-        if changed or reseated:
-            left = {instance: seat for instance, seat in self._seats.items() if seat.in_flight}
-            self._seats = left | {instance: seat for node in self._nodes.values() for instance, seat in node.seats.items()}
-        if changed:
+        changes = self._routes.update(view, version, now)
+        for key in changes.gone:
+            self._forget(key, now)
+        start = int(self._phase * len(changes.come))
+        for route in changes.come[start:] + changes.come[:start]:
+            self._join(route, now)
+        for route in changes.told:
+            self._take_over(route, now)
+        if changes.gone or changes.come:
             self._reweigh(now)
         self.wake(now)
 
@@ -216,6 +202,7 @@ class Router:
                 )
             )
             node.begin(now)
+            self._evident.add(chosen)
             seat.in_flight += 1
             seat.reserved = alone
             node.settle(seat, now)
@@ -340,42 +327,57 @@ class Router:
         """The weights in force, by node."""
         return self._weights
 
+    def _join(self, route: Route, now: float) -> None:
+        key = route.key
+        self._nodes[key] = NodeSeats(incarnation=route.node.incarnation)
+        self._tiers[key] = Tier.NONE
+        self._weigher.fleet.join(key, now)
+        for _, rotation in self._order:
+            rotation.set_weight(key, None)
+            rotation.block(key)
+
     def _forget(self, key: str, now: float) -> None:
         node = self._nodes.pop(key)
-        for seat in node.seats.values():
-            seat.idle = seat.spare = False
+        self._drop_seats(node.seats.values())
         del self._tiers[key]
+        self._evident.discard(key)
         self._weigher.fleet.leave(key, now)
         for _, rotation in self._order:
             rotation.remove(key)
 
-    def _take_over(self, key: str, node_view: NodeView, endpoints: tuple[ActorEndpoint, ...], now: float) -> bool:
-        """Bring one node up to what the view says of it; True when its actors are others now."""
-        node, report = self._nodes[key], node_view.report
-        reseated = node.endpoints != endpoints
-        if reseated:
+    def _drop_seats(self, seats: Iterable[Seat]) -> None:
+        """These are not in the view any more; where something of ours is in flight, its end is still to be counted."""
+        for seat in seats:
+            seat.idle = seat.spare = False
+            if not seat.in_flight:
+                del self._seats[seat.target.endpoint.instance]
+
+    def _take_over(self, route: Route, now: float) -> None:
+        """Bring one node up to what the view says of it."""
+        key, facts, endpoints = route.key, route.node, route.endpoints
+        node = self._nodes[key]
+        if node.endpoints is not endpoints and node.endpoints != endpoints:
             start = int(self._phase * len(endpoints))
             seats = {}
             for endpoint in endpoints[start:] + endpoints[:start]:
                 instance = endpoint.instance
-                seat = self._seats.get(instance) or Seat(Target(key, report.incarnation, endpoint))
+                seat = self._seats.get(instance) or Seat(Target(key, facts.incarnation, endpoint))
                 seats[instance] = self._seats[instance] = seat
+            left = [seat for instance, seat in node.seats.items() if instance not in seats]
             node.reseat(seats, endpoints, now)
+            self._drop_seats(left)
             node.draining = node.draining and any(seat.target.incarnation == node.incarnation for seat in seats.values())
             self._place(key, node)
-        if report.load is None:
-            self._weigher.fleet.observe(key, report, node_view.heard)
-        elif report.load is not node.load:
-            node.sample(report.load, report.cpus, now, self._share)
-            self._weigher.fleet.observe(key, report, node_view.heard)
+        load = facts.load
+        if load is None or load is not node.load:
+            self._weigher.fleet.observe(key, facts, facts.heard)
+        if load is not None and load is not node.load:
+            node.sample(load, facts.cpus, now, self._share)
             self._place(key, node)
-        return reseated
 
     def _reweigh(self, now: float) -> None:
-        fleet, nodes = self._weigher.fleet, self._nodes
-        usual_seconds = self._usual_seconds or 1.0
-        fleet.column(Column.LOG_LATENCY)[:] = [nodes[key].update_latency(now, usual_seconds) for key in fleet.keys]
-        fleet.column(Column.LATENCY_ERROR)[:] = [nodes[key].log_error for key in fleet.keys]
+        nodes = self._nodes
+        self._look_at_latency(now)
         keys, weights = self._weigher.update(now)
         if self._factor_of is not None:
             factors = np.fromiter(map(self._factor_of, keys), np.float64, len(keys))
@@ -391,6 +393,17 @@ class Router:
             here = np.flatnonzero(tiers == tier)
             rotation.set_weights([keys[row] for row in here.tolist()], weights[here])
         self._history.append((self._weigher.updates, self._weights))
+
+    def _look_at_latency(self, now: float) -> None:
+        """What the lane saw of the speed of those nodes to which it sent anything lately."""
+        fleet, usual_seconds = self._weigher.fleet, self._usual_seconds or 1.0
+        latencies, errors = fleet.column(Column.LOG_LATENCY), fleet.column(Column.LATENCY_ERROR)
+        for key in list(self._evident):
+            node, row = self._nodes[key], fleet.row(key)
+            latencies[row] = latency = node.update_latency(now, usual_seconds)
+            errors[row] = node.log_error
+            if math.isnan(latency) and not node.running:
+                self._evident.discard(key)
 
     def _pick_elsewhere(self, rotation: SmoothWeightedRoundRobin[str], tier: Tier, avoided: tuple[str, ...]) -> str | None:
         """Pick with some nodes out of the rotation for this once."""

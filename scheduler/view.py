@@ -11,6 +11,7 @@ reports it. Silence of everybody at once is our own deafness: the last view stay
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,8 +71,10 @@ class View:
     def __init__(self, *, beat_seconds: float = 1.0, lost_after_seconds: float = LOST_AFTER_SECONDS) -> None:
         self.beat_seconds = beat_seconds
         self.lost_after_seconds = lost_after_seconds
-        self._nodes: dict[str, _Node] = {}
-        self._order: list[_Node] | None = []
+        self._nodes: dict[str, NodeFacts] = {}
+        self._revisions: OrderedDict[str, int] = OrderedDict()  # by node, the last one that touched it, in their order
+        self._revision = 0
+        self._order: list[NodeFacts] | None = []
         self._ears = -math.inf
         self._next_forgetting = 0.0
 
@@ -87,9 +90,10 @@ class View:
             heard_any = True
             heard = now - report.age_ms / 1000
             key = f"{report.cluster}/{report.node}"
+            self._touch(key)
             node = self._nodes.get(key)
             if node is None or report.incarnation > node.incarnation:
-                node = self._nodes[key] = _Node(key, report, heard)
+                node = self._nodes[key] = NodeFacts(key, report, heard)
                 self._order = None
                 changed.add(key)
             elif report.incarnation == node.incarnation:
@@ -104,6 +108,20 @@ class View:
         return changed
 
     @property
+    def revision(self) -> int:
+        """Grows with each report."""
+        return self._revision
+
+    def changed_since(self, revision: int) -> list[str]:
+        """Nodes of which anything was heard, since the view had that revision; a forgotten one is not among them."""
+        keys = []
+        for key in reversed(self._revisions):
+            if self._revisions[key] <= revision:
+                break
+            keys.append(key)
+        return keys
+
+    @property
     def ears(self) -> float:
         """When beats were last heard (monotonic seconds); -inf before the first."""
         return self._ears
@@ -115,6 +133,14 @@ class View:
     def horizon(self, now: float) -> float:
         """The moment at which silence is judged: now, or while the view is stale, when we last heard anybody."""
         return self._ears if self.stale(now) else now
+
+    def keys(self) -> Iterable[str]:
+        """All nodes' keys."""
+        return self._nodes.keys()
+
+    def node(self, key: str) -> NodeFacts | None:
+        """One incarnation's facts as they are merged, which go on changing; another incarnation is another object."""
+        return self._nodes.get(key)
 
     def nodes(self) -> list[NodeView]:
         """All nodes, by key."""
@@ -172,7 +198,12 @@ class View:
                 return found
         return {}
 
-    def _sorted(self) -> list[_Node]:
+    def _touch(self, key: str) -> None:
+        self._revision += 1
+        self._revisions[key] = self._revision
+        self._revisions.move_to_end(key)
+
+    def _sorted(self) -> list[NodeFacts]:
         if self._order is None:
             self._order = [self._nodes[key] for key in sorted(self._nodes)]
         return self._order
@@ -183,12 +214,13 @@ class View:
         long_silent = {key for key, node in self._nodes.items() if horizon - node.heard > FORGET_AFTER_SECONDS}
         for key in long_silent:
             del self._nodes[key]
+            del self._revisions[key]
         if long_silent:
             self._order = None
         return long_silent
 
 
-class _Node:
+class NodeFacts:
     """One incarnation of a node: each fact beside the number of the report that it comes from.
 
     Of two reports with one number (from two reporters) the larger value counts, so that their order does not.
@@ -271,6 +303,11 @@ class _Node:
             if number > self._load_seq or (number == self._load_seq and repr(report.load) > repr(self.load)):
                 self.load, self._load_seq = report.load, number
         return changed
+
+    @property
+    def silent_after(self) -> float:
+        """From when on it is silent (monotonic seconds), if nothing is heard of it before."""
+        return self.heard + SUSPECT_AFTER_BEATS * self.interval_ms / 1000
 
     def silent(self, at: float) -> bool:
         return at - self.heard > SUSPECT_AFTER_BEATS * self.interval_ms / 1000

@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, Final, TypeAlias
+from operator import attrgetter
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rayline.reports import NodeLoad, NodeReport
+from rayline.reports import NodeLoad
 
 Floats: TypeAlias = NDArray[np.float64]
 
 UNKNOWN: Final = math.nan
 FLAP_MEMORY_SECONDS: Final = 300.0
 MAX_DEPARTED: Final = 10_000
+SAMPLES_AT_ONCE: Final = 4_096
+# A little out of 0 to 1 is how counters round; what is far off is not known.
+LEAST_OF_SHARE: Final = -0.01
+MOST_OF_SHARE: Final = 1.5
 _FIRST_CAPACITY: Final = 64
 
 
@@ -49,7 +54,30 @@ class Column(IntEnum):
     ROOM = 20
 
 
-_REPORTED: Final = slice(Column.SAMPLED_AT, Column.CARDS_BUSY + 1)
+# Bounds outside of which a measure is not known; NaN is outside, too.
+_MEASURES: Final = (
+    (Column.CORES, math.ulp(0.0), math.inf),
+    (Column.HOST_CPU, LEAST_OF_SHARE, MOST_OF_SHARE),
+    (Column.OWN_CPU, 0.0, math.inf),
+    (Column.HOST_MEMORY, LEAST_OF_SHARE, MOST_OF_SHARE),
+    (Column.THROTTLED, LEAST_OF_SHARE, MOST_OF_SHARE),
+    (Column.MEMORY_PRESSURE, LEAST_OF_SHARE, MOST_OF_SHARE),
+    (Column.IO_PRESSURE, LEAST_OF_SHARE, MOST_OF_SHARE),
+    (Column.DISK_FREE, LEAST_OF_SHARE, MOST_OF_SHARE),
+    (Column.CLOCK_SKEW_MS, -math.inf, math.inf),
+    (Column.JOBS_IN_FLIGHT, 0.0, math.inf),
+)
+_MEASURES_OF: Final = attrgetter(*(column.name.lower() for column, _, _ in _MEASURES))
+
+
+class Reported(Protocol):
+    """What a node reported of itself, be it one report or what was merged of many."""
+
+    @property
+    def cpus(self) -> float | None: ...
+
+    @property
+    def load(self) -> NodeLoad | None: ...
 
 
 class Fleet:
@@ -65,6 +93,7 @@ class Fleet:
         self._rows: dict[str, int] = {}
         self._keys: list[str] = []
         self._data: Floats = np.full((len(Column), _FIRST_CAPACITY), UNKNOWN)
+        self._samples: dict[int, tuple[float | None, NodeLoad | None, float]] = {}  # by row, not in the columns yet
         self._departed: dict[str, tuple[float, float]] = {}  # when it left, flaps until then
 
     def __len__(self) -> int:
@@ -85,6 +114,8 @@ class Fleet:
 
     def column(self, column: Column) -> Floats:
         """A live view of one column: writing to it changes the fleet."""
+        if self._samples:
+            self._take_samples()
         return self._data[column, : len(self._keys)]
 
     def join(self, key: str, now: float) -> None:
@@ -101,6 +132,8 @@ class Fleet:
 
     def leave(self, key: str, now: float) -> None:
         """Forget a node, but not that it left. Raises KeyError when it is not there."""
+        if self._samples:
+            self._take_samples()
         row = self._rows.pop(key)
         stayed = now - self._data[Column.JOINED_AT, row]
         flaps = float(self._data[Column.FLAPS, row]) * 0.5 ** (stayed / FLAP_MEMORY_SECONDS)
@@ -113,35 +146,46 @@ class Fleet:
             self._rows[last] = row
             self._data[:, row] = self._data[:, len(self._keys)]
 
-    def observe(self, key: str, report: NodeReport, heard: float) -> None:
-        """Take over what a report says of the node; `heard` is when its sample was taken. Facts out of range are unknown."""
-        row = self._rows[key]
-        self._data[Column.CPUS, row] = UNKNOWN if report.cpus is None or not report.cpus > 0 else report.cpus
-        if report.load is not None:
-            self._data[_REPORTED, row] = self._sample(report.load, heard)
+    def observe(self, key: str, reported: Reported, heard: float) -> None:
+        """Take over what is reported of the node; `heard` is when its sample was taken. Facts out of range are unknown.
 
-    def _sample(self, load: NodeLoad, heard: float) -> tuple[float, ...]:
-        cards, busy = UNKNOWN, UNKNOWN
-        if load.cards and self._coefficients is not None:
-            cards = sum(self._coefficients.get(card.kind, 1.0) for card in load.cards)
-            known = [card.utilisation for card in load.cards if card.utilisation is not None]
-            busy = _share(sum(known) / len(known)) if known else UNKNOWN
-        cores = load.cores if load.cores is not None and load.cores > 0 else UNKNOWN
-        return (
-            heard,
-            cores,
-            _share(load.host_cpu),
-            UNKNOWN if load.own_cpu is None or load.own_cpu < 0 else load.own_cpu,
-            _share(load.host_memory),
-            _share(load.throttled),
-            _share(load.memory_pressure),
-            _share(load.io_pressure),
-            _share(load.disk_free),
-            UNKNOWN if load.clock_skew_ms is None else load.clock_skew_ms,
-            UNKNOWN if load.jobs_in_flight is None or load.jobs_in_flight < 0 else float(load.jobs_in_flight),
-            cards,
-            busy,
-        )
+        Raises KeyError for a node that is not there.
+        """
+        row, load = self._rows[key], reported.load
+        if load is None and row in self._samples:
+            _, load, heard = self._samples[row]
+        self._samples[row] = reported.cpus, load, heard
+        if len(self._samples) >= SAMPLES_AT_ONCE:
+            self._take_samples()
+
+    def _take_samples(self) -> None:
+        """Bring what was observed lately into the columns, of many nodes at once."""
+        samples, self._samples = self._samples, {}
+        cpus = np.array([cpus for cpus, _, _ in samples.values()], np.float64)
+        self._data[Column.CPUS, list(samples)] = np.where(cpus > 0, cpus, UNKNOWN)
+        sampled = [(row, load, heard) for row, (_, load, heard) in samples.items() if load is not None]
+        if not sampled:
+            return
+        rows, loads, heards = zip(*sampled, strict=True)
+        at = np.array(rows)
+        self._data[Column.SAMPLED_AT, at] = heards
+        for (column, lowest, highest), values in zip(_MEASURES, zip(*map(_MEASURES_OF, loads), strict=True), strict=True):
+            facts = np.array(values, np.float64)
+            known = np.where((facts >= lowest) & (facts <= highest), facts, UNKNOWN)
+            self._data[column, at] = np.clip(known, 0.0, 1.0) if highest == MOST_OF_SHARE else known
+        self._data[Column.CARDS : Column.CARDS_BUSY + 1, at] = UNKNOWN
+        if self._coefficients is not None:
+            for row, load in zip(rows, loads, strict=True):
+                if load.cards:
+                    self._data[Column.CARDS : Column.CARDS_BUSY + 1, row] = _cards(load, self._coefficients)
+
+
+def _cards(load: NodeLoad, coefficients: Mapping[str, float]) -> tuple[float, float]:
+    """The sum of the cards' coefficients, and their mean utilisation."""
+    known = [card.utilisation for card in load.cards if card.utilisation is not None]
+    busy = sum(known) / len(known) if known else UNKNOWN
+    within = LEAST_OF_SHARE <= busy <= MOST_OF_SHARE
+    return sum(coefficients.get(card.kind, 1.0) for card in load.cards), min(1.0, max(0.0, busy)) if within else UNKNOWN
 
 
 def known_or(values: Floats, default: Any) -> Floats:
@@ -153,10 +197,3 @@ def mean_known(values: Floats, default: float) -> float:
     """The mean of what is known, or `default` where nothing is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else default
-
-
-def _share(value: float | None) -> float:
-    """A little over 1 is how counters round; what is far off is not known."""
-    if value is None or not -0.01 <= value <= 1.5:
-        return UNKNOWN
-    return min(1.0, max(0.0, value))

@@ -1,0 +1,135 @@
+"""Which nodes get an app's work, kept up to date by what changed in the view: a large view costs nothing where it rests."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+from rayline.reports import ActorEndpoint, NodeState
+from scheduler.view import NodeFacts, View
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """One node with actors that says that it is ready. `endpoints` are those of the app that get work, if any do."""
+
+    key: str
+    node: NodeFacts
+    actors: tuple[ActorEndpoint, ...]
+    of_app: tuple[ActorEndpoint, ...]
+    of_version: tuple[ActorEndpoint, ...]
+    endpoints: tuple[ActorEndpoint, ...] = ()
+    silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChanges:
+    """Since the last update, by key. `gone`: get no more work; `come`: get work now; one that started anew is in both. `told`:
+    those that get work and of which anything was heard, `come` among them."""
+
+    gone: list[str]
+    come: list[Route]
+    told: list[Route]
+
+
+class Routes:
+    """Owns which nodes get an app's work, as of the last update: ready, not cordoned, not silent, with actors of the app.
+
+    Actors of the version asked for count; where no node has any (it is still being rolled out), those of other versions do.
+    Does not own the view. What it says is what `View.routable` says; `update` costs what changed.
+    """
+
+    def __init__(self, app: str) -> None:
+        self._app = app
+        self._view: View | None = None
+        self._version: str | None = None
+        self._revision = 0
+        self._routes: dict[str, Route] = {}
+        self._versioned: set[str] = set()  # those that are not silent and have actors of the version
+        self._silent: set[str] = set()
+        # When to look for silence: one entry for each route that was not silent when it was last looked at.
+        self._silences: list[tuple[float, str]] = []
+        self._watched: set[str] = set()
+        self._live: dict[str, NodeFacts] = {}
+
+    def update(self, view: View, version: str, now: float) -> RouteChanges:
+        """Take over what changed; `now` in monotonic seconds."""
+        horizon = view.horizon(now)
+        if view is not self._view or version != self._version:
+            self._view, self._version = view, version
+            self._routes, self._versioned, self._silent, self._silences, self._watched = {}, set(), set(), [], set()
+            look = {*view.keys(), *self._live}
+        else:
+            look = {*view.changed_since(self._revision), *self._fallen_silent(horizon), *self._silent}
+        self._revision = view.revision
+        rolled_out = bool(self._versioned)
+        told = [key for key in look if self._look(view, key, horizon)]
+        if bool(self._versioned) is not rolled_out:
+            look = {*look, *self._routes}
+            told = list(self._routes)
+        told.sort()
+        gone = []
+        come = []
+        for key in sorted(look):
+            route = self._routes.get(key)
+            if route is not None:
+                route.endpoints = self._endpoints(route)
+            node = route.node if route is not None and route.endpoints else None
+            known = self._live.get(key)
+            if known is node:
+                continue
+            if known is not None:
+                gone.append(key)
+                del self._live[key]
+            if node is not None and route is not None:
+                come.append(route)
+                self._live[key] = node
+        return RouteChanges(gone, come, [route for key in told if (route := self._routes[key]).endpoints])
+
+    def _look(self, view: View, key: str, horizon: float) -> bool:
+        """Bring one node's route up to the view; False where it has none."""
+        node = view.node(key)
+        if node is None or not node.actors or node.state is not NodeState.READY or node.cordoned:
+            if self._routes.pop(key, None) is not None:
+                self._versioned.discard(key)
+                self._silent.discard(key)
+            return False
+        route = self._routes.get(key)
+        if route is None or route.node is not node or route.actors is not node.actors:
+            of_app = tuple([actor for actor in node.actors if actor.app == self._app])
+            of_version = tuple([actor for actor in of_app if actor.version == self._version])
+            route = self._routes[key] = Route(key, node, node.actors, of_app, of_version)
+        route.silent = node.silent(horizon)
+        if route.silent:
+            self._silent.add(key)
+            self._versioned.discard(key)
+            return True
+        self._silent.discard(key)
+        if route.of_version:
+            self._versioned.add(key)
+        else:
+            self._versioned.discard(key)
+        if key not in self._watched:
+            self._watched.add(key)
+            heapq.heappush(self._silences, (node.silent_after, key))
+        return True
+
+    def _endpoints(self, route: Route) -> tuple[ActorEndpoint, ...]:
+        if route.silent:
+            return ()
+        return route.of_version if self._versioned else route.of_app
+
+    def _fallen_silent(self, horizon: float) -> list[str]:
+        """Routes that were not heard in time; the next look at the others is put off."""
+        silences, fallen, heard = self._silences, [], []
+        while silences and silences[0][0] < horizon:
+            _, key = heapq.heappop(silences)
+            route = self._routes.get(key)
+            if route is None or route.node.silent(horizon):
+                self._watched.discard(key)
+                fallen.append(key)
+            else:
+                heard.append((route.node.silent_after, key))
+        for entry in heard:
+            heapq.heappush(silences, entry)
+        return fallen
