@@ -61,11 +61,12 @@ async def run(*, cluster: str, pod: str, cpus: float, address: str, zone: str | 
     publisher = Publisher(settings=settings, client_id=f"rayline-agent-{pod}", request_timeout_ms=_REQUEST_TIMEOUT_MS)
     async with publisher:
         order = OperatorOrder()
+        environments = open_environments(os.environ, node=f"{cluster}/{pod}", cores=cpus)
         agent = Agent(
             options=options,
             publisher=publisher,
             sources=[order, *_interruptions()],
-            environments=open_environments(os.environ),
+            environments=environments,
             output=UserOutput(cluster=cluster, node=pod, publisher=partial(_log_publisher, settings, pod)),
         )
         identity = ProcessIdentity(role=Role.AGENT, cluster=cluster, node=pod)
@@ -79,6 +80,8 @@ async def run(*, cluster: str, pod: str, cpus: float, address: str, zone: str | 
                 asyncio.create_task(watch.run(), name="config"),
                 asyncio.create_task(_follow_apps(settings, agent), name="apps"),
             }
+            if environments.peering is not None:
+                following.add(asyncio.create_task(environments.peering.run(settings), name="peers"))
             try:
                 return await agent.run()
             finally:
@@ -112,6 +115,8 @@ def _watch_config(
     watch.on("cordon", set_cordoned)
     watch.on("drain", order.set)
     watch.on("models", agent.set_models)
+    watch.on("peers.total_bytes_per_second", agent.set_peers_total)
+    watch.on("peers.node_bytes_per_second", agent.set_peers_own)
     for limit in fields(OutputLimits):
         watch.on(f"logs.{limit.name}", partial(_set_limit, agent, limit.name))
     return watch

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from deploy.node_peers import open_peers
 from deploy.process_environment import (
     DEVELOPMENT_VARIABLE,
     NODE_DIR_VARIABLE,
     NODE_QUOTA_VARIABLE,
     STORE_VARIABLE,
     TRUST_VARIABLE,
+    is_set,
 )
 from rayline.errors import ConfigError, StoreError
 from runtime_env.node.folder import NodeFolder
@@ -39,8 +41,8 @@ class _WithoutStore:
         raise StoreError(f"this node knows no store of models: {STORE_VARIABLE} is not set")
 
 
-def open_environments(environment: Mapping[str, str]) -> NodeEnvironments:
-    """By the variables of this process.
+def open_environments(environment: Mapping[str, str], *, node: str, cores: float) -> NodeEnvironments:
+    """By the variables of this process; `node` is `cluster/name`, `cores` what it may use.
 
     Raises:
         ConfigError: a variable, or the trust file, cannot be read.
@@ -52,11 +54,12 @@ def open_environments(environment: Mapping[str, str]) -> NodeEnvironments:
     if not store_url:
         return NodeEnvironments(folder, _WithoutStore(), _WithoutStore())
     store = open_store(store_url)
-    source = StoreSource(store=store, cache=folder.blobs)
-    trusted = Trust.read(Path(trust) if trust else None, development=_is_set(environment.get(DEVELOPMENT_VARIABLE)))
+    peers = open_peers(environment, node=node, cores=cores, store=store, cache=folder.blobs)
+    source, peering = (StoreSource(store=store, cache=folder.blobs), None) if peers is None else peers
+    trusted = Trust.read(Path(trust) if trust else None, development=is_set(environment.get(DEVELOPMENT_VARIABLE)))
     preparer = Preparer(folder=folder, store=store, source=source, trust=trusted, check=check_environment)
     models = ModelFetcher(folder=folder, store=store, source=source, trust=trusted)
-    return NodeEnvironments(folder, preparer, models)
+    return NodeEnvironments(folder, preparer, models, peering)
 
 
 def _quota_gib(environment: Mapping[str, str]) -> float:
@@ -68,8 +71,3 @@ def _quota_gib(environment: Mapping[str, str]) -> float:
     if not 0 <= quota_gib < 2**20:
         raise ConfigError(f"{NODE_QUOTA_VARIABLE} is {text}: give a number of GiB from 0 to a million")
     return quota_gib
-
-
-def _is_set(text: str | None) -> bool:
-    """As the command line reads such a variable."""
-    return (text or "").strip().lower() in ("1", "true", "t", "yes", "y", "on")

@@ -19,7 +19,17 @@ TRUST_VARIABLE: Final = "RAYLINE_ENV_TRUST"
 DEVELOPMENT_VARIABLE: Final = "RAYLINE_ENV_DEV"
 NODE_DIR_VARIABLE: Final = "RAYLINE_NODE_DIR"
 NODE_QUOTA_VARIABLE: Final = "RAYLINE_NODE_QUOTA_GIB"
+PEERS_TOKEN_VARIABLE: Final = "RAYLINE_PEERS_TOKEN"
+PEERS_HOST_VARIABLE: Final = "RAYLINE_PEERS_HOST"
+PEERS_PORT_VARIABLE: Final = "RAYLINE_PEERS_PORT"
+PEERS_PUBLIC_HOST_VARIABLE: Final = "RAYLINE_PEERS_PUBLIC_HOST"
+PEERS_ENCRYPT_VARIABLE: Final = "RAYLINE_PEERS_ENCRYPT"
 CONSOLE_TOKEN_VARIABLE: Final = "RAYLINE_CONSOLE_TOKEN"
+
+
+def is_set(text: str | None) -> bool:
+    """Whether a variable says yes, as the command line reads it."""
+    return (text or "").strip().lower() in ("1", "true", "t", "yes", "y", "on")
 
 
 def required(name: str) -> str:

@@ -133,12 +133,16 @@ class NodeLoad:
 class PeerPresence:
     """Where a node gives blobs to others, and which: `host` is an IP address, `holds` and `wants` are tags of swarms (16 hex
     digits each, `runtime_env.peers.metainfo`), what it has whole and what it is fetching; at most `MAX_PEER_TAGS` each.
+    `receives` and `sends` are bytes per second now, `limit` what it may receive (None: no limit).
     """
 
     host: str
     port: int
     holds: tuple[str, ...] = ()
     wants: tuple[str, ...] = ()
+    receives: int = 0
+    sends: int = 0
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +240,7 @@ def report_fields(report: NodeReport) -> dict[str, Any]:
     if report.peer is not None:
         peer = report.peer
         item["peer"] = {"host": peer.host, "port": peer.port, "holds": _packed(peer.holds), "wants": _packed(peer.wants)}
+        item["peer"] |= {"receives": peer.receives, "sends": peer.sends, "limit": peer.limit}
     return item
 
 
@@ -309,7 +314,16 @@ def _peer(item: dict[str, Any]) -> PeerPresence:
     port = _number(item["port"])
     if not 0 < port < 1 << 16:
         raise ValueError(f"port {port}")
-    return PeerPresence(str(ip_address(_text(item["host"]))), port, _tags(item["holds"]), _tags(item["wants"]))
+    limit = item.get("limit")
+    return PeerPresence(
+        str(ip_address(_text(item["host"]))),
+        port,
+        _tags(item["holds"]),
+        _tags(item["wants"]),
+        _number(item.get("receives", 0)),
+        _number(item.get("sends", 0)),
+        None if limit is None else _number(limit),
+    )
 
 
 def _packed(tags: tuple[str, ...]) -> bytes:

@@ -25,6 +25,7 @@ from workers.heartbeat import INTERVAL_SECONDS, Heartbeat
 from workers.model_placer import FetchesModels, ModelPlacer
 from workers.notices import Notice, NoticeSource, PreStopServer, SignalSource
 from workers.output.forwarding import UserOutput
+from workers.peering import Peering
 from workers.pod_actors import HAND_BACK_SECONDS, PodActor, drain_actor, read_pod_actors, read_pod_work
 from workers.pod_ray import PodRay
 from workers.ports import PortBlock, claim_ports
@@ -72,11 +73,13 @@ class PodOptions:
 
 @dataclass(frozen=True, slots=True)
 class NodeEnvironments:
-    """What a pod needs to put environments and models in place: its node's folder, and who carries out the steps."""
+    """What a pod needs to put environments and models in place: its node's folder, and who carries out the steps; `peering` where
+    it shares them with other nodes."""
 
     folder: NodeFolder
     preparer: Prepares
     models: FetchesModels
+    peering: Peering | None = None
 
 
 class Agent:
@@ -126,6 +129,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
         self._tasks: set[asyncio.Task[object]] = set()
+        self._peering = None if environments is None else environments.peering
         self._activator: Activator | None = None
         self._placer: ModelPlacer | None = None
         if environments is not None:
@@ -141,6 +145,16 @@ class Agent:
         """Which publications of models apps run with; they are put in place beside what runs."""
         if self._placer is not None:
             self._placer.set_models(values)
+
+    def set_peers_total(self, bytes_per_second: int) -> None:
+        """What all nodes together may receive of environments and models; 0 for no limit."""
+        if self._peering is not None:
+            self._peering.set_total_limit(bytes_per_second)
+
+    def set_peers_own(self, bytes_per_second: int) -> None:
+        """What this node may move in each direction; 0 for what it measures."""
+        if self._peering is not None:
+            self._peering.set_own_limit(bytes_per_second)
 
     def tune_output(self, **limits: int | bool) -> None:
         """Other limits of what is kept of users' output (see `OutputLimits`), from now on."""
@@ -299,7 +313,7 @@ class Agent:
                 environments=environments,
                 models=() if self._placer is None else self._placer.told(),
             )
-        await self._reporter.beat(load)
+        await self._reporter.beat(load, peer=None if self._peering is None else self._peering.presence())
 
     async def _sample(self) -> NodeLoad | None:
         """In a thread, because a sick disk may hold it up; None while the sample before is still held up, or where it fails."""

@@ -13,6 +13,8 @@ from rayline.errors import FormatError, RaylineError
 from rayline.reports import NodeReport, NodeState, PeerPresence, decode_reports
 from rayline.topics import BEATS_PARTITION, REPORTS
 from runtime_env.peers.members import Member, Roster
+from runtime_env.peers.options import PeerRates
+from runtime_env.peers.throttle import Limits
 
 # A node that missed so many beats is no peer any more: what fell to it falls to others.
 MISSED_BEATS: Final = 4
@@ -25,7 +27,14 @@ _log = logging.getLogger(__name__)
 class Peer(Protocol):
     """What this needs of `runtime_env.peers.node.PeerNode`."""
 
+    @property
+    def limits(self) -> Limits: ...
+
     def member(self) -> Member: ...
+
+    def rates(self) -> PeerRates: ...
+
+    def close(self) -> None: ...
 
     def set_members(self, members: Iterable[Member], /) -> None: ...
 
@@ -35,9 +44,9 @@ class Peer(Protocol):
 
 
 class Peering:
-    """Owns what is heard of other nodes, and passes it on to this node's `Peer`. Does not own that, nor when beats are sent.
+    """Owns what is heard of other nodes, passes it on to this node's `Peer`, and ends that. Does not own when beats are sent.
 
-    Life cycle: `presence` for each beat and `set_…` at any time; `run` until cancelled.
+    Life cycle: `presence` for each beat and `set_…` at any time; `run` until cancelled, which closes the peer.
     """
 
     def __init__(self, *, peer: Peer) -> None:
@@ -48,7 +57,16 @@ class Peering:
     def presence(self) -> PeerPresence:
         """What a beat says of this node."""
         member = self._peer.member()
-        return PeerPresence(member.host, member.port, tuple(sorted(member.holds)), tuple(sorted(member.wants)))
+        rates = self._peer.rates()
+        return PeerPresence(
+            member.host,
+            member.port,
+            tuple(sorted(member.holds)),
+            tuple(sorted(member.wants)),
+            round(rates.receives),
+            round(rates.sends),
+            self._peer.limits.receive,
+        )
 
     def set_total_limit(self, bytes_per_second: int) -> None:
         """What all nodes together may carry; 0 for no limit."""
@@ -86,6 +104,7 @@ class Peering:
         finally:
             telling.cancel()
             await asyncio.wait({telling})
+            await asyncio.to_thread(self._peer.close)
 
     async def _listen(self, settings: KafkaSettings) -> None:
         log = CompactedLog(

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from rayline.bus import Delivery
 from rayline.clock import BrokerClock
 from rayline.errors import BusError
-from rayline.reports import DEFAULT_INTERVAL_MS, NodeLoad, NodeReport, NodeState, encode_reports
+from rayline.reports import DEFAULT_INTERVAL_MS, NodeLoad, NodeReport, NodeState, PeerPresence, encode_reports
 from rayline.topics import BEATS_PARTITION, CHANGES_PARTITION, REPORTS
 
 ATTEMPT_SECONDS: Final = 2.0
@@ -63,9 +63,9 @@ class Reporter:
         """This machine's wall clock minus the broker's; None until a record of ours was acknowledged."""
         return None if self._clock is None else time.time() * 1000 - self._clock.at(time.monotonic())
 
-    async def beat(self, load: NodeLoad | None) -> None:
-        """Send the state and this load once; raises BusError when Kafka refuses."""
-        await self._send(BEATS_PARTITION, self._report(load))
+    async def beat(self, load: NodeLoad | None, *, peer: PeerPresence | None = None) -> None:
+        """Send the state, this load and this part among peers once; raises BusError when Kafka refuses."""
+        await self._send(BEATS_PARTITION, self._report(load, peer))
 
     async def tell(self, state: NodeState, reason: str | None, *, until: float) -> bool:
         """Say at once that the state changed, again and again until the broker has it or `until` (monotonic seconds).
@@ -91,7 +91,7 @@ class Reporter:
                 return False
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _report(self, load: NodeLoad | None) -> NodeReport:
+    def _report(self, load: NodeLoad | None, peer: PeerPresence | None = None) -> NodeReport:
         # Comparable with the numbers of other reporters of the node, which count likewise.
         self._seq = max(self._seq + 1, time.time_ns() // 1_000_000)
         return NodeReport(
@@ -107,6 +107,7 @@ class Reporter:
             load=load,
             cordoned=self.cordoned,
             interval_ms=self.interval_ms,
+            peer=peer,
         )
 
     async def _send(self, partition: int, report: NodeReport) -> None:

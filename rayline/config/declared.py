@@ -322,8 +322,8 @@ _ALL: Final = (
         default=0,
         scopes=(Scope.GLOBAL,),
         roles=(Role.AGENT,),
-        description="What all nodes together may receive of environments and models, from each other and from the store, shared by "
-        "those that fetch; 0: no limit.",
+        description="What all nodes together may receive of environments and models, from each other and from the store; shared "
+        "by those that fetch; 0: no limit.",
         effect="Within a second; those that begin or end to fetch count from their next beat.",
     ),
     Setting(
@@ -335,8 +335,8 @@ _ALL: Final = (
         default=0,
         scopes=_FOR_NODES,
         roles=(Role.AGENT,),
-        description="What one node may receive of environments and models, and send to others; 0: half of what it finds its link to "
-        "give, or what a quarter of its cores can hash, whichever is less.",
+        description="What one node may receive of environments and models, and send to others; 0: half of what it finds its link "
+        "to give, or what a quarter of its cores can hash, whichever is less.",
         effect="Within a second.",
     ),
     Setting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,7 @@ MAX_RETEST_SECONDS: Final = 600.0
 PINNED_SHARE: Final = 0.8
 BETTER_FACTOR: Final = 1.1
 BURST_SECONDS: Final = 0.25
+METER_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +128,22 @@ class LinkProbe:
         better = self._link is None or self._best > BETTER_FACTOR * self._link
         self._pause = RETEST_SECONDS if better else min(MAX_RETEST_SECONDS, 2 * self._pause)
         self._testing, self._seconds, self._link = False, 0.0, self._best
+
+
+class RateMeter:
+    """Bytes per second over the last METER_SECONDS or so, from counts that only grow. Pure."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def observe(self, total: int, now: float) -> None:
+        self._seen.append((now, total))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= METER_SECONDS:
+            self._seen.popleft()
+
+    @property
+    def rate(self) -> float:
+        if len(self._seen) < 2:
+            return 0.0
+        (started, before), (ended, after) = self._seen[0], self._seen[-1]
+        return (after - before) / (ended - started) if ended > started else 0.0

@@ -22,10 +22,10 @@ from runtime_env.peers import sharing, swarm
 from runtime_env.peers.alerts import ANSWER_SECONDS, Alerts
 from runtime_env.peers.cache import BlobCache
 from runtime_env.peers.doorkeeper import Doorkeeper
-from runtime_env.peers.limits import LinkProbe, NodeSpeed, measure_hashing, node_limit
+from runtime_env.peers.limits import LinkProbe, NodeSpeed, RateMeter, measure_hashing, node_limit
 from runtime_env.peers.members import Member
 from runtime_env.peers.metainfo import BlobMetainfo
-from runtime_env.peers.options import PeerOptions, PeerStatistics
+from runtime_env.peers.options import PeerOptions, PeerRates, PeerStatistics
 from runtime_env.peers.session import apply_limits, low_priority_threads, open_session
 from runtime_env.peers.sharing import Situation
 from runtime_env.peers.store_reader import StoreReader
@@ -72,6 +72,7 @@ class PeerNode:
         self._told_rate: int | None = None
         self._hashing = 0.0
         self._probe = LinkProbe()
+        self._receiving, self._sending = RateMeter(), RateMeter()
         self._door = Doorkeeper(session=lambda: self._open.session)
         self._throttle = Throttle(apply=lambda download, upload: apply_limits(self._open.session, download, upload))
 
@@ -89,6 +90,10 @@ class PeerNode:
     @property
     def limits(self) -> Limits:
         return self._throttle.limits
+
+    def rates(self) -> PeerRates:
+        """At once, from the last look, a quarter of a second ago at most."""
+        return PeerRates(self._receiving.rate, self._sending.rate)
 
     def start(self) -> None:
         """Raises PeerError where the address cannot be listened on."""
@@ -312,21 +317,25 @@ class PeerNode:
             except RuntimeError as error:
                 # libtorrent's only error: the torrent was removed while we looked.
                 _log.debug("%s: %s", one.digest, error)
-        if self._options.cores is not None and any(one.fetching for one in swarms):
-            self._measure(self._options.cores, now)
+        self._measure(now)
         with self._lock:
             self._tell_throttle()
 
-    def _measure(self, cores: float, now: float) -> None:
-        """Follow what the link gives, unless this node was told its limit."""
+    def _measure(self, now: float) -> None:
+        """Note what moved, as the counters that were asked for at the last look say, and follow what the link gives."""
         parts = self._open
-        moved = parts.alerts.latest.get("net.recv_payload_bytes", 0) + (parts.reader.bytes_read if parts.reader else 0)
-        self._probe.observe(moved, now, limit=self._throttle.limits.own_download)
+        counters = parts.alerts.latest
         parts.session.post_session_stats()
-        if self._told_rate is None:
+        if not counters:
+            return
+        received = counters["net.recv_payload_bytes"] + (parts.reader.bytes_read if parts.reader else 0)
+        self._receiving.observe(received, now)
+        self._sending.observe(counters["net.sent_payload_bytes"], now)
+        if self._options.cores is not None and self._told_rate is None:
+            self._probe.observe(received, now, limit=self._throttle.limits.own_download)
             link = self._probe.link
-            limit = node_limit(NodeSpeed(link=math.inf if link is None else link, hashing=self._hashing, cores=cores))
-            self._throttle.set_own(download=limit, upload=limit)
+            speed = NodeSpeed(link=math.inf if link is None else link, hashing=self._hashing, cores=self._options.cores)
+            self._throttle.set_own(download=node_limit(speed), upload=node_limit(speed))
 
     def _look_after(self, one: Swarm, members: tuple[Member, ...], now: float) -> None:
         situation = one.observe(members, now)

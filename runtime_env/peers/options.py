@@ -40,3 +40,11 @@ class PeerStatistics:
     failed: int
     unwritten: int
     banned: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRates:
+    """Bytes per second over the last two seconds: from peers and the store together, and to peers."""
+
+    receives: float
+    sends: float

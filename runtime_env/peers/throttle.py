@@ -13,11 +13,13 @@ from runtime_env.peers.limits import Pace, share_of, split
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bytes per second, None for none: what was set (`own_download`, `own_upload`, `total`), and what follows from it now:
-    `download` from peers, `upload` to peers, `store` from the store. `total` is for all nodes together."""
+    `receive` in all, of which `download` from peers and `store` from the store, and `upload`. `total` is for all nodes together.
+    """
 
     own_download: int | None = None
     own_upload: int | None = None
     total: int | None = None
+    receive: int | None = None
     download: int | None = None
     upload: int | None = None
     store: int | None = None
@@ -61,10 +63,10 @@ class Throttle:
             return self._pace.delay_seconds(count, self._limits.store, time.monotonic())
 
     def _update(self, *, own: tuple[int | None, int | None], total: int | None) -> None:
-        download = store = share_of(total, own[0], fetching=self._fetching)
+        receive = download = store = share_of(total, own[0], fetching=self._fetching)
         if download is not None and self._reading:
             download, store = split(download, fetching=self._fetching)
         before = self._limits
-        self._limits = Limits(*own, total, download, share_of(total, own[1], fetching=1), store)
+        self._limits = Limits(*own, total, receive, download, share_of(total, own[1], fetching=1), store)
         if (self._limits.download, self._limits.upload) != (before.download, before.upload):
             self._apply(self._limits.download, self._limits.upload)

@@ -162,7 +162,7 @@ LANE_EFFECTS: dict[str, tuple[str, Callable[[Tuned], Any], Any, Any]] = {
 }
 NODE_EFFECTS = {"traffic.weight", "cordon", "drain", "heartbeat.interval_seconds", "models"}
 OTHER_EFFECTS = {"sla_seconds", "log.level", "view.interval_seconds"} | {
-    name for name in SETTINGS if name.startswith(("keeper.", "logs."))
+    name for name in SETTINGS if name.startswith(("keeper.", "logs.", "peers."))
 }
 
 
@@ -242,12 +242,15 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     orders: list[bool] = []
     models: list[AppValues] = []
     limits: dict[str, int | bool] = {}
+    peers: list[int] = []
     agent: Any = SimpleNamespace(
         set_interval=heart.set_interval,
         set_cordoned=cordons.append,
         set_models=models.append,
         set_apps=lambda _: None,
         tune_output=limits.update,
+        set_peers_total=peers.append,
+        set_peers_own=peers.append,
     )
     order: Any = SimpleNamespace(set=orders.append)
     identity = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
@@ -259,6 +262,9 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     chosen = {"m": {"publication": 1, "digest": "sha256:" + "0" * 64}}
     watch.set("app/ocr/models", json.dumps(chosen))
     assert models[-1].apps == {"ocr": (4, chosen)}
+    watch.set("global/peers.total_bytes_per_second", "40000000")
+    watch.set("cluster/a/peers.node_bytes_per_second", "10000000")
+    assert peers[-2:] == [40_000_000, 10_000_000]
     watch.set("global/logs.enabled", "false")
     watch.set("cluster/a/logs.lines_per_second", "7")
     watch.set("global/logs.bytes_per_second", "2048")

@@ -38,6 +38,7 @@ _REASONS: Final = {
     """,
     "protects against what comes from outside: raising it would remove the protection": """
         ingest.admission: MAX_HEADERS MAX_HEADER_BYTES
+        ingest.lane: MAX_CLAIM_CHARS
         rayline.bus.record_batch: MAX_BATCH_BYTES
         rayline.config.last_good: MAX_REMEMBERED
         rayline.config.state: MAX_KEYS MAX_REASON_CHARS
@@ -146,8 +147,8 @@ _REASONS: Final = {
     "the rhythm and safeguards of peers; the rates are arguments of a node": """
         workers.peering: RETRY_SECONDS TELL_SECONDS
         runtime_env.peers.cache: DEFAULT_FREE_BYTES
-        runtime_env.peers.layers: MIN_PEER_BYTES
-        runtime_env.peers.limits: BETTER_FACTOR BURST_SECONDS CPU_SHARE LINK_SHARE MAX_RETEST_SECONDS MIN_RATE PINNED_SHARE RETEST_SECONDS TEST_SECONDS
+        runtime_env.peers.source: MIN_PEER_BYTES
+        runtime_env.peers.limits: BETTER_FACTOR BURST_SECONDS CPU_SHARE LINK_SHARE MAX_RETEST_SECONDS METER_SECONDS MIN_RATE PINNED_SHARE RETEST_SECONDS TEST_SECONDS
         runtime_env.peers.doorkeeper: BAN_SECONDS
         runtime_env.peers.node: LOOK_SECONDS _CLOSE_SECONDS
         runtime_env.peers.options: GIVE_UP_SECONDS
