@@ -21,6 +21,7 @@ from deploy.cli import (
     jobs,
     logs,
     nodes,
+    peers,
     platform,
     processes,
     programs,
@@ -62,6 +63,7 @@ app.command("down")(platform.down)
 app.command("doctor")(doctor.doctor)
 app.add_typer(apps.group, name="app")
 app.add_typer(config.group, name="config")
+env.group.command("peers")(peers.peers)
 app.add_typer(env.group, name="env")
 _PROGRAM = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("demo", context_settings=_PROGRAM)(programs.demo)
