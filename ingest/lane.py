@@ -27,6 +27,7 @@ from rayline.bus.protocol import GroupMember
 from rayline.bus.settings import KafkaSettings
 from rayline.clock import BrokerClock
 from rayline.errors import MemberFenced, OffsetLost, TransactionIndefinite
+from rayline.events import Event
 from rayline.jobs import Job
 from rayline.lane_record import MAX_NODES, LaneRecord
 from rayline.metrics import Sample
@@ -54,6 +55,7 @@ MAX_JOBS_HELD: Final = 32_000
 RESUME_SHARE: Final = 0.7
 STOP_SECONDS: Final = 1.5
 REFRESH_SECONDS: Final = 0.25
+MAX_CLAIM_CHARS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,15 +438,12 @@ class Lane:
         self._held_back = False
         self._publisher.resume()
 
-    def _claim_event(self, takeover: Takeover) -> dict[str, object]:
-        return {
-            "kind": "lane.claimed",
-            "app": self._spec.name,
-            "lane": self._instance,
-            "partitions": sorted(tp.partition for tp in self._partitions),
-            "fenced": list(takeover.fenced),
-            "halted": [{"partition": h.partition.partition, "reason": h.reason} for h in takeover.halted],
-        }
+    def _claim_event(self, takeover: Takeover) -> Event:
+        numbers = ", ".join(str(tp.partition) for tp in sorted(self._partitions))[:MAX_CLAIM_CHARS] or "no"
+        fenced = f"; fenced: {', '.join(takeover.fenced)}" if takeover.fenced else ""
+        text = f"lane {self._instance} works on partition(s) {numbers} of {self._spec.name}{fenced}"
+        halted = "; ".join(f"partition {h.partition.partition} is halted: {h.reason}" for h in takeover.halted)
+        return Event("lane", "lane.claimed", f"{self._spec.name}/{self._instance}", text, halted or None)
 
     async def _read(self) -> None:
         while True:

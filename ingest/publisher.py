@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from aiokafka.structs import TopicPartition
 
@@ -24,6 +23,7 @@ from rayline.bus.settings import KafkaSettings
 from rayline.bus.transactions import Phase, TransactionalProducer
 from rayline.clock import BrokerClock
 from rayline.errors import MemberFenced, RecordTooLarge, TransactionIndefinite
+from rayline.events import Event, encode_event
 from rayline.results import Outcome
 from rayline.topics import EVENTS, dlq_topic, results_topic
 
@@ -125,7 +125,7 @@ class ResultPublisher:
         """Until everything that ended is published."""
         await self._idle.wait()
 
-    async def claim(self, partitions: Iterable[TopicPartition], event: Mapping[str, Any], *, member: GroupMember) -> None:
+    async def claim(self, partitions: Iterable[TopicPartition], event: Event, *, member: GroupMember) -> None:
         """Commit the ledgers of these partitions in our own name, with an event that tells of it, before any dispatch.
 
         `member` is the membership under which they were assigned: once the group has moved on they may be another's, and only
@@ -138,7 +138,7 @@ class ResultPublisher:
             if not self._producer.usable:
                 await self._renew()
             batch = RecordBatchWriter()
-            batch.append(key=None, value=json.dumps({"v": 1, **event}).encode())
+            batch.append(key=event.key, value=encode_event(event))
             offsets = {}
             for tp in partitions:
                 plan = self._partitions[tp].ledger.plan(())

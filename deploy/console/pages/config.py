@@ -31,7 +31,7 @@ _CHANGES: Final[list[dict[str, Any]]] = [
 _EFFECTS: Final[list[dict[str, Any]]] = [
     {"name": "process", "label": "Process", "field": "process", "align": "left"},
     {"name": "before", "label": "Now", "field": "before", "align": "left"},
-    {"name": "after", "label": "Then", "field": "after", "align": "left"},
+    {"name": "after", "label": "In force then", "field": "after", "align": "left"},
     {"name": "verdict", "label": "", "field": "verdict", "align": "left"},
     {"name": "reason", "label": "Why", "field": "reason", "align": "left", "style": "white-space:normal"},
 ]
@@ -72,11 +72,12 @@ class _Editor:
         ui.timer(0.05, self._read, once=True)
 
     def _form(self) -> None:
+        # `rayline model` sets those of kind MODELS: nobody types digests.
+        names = sorted(name for name, setting in SETTINGS.items() if setting.kind is not Kind.MODELS)
         self._setting = (
             ui.select(
-                # `rayline model` sets these: nobody types digests.
-                sorted(name for name, setting in SETTINGS.items() if setting.kind is not Kind.MODELS),
-                value="batch.max_jobs" if "batch.max_jobs" in SETTINGS else sorted(SETTINGS)[0],
+                names,
+                value=names[0],
                 label="Setting",
                 with_input=True,
                 on_change=self._choose,
@@ -210,7 +211,8 @@ class _Editor:
             if not self._result.is_deleted:
                 with self._result:
                     show_report(report)
-                    _effects(report.outcome.effects)
+                    parts.text(f"What each process said of version {report.outcome.version}", "rl-sub")
+                    _effects(report.outcome.effects, written=True)
                 await self._read()
 
     def _enable(self, able: bool) -> None:
@@ -260,7 +262,8 @@ class _Editor:
             self._changes.update()
 
 
-def _effects(effects: Sequence[Effect]) -> None:
+def _effects(effects: Sequence[Effect], *, written: bool = False) -> None:
+    """What a change would do, or what became of one: then nobody tells what was before."""
     if not effects:
         parts.text("No process that lives is concerned.", "rl-sub")
         return
@@ -274,5 +277,6 @@ def _effects(effects: Sequence[Effect]) -> None:
         }
         for effect in effects
     ]
-    table = ui.table(columns=_EFFECTS, rows=rows, row_key="process", pagination={"rowsPerPage": 0})
+    columns = [column for column in _EFFECTS if not written or column["name"] != "before"]
+    table = ui.table(columns=columns, rows=rows, row_key="process", pagination={"rowsPerPage": 0})
     table.props("flat hide-bottom dense virtual-scroll").classes("rl-table short")

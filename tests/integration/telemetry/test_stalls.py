@@ -6,25 +6,34 @@ import asyncio
 import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import tenacity
 from confluent_kafka import Producer
 
+from deploy.app_registry import publish_app, remove_app
 from deploy.broker import LocalKafka
 from deploy.config_board import read_last_words
+from deploy.console.frame import troubles
+from deploy.observation import Observation
 from deploy.process_health import ProcessHealth, read_health
+from deploy.status import read_status
+from deploy.top.plain import plain
 from ingest import stalls
 from ingest.lane import Lane
 from ingest.open_transactions import name_producers
+from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings, ensure_topics
-from rayline.metrics import MetricsBoard, declared
+from rayline.config import ConfigWatch, ProcessIdentity, Role
+from rayline.metrics import MetricsBoard, ProcessMetrics, declared
 from rayline.stalls import Stall, StallKind
 from rayline.topics import platform_topics, requests_topic
 from tests.integration.ingest.lanes import EchoChannel, new_app, running, spec_of, submit
+from tests.support.names import fresh
 
 pytestmark = pytest.mark.integration
 
@@ -33,25 +42,76 @@ PATIENCE_SECONDS = 40.0
 
 @asynccontextmanager
 async def watched(kafka: KafkaSettings, app: str, **spec: object) -> AsyncIterator[tuple[Lane, MetricsBoard]]:
-    """A lane at work whose metrics are gathered each quarter of a second, as its process does."""
+    """A lane at work that tells of itself as its process does."""
     lane = Lane(settings=kafka, spec=spec_of(app, **spec), instance=f"{app}-0", channels=EchoChannel, result_partitions=1)
-    board = MetricsBoard(now=time.monotonic())
-    board.source(lane.samples)
-    board.stalls_from(lane.stalls)
-
-    async def gather() -> None:
-        while True:
-            board.gather(time.monotonic())
-            await asyncio.sleep(0.25)
-
-    async with running(lane, app):
-        tasks = [asyncio.create_task(gather()), asyncio.create_task(name_producers(lane, kafka))]
+    identity = ProcessIdentity(role=Role.LANE, app=app, name="0")
+    watching = ConfigWatch(settings=kafka, identity=identity, presence_seconds=1.0)
+    async with running(lane, app), ProcessMetrics(identity=identity, environment={}) as metrics, watching as watch:
+        metrics.board.source(lane.samples)
+        metrics.board.stalls_from(lane.stalls)
+        metrics.tell_by(watch)
+        naming = asyncio.create_task(name_producers(lane, kafka))
         try:
-            yield lane, board
+            yield lane, metrics.board
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            naming.cancel()
+            await asyncio.wait({naming})
+
+
+class Onlookers:
+    """Those who tell people: status asks anew each time, top and console share one observation."""
+
+    def __init__(self, kafka: KafkaSettings, folder: Path, seen: Observation) -> None:
+        self._kafka, self._folder, self._seen = kafka, folder, seen
+
+    async def status(self, wanted: str) -> None:
+        await self._until(lambda text: wanted in text, self._status)
+
+    async def screens(self, wanted: str) -> None:
+        for said in (self._top, self._console):
+            await self._until(lambda text: wanted in text, said)
+
+    async def event(self, kind: str, text: str) -> None:
+        """That it is among the events that the screens show."""
+
+        async def events() -> str:
+            return "\n".join(event.text for event in self._seen.snapshot().events if event.kind == kind)
+
+        await self._until(lambda said: text in said, events)
+
+    async def all_tell(self, wanted: str) -> None:
+        await self.status(wanted)
+        await self.screens(wanted)
+
+    async def nobody_tells(self, wanted: str) -> None:
+        for said in (self._status, self._top, self._console):
+            await self._until(lambda text: wanted not in text, said)
+
+    async def _until(self, condition: Callable[[str], bool], said: Callable[[], Awaitable[str]]) -> None:
+        async for attempt in tenacity.AsyncRetrying(
+            wait=tenacity.wait_fixed(0.2), stop=tenacity.stop_after_delay(PATIENCE_SECONDS), reraise=True
+        ):
+            with attempt:
+                text = await said()
+                assert condition(text), f"{said.__name__}: {text}"
+
+    async def _status(self) -> str:
+        return (await read_status(self._folder, self._kafka)).text()
+
+    async def _top(self) -> str:
+        return plain(self._seen.snapshot())
+
+    async def _console(self) -> str:
+        now = self._seen.snapshot()
+        return "\n".join(text for _, text, tone in troubles(now, now.at_ms) if tone == "bad")
+
+
+@pytest.fixture
+async def onlookers(kafka: KafkaSettings, tmp_path: Path) -> AsyncIterator[Onlookers]:
+    await ensure_topics(kafka, platform_topics())
+    async with Observation(kafka, changes_per_second=10) as seen:
+        assert await seen.caught_up(PATIENCE_SECONDS)
+        yield Onlookers(kafka, tmp_path, seen)
 
 
 async def told(board: MetricsBoard, condition: Callable[[tuple[Stall, ...]], bool]) -> tuple[Stall, ...]:
@@ -99,21 +159,39 @@ async def test_a_foreign_transaction_that_hangs_is_told_with_its_producer(
         await until(lambda: board.snapshot.samples[declared.LAG][0].value == 0)
 
 
-async def test_a_partition_of_which_nothing_is_committed_is_told(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_partition_of_which_nothing_is_committed_is_told_everywhere(
+    kafka: KafkaSettings, onlookers: Onlookers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stalls, "STUCK_MARGIN_SECONDS", 0.5)
     app = await new_app(kafka, partitions=1)
     async with watched(kafka, app, partitions=1, sla_seconds=1.0) as (lane, board):
+        await onlookers.event("lane.claimed", f"lane {app}-0 works on partition(s) 0 of {app}")
         await lane._publisher.suspend()
         submit(kafka, app, 5, partitions=1)
         (stall,) = await told(board, lambda found: kinds(found) == {StallKind.PARTITION})
         assert "5 jobs" in stall.why
-        assert board.snapshot.samples[declared.PROGRESS_AGE][0].value > 1.5
+        (age,) = board.snapshot.samples[declared.PROGRESS_AGE]
+        assert isinstance(age.value, float)
+        assert age.value > 1.5
+        line = f"lane/{app}/0: no progress of {requests_topic(app)}/0: 5 jobs were read and none of them ends"
+        await onlookers.all_tell(line)
         lane._publisher.resume()
         await told(board, lambda found: not found)
+        await onlookers.nobody_tells(line)
 
 
-async def test_a_broker_that_does_not_answer_is_told(
-    kafka: KafkaSettings, kafka_broker: LocalKafka, monkeypatch: pytest.MonkeyPatch
+async def test_an_app_that_nobody_works_on_is_told_everywhere(kafka: KafkaSettings, onlookers: Onlookers) -> None:
+    app = await new_app(kafka, partitions=1)
+    await publish_app(kafka, AppSpec(app, "1", "/nowhere", "m:f", partitions=1))
+    submit(kafka, app, 5, partitions=1)
+    try:
+        await onlookers.all_tell(f"5 jobs of {app} wait and it has no lane")
+    finally:
+        await remove_app(kafka, app)
+
+
+async def test_a_broker_that_does_not_answer_is_told_everywhere(
+    kafka: KafkaSettings, kafka_broker: LocalKafka, onlookers: Onlookers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stalls, "BROKER_SILENT_SECONDS", 2.0)
     app = await new_app(kafka, partitions=1)
@@ -124,17 +202,18 @@ async def test_a_broker_that_does_not_answer_is_told(
         os.kill(pid, signal.SIGSTOP)
         try:
             (stall,) = await told(board, lambda found: kinds(found) == {StallKind.BROKER})
+            await onlookers.screens("answer")
+            await onlookers.status("Kafka does not tell")
         finally:
             os.kill(pid, signal.SIGCONT)
         assert "does not answer" in stall.why
         await told(board, lambda found: not found)
 
 
-async def test_a_frozen_process_is_told_by_status_and_one_that_goes_on_is_not(kafka: KafkaSettings) -> None:
-    await ensure_topics(kafka, platform_topics())
-    name = f"frozen-{os.getpid()}-{time.time_ns()}"
+async def test_a_frozen_lane_is_told_everywhere_and_one_that_goes_on_is_not(kafka: KafkaSettings, onlookers: Onlookers) -> None:
+    app = fresh("frozen")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.integration.telemetry.quiet", name),
+        *(sys.executable, "-m", "tests.integration.telemetry.quiet", app),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, **kafka.to_env()},
     )
@@ -142,26 +221,29 @@ async def test_a_frozen_process_is_told_by_status_and_one_that_goes_on_is_not(ka
         assert process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await process.stdout.readline() == b"READY\n"
-        health = await seen(kafka, name, lambda health: health is not None and not health.stalls)
+        health = await seen(kafka, app, lambda health: health is not None and not health.stalls)
         assert health is not None
         assert health.address is not None
         process.send_signal(signal.SIGSTOP)
-        health = await seen(kafka, name, lambda health: health is not None and bool(health.stalls))
-        assert health is not None
-        assert "frozen" in health.stalls[0].text
+        await onlookers.status(f"lane/{app}/0 is frozen")
+        await onlookers.screens(f"lane/{app}/0 has said nothing for")
+        # What Prometheus calls `up == 0`.
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(urllib.request.urlopen, f"http://{health.address}/metrics", timeout=2)
         process.send_signal(signal.SIGCONT)
-        await seen(kafka, name, lambda health: health is not None and not health.stalls)
+        await seen(kafka, app, lambda health: health is not None and not health.stalls)
+        await onlookers.nobody_tells(f"lane/{app}/0")
     finally:
         process.kill()
         await process.wait()
-    assert await seen(kafka, name, lambda health: health is None) is None
+    assert await seen(kafka, app, lambda health: health is None) is None
 
 
-async def seen(kafka: KafkaSettings, name: str, condition: Callable[[ProcessHealth | None], bool]) -> ProcessHealth | None:
-    """What `rayline status` would say of a resource, once it is so."""
+async def seen(kafka: KafkaSettings, app: str, condition: Callable[[ProcessHealth | None], bool]) -> ProcessHealth | None:
+    """What asking the app's lane gives, once it is so."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            words = {process: word for process, word in (await read_last_words(kafka)).items() if process.endswith(name)}
+            words = {process: word for process, word in (await read_last_words(kafka)).items() if f"/{app}/" in process}
             health = next(iter(await read_health(words)), None)
             if condition(health) and (words or health is None):
                 return health
