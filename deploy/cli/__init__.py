@@ -19,6 +19,7 @@ from deploy.cli import (
     drain,
     env,
     jobs,
+    model,
     logs,
     nodes,
     peers,
@@ -65,6 +66,7 @@ app.add_typer(apps.group, name="app")
 app.add_typer(config.group, name="config")
 env.group.command("peers")(peers.peers)
 app.add_typer(env.group, name="env")
+app.add_typer(model.group, name="model")
 _PROGRAM = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("demo", context_settings=_PROGRAM)(programs.demo)
 app.command("bench", context_settings=_PROGRAM)(programs.bench)

@@ -64,8 +64,8 @@ def build(
     from runtime_env.store import publish
 
     started = time.monotonic()
-    signing_key = _signing_key(key, development)
-    place = _writable(store, state_dir)
+    signer = signing_key(key, development)
+    place = writable_store(store, state_dir)
     spec = load_manifest(manifest)
     check_entrypoint(spec)
     if python is not None:
@@ -75,7 +75,7 @@ def build(
         built = Builder(cache=builds, progress=progress).build(spec, BuildOptions(upgrade=upgrade, bare=bare))
     if check:
         _try(built.bundle, built.blob_paths, builds, for_actors=not bare)
-    published = publish(place, built.bundle, built.blob_paths, key=signing_key, progress=note)
+    published = publish(place, built.bundle, built.blob_paths, key=signer, progress=note)
     seconds = time.monotonic() - started
     record = {
         **_summary(published.signed),
@@ -87,8 +87,8 @@ def build(
     }
     text = (
         f"{spec.name}@{published.signed.counter} {built.bundle.digest[:19]} Python {built.bundle.python}, "
-        f"{len(built.bundle.layers)} layers, {_mib(built.bundle.size_bytes)}; made {len(built.made)}, moved "
-        f"{_mib(published.moved_bytes)} to {place.url} in {seconds:.1f} s{'' if published.new else ' (nothing new)'}"
+        f"{len(built.bundle.layers)} layers, {size_text(built.bundle.size_bytes)}; made {len(built.made)}, moved "
+        f"{size_text(published.moved_bytes)} to {place.url} in {seconds:.1f} s{'' if published.new else ' (nothing new)'}"
     )
     show(output, record, text)
 
@@ -105,8 +105,8 @@ def publish_again(
     """Make an earlier bundle the app's newest again: a roll-back on purpose, with a new counter and signature."""
     from runtime_env.store import publish
 
-    place = _writable(store, state_dir)
-    published = publish(place, place.get_manifest(ref).bundle, {}, key=_signing_key(key, development))
+    place = writable_store(store, state_dir)
+    published = publish(place, place.get_manifest(ref).bundle, {}, key=signing_key(key, development))
     show(output, _summary(published.signed), f"{published.signed.bundle.app}@{published.signed.counter} is the newest")
 
 
@@ -118,7 +118,7 @@ def list_bundles(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """The bundles of a store, oldest first."""
-    place = _store(store, state_dir)
+    place = readable_store(store, state_dir)
     rows = [_summary(place.get_manifest(f"{one.app}@{one.counter}")) for one in place.entries()]
     rows = [row for row in rows if app in (None, row["app"])]
     cells = [
@@ -126,7 +126,7 @@ def list_bundles(
             f"{row['app']}@{row['counter']}",
             row["digest"][7:19],
             row["python"],
-            _mib(row["size_bytes"]),
+            size_text(row["size_bytes"]),
             " ".join(row["signed_by"]),
         )
         for row in rows
@@ -139,12 +139,12 @@ def show_bundle(
     ref: Ref, store: StoreUrl = None, state_dir: StateDir = DEFAULT_STATE_DIR, output: Output = OutputFormat.TEXT
 ) -> None:
     """One bundle: its layers, packages, models and who signed it."""
-    signed = _store(store, state_dir).get_manifest(ref)
+    signed = readable_store(store, state_dir).get_manifest(ref)
     bundle = signed.bundle
     layers = table(
         ("LAYER", "KIND", "DIGEST", "SIZE", "UNPACKED", "FILES"),
         [
-            (one.name, one.kind, one.digest[7:19], _mib(one.size_bytes), _mib(one.content_bytes), one.files)
+            (one.name, one.kind, one.digest[7:19], size_text(one.size_bytes), size_text(one.content_bytes), one.files)
             for one in bundle.layers
         ],
     )
@@ -166,12 +166,12 @@ def diff(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """What changes from bundle A to B, and how many bytes that moves to a node that has A."""
-    place = _store(store, state_dir)
+    place = readable_store(store, state_dir)
     before, after = place.get_manifest(a).bundle, place.get_manifest(b).bundle
     old, new = ({layer.digest: layer for layer in bundle.layers} for bundle in (before, after))
     removed, added = [old[one] for one in old if one not in new], [new[one] for one in new if one not in old]
     moved = sum(layer.size_bytes for layer in added)
-    lines = [f"- {one.name}" for one in removed] + [f"+ {one.name} {_mib(one.size_bytes)}" for one in added]
+    lines = [f"- {one.name}" for one in removed] + [f"+ {one.name} {size_text(one.size_bytes)}" for one in added]
     lines += [
         f"  {what}: {was} → {now}"
         for what, was, now in (
@@ -188,7 +188,7 @@ def diff(
         "moved_bytes": moved,
         "same": not lines,
     }
-    show(output, record, "\n".join([*lines, f"{_mib(moved)} to move"]) if lines else "no difference")
+    show(output, record, "\n".join([*lines, f"{size_text(moved)} to move"]) if lines else "no difference")
 
 
 @group.command("verify")
@@ -209,7 +209,7 @@ def verify(
     from runtime_env.preflight import check_health
     from runtime_env.unpack import unpack
 
-    place = _store(store, state_dir)
+    place = readable_store(store, state_dir)
     signed = place.get_manifest(ref)
     with tempfile.TemporaryDirectory(prefix="rayline-verify-") as folder:
         seen = SeenCounters(path=Path(folder, "seen.json"))
@@ -232,11 +232,15 @@ def gc(
     """Remove old publications from a store, and blobs that nothing names any more. Not while a build runs."""
     from runtime_env.store.sweeping import sweep
 
-    place = _writable(store, state_dir)
+    place = writable_store(store, state_dir)
     swept = sweep(place, keep=keep, dry_run=dry_run)
     record = {"manifests": [one.path for one in swept.manifests], "blobs": len(swept.blobs), "bytes": swept.freed_bytes}
     would = "would go" if dry_run else "gone"
-    show(output, record, f"{len(swept.manifests)} publications and {len(swept.blobs)} blobs {would}, {_mib(swept.freed_bytes)}")
+    show(
+        output,
+        record,
+        f"{len(swept.manifests)} publications and {len(swept.blobs)} blobs {would}, {size_text(swept.freed_bytes)}",
+    )
 
 
 @group.command("doctor")
@@ -277,13 +281,15 @@ def _url(store: str | None, state_dir: Path) -> str:
     return store or str(state_dir / "environments")
 
 
-def _store(store: str | None, state_dir: Path) -> Store:
+def readable_store(store: str | None, state_dir: Path) -> Store:
+    """What `--store` names, or the local platform's."""
     from runtime_env.store import open_store
 
     return open_store(_url(store, state_dir))
 
 
-def _writable(store: str | None, state_dir: Path) -> WritableStore:
+def writable_store(store: str | None, state_dir: Path) -> WritableStore:
+    """As `readable_store`, to publish to."""
     from runtime_env.store import open_writable_store
 
     return open_writable_store(_url(store, state_dir))
@@ -295,7 +301,7 @@ def _trust(path: Path | None, development: bool) -> Trust:
     return Trust.read(path, development=development)
 
 
-def _signing_key(path: Path | None, development: bool) -> SigningKey | None:
+def signing_key(path: Path | None, development: bool) -> SigningKey | None:
     """The key that signs; none only in development, so that nobody builds by accident what no node will take."""
     from runtime_env.signing import SigningKey
 
@@ -339,7 +345,8 @@ def _summary(signed: SignedBundle) -> dict[str, Any]:
     }
 
 
-def _mib(count: int) -> str:
+def size_text(count: int) -> str:
+    """A number of bytes, for people."""
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
 
 

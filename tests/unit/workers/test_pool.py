@@ -18,6 +18,8 @@ from workers.pool import (
     Remove,
     plan,
     share_node,
+    wanted_models,
+    withheld,
 )
 
 
@@ -168,3 +170,48 @@ def test_an_app_that_cannot_load_is_tried_again_ever_more_slowly() -> None:
             now += 0.5
         waits.append(now - failed_at)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def key(models: int = 0, *, index: int = 0, version: str = "v1") -> ActorKey:
+    return ActorKey("a", version, "p", 1, index, models)
+
+
+def test_actors_made_for_a_generation_of_models_have_names_of_their_own() -> None:
+    for one in (key(), key(7), ActorKey("a:b", "v/1", "p@x", 3, 2, 12)):
+        assert ActorKey.parse(one.name) == one
+    assert key().name != key(7).name
+    assert ActorKey.parse(f"{key(7).name}:8") is None
+
+
+def test_old_models_stay_until_as_many_new_actors_are_ready_as_old_ones() -> None:
+    apps, nodes = {"a": spec("a", actors_per_node=2)}, [node(cpus=2)]
+    old = {key(index=index): Observed(ActorPhase.READY, 0.0) for index in range(2)}
+    models = wanted_models(dict.fromkeys(old, 9))
+    assert models == {("a", "p", 1): 9}
+    placed = plan(apps=apps, nodes=nodes, actors=old, failures={}, now=0.0, models=models)
+    assert placed == [Place(key(9, index=index), "id-p-1") for index in range(2)]
+    half = old | {key(9): Observed(ActorPhase.READY, 0.0), key(9, index=1): Observed(ActorPhase.STARTING, 0.0)}
+    assert plan(apps=apps, nodes=nodes, actors=half, failures={}, now=0.0, models=models) == []
+    assert withheld({key(), key(index=1), key(9)}) == {key(9)}
+    ready = half | {key(9, index=1): Observed(ActorPhase.READY, 0.0)}
+    assert plan(apps=apps, nodes=nodes, actors=ready, failures={}, now=0.0, models=models) == [
+        Drain(key()),
+        Drain(key(index=1)),
+    ]
+    assert withheld(set(ready)) == set()
+    assert withheld({key(9)}) == set()
+
+
+def test_a_generation_that_actors_were_made_for_stays_wanted_after_the_gateway_is_new() -> None:
+    adopted = {key(9): 0, key(9, index=1): 0, key(4, index=2): 0}
+    assert wanted_models(adopted) == {("a", "p", 1): 9}
+    assert wanted_models({key(): 0}) == {}
+
+
+def test_a_gpu_is_let_go_before_the_actor_with_the_new_model_gets_it() -> None:
+    apps, nodes = {"a": spec("a", resources=Resources(num_gpus=1))}, [node(gpus=1)]
+    actors = {key(): Observed(ActorPhase.READY, 0.0)}
+    assert plan(apps=apps, nodes=nodes, actors=actors, failures={}, now=0.0, models={("a", "p", 1): 9}) == [
+        Drain(key()),
+        Place(key(9), "id-p-1"),
+    ]
