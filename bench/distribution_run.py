@@ -18,6 +18,7 @@ from bench.range_server import RangeServer
 from rayline.errors import RaylineError
 from runtime_env.peers.metainfo import describe
 from runtime_env.store import FolderStore
+from runtime_env.store.protocol import blob_path
 from workers.peering import MISSED_BEATS
 
 _DEATH_COPIES: Final = 0.5
@@ -194,15 +195,18 @@ class _Platform:
 
 
 def _new_blob(folder: Path, size_bytes: int) -> str:
+    """Each MiB of it is another one, and none of it can be compressed."""
     source = folder / "source"
+    noise = os.urandom(2**20)
     with source.open("wb") as file:
-        for _ in range(size_bytes // 2**20):
-            file.write(os.urandom(2**20))
+        for number in range(size_bytes // 2**20):
+            file.write(number.to_bytes(8, "big"))
+            file.write(noise[8:])
     metainfo = describe(source)
-    store = FolderStore(path=folder / "store")
-    store.put_metainfo(metainfo)
-    store.put_blob(metainfo.digest, source)
-    source.unlink()
+    FolderStore(path=folder / "store").put_metainfo(metainfo)
+    place = folder / "store" / blob_path(metainfo.digest)
+    place.parent.mkdir(parents=True)
+    source.rename(place)
     return metainfo.digest
 
 
