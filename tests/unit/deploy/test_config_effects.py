@@ -8,8 +8,9 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
+import pyarrow as pa
 import pytest
 from aiokafka.structs import TopicPartition
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,17 +25,26 @@ from ingest.partition import PartitionState
 from ingest.tuning import LaneTuning, manifest_values
 from rayline.app_spec import AppSpec, Batching
 from rayline.bus import KafkaSettings
-from rayline.config import SETTINGS, AppValues, ConfigWatch, ProcessIdentity, Role, Verdict
+from rayline.config import SETTINGS, AppValues, ConfigWatch, ProcessIdentity, Role
+from rayline.config import Verdict as Answered
 from rayline.metrics.board import MetricsBoard
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from rayline.telemetry import Tracing
+from rayline.wire import ANSWER_SCHEMA, AnswerHead, JobStatus, Verdict
+from scheduler.batch import ALWAYS, Cause, Death
+from scheduler.dispatcher import new_batch
+from scheduler.flights import Flight
 from scheduler.resource import Resource
+from scheduler.retry import Again, decide
 from tests.unit.ingest.jobs import Record, job
 from workers.heartbeat import Heartbeat
 from workers.output.limits import OutputLimits
 
 NOWHERE = KafkaSettings("127.0.0.1:1")
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+Test = TypeVar("Test", bound=Callable[..., Any])
 
 
 class Tuned:
@@ -49,7 +59,7 @@ class Tuned:
     def set(self, key: str, value: str) -> None:
         self._version += 1
         answers = self.watch._state.take(key=key.encode(), value=value.encode(), version=self._version, apply=self.watch._apply)
-        assert [answer.verdict for answer in answers] == [Verdict.APPLIED], answers
+        assert [answer.verdict for answer in answers] == [Answered.APPLIED], answers
 
 
 @pytest.fixture
@@ -133,8 +143,28 @@ def budget(tuned: Tuned, deposits: int = 0) -> float:
     return round(found.available(now) - (before if deposits else 0), 3)
 
 
-def retries(name: str) -> Callable[[Tuned], int]:
-    return lambda tuned: getattr(tuned.parts.lane._dispatcher._spec.retries, name)
+def again_after(cause: Cause) -> Callable[[Tuned], bool]:
+    """Whether a job runs again after this happened to it once, alone in its batch."""
+
+    def again(tuned: Tuned) -> bool:
+        dispatcher = tuned.parts.lane._dispatcher
+        batch = new_batch([job(1)], 1, "t")
+        death = Death("c/n", 1, ALWAYS, alone=True) if cause is Cause.KILLED else None
+        rules = dispatcher._trials.rules(dispatcher._spec, 0.0)
+        (decision,) = decide(batch, batch.jobs, cause, rules, node="c/n", death=death)
+        return isinstance(decision, Again)
+
+    return again
+
+
+def again_after_an_error(tuned: Tuned) -> bool:
+    """Whether the dispatcher puts a job that raised aside, to run once more."""
+    dispatcher = tuned.parts.lane._dispatcher
+    target: Any = SimpleNamespace(cluster_name="c", node_name="n", endpoint=SimpleNamespace(version="1"))
+    flight = Flight(new_batch([job(1)], 1, "t"), target, 0.0, {0: job(1)}, [])
+    raised = {"index": [0], "status": [JobStatus.ERROR], "value": [None], "error_type": ["E"], "error_message": ["no"]}
+    dispatcher._take(flight, pa.RecordBatch.from_pydict(raised, schema=ANSWER_SCHEMA), AnswerHead("b", True, Verdict.DONE))
+    return bool(flight.errors)
 
 
 # Setting → the record's value, what is seen before, and what is seen after.
@@ -146,10 +176,10 @@ LANE_EFFECTS: dict[str, tuple[str, Callable[[Tuned], Any], Any, Any]] = {
     "in_flight.max_jobs": ("1", lambda tuned: held_back(tuned, b"x"), False, True),
     "in_flight.max_bytes": ("1048576", lambda tuned: held_back(tuned, bytes(2**20)), False, True),
     "limits.max_job_bytes": ("3", lambda tuned: isinstance(admitted(tuned, b"1234"), Rejection), False, True),
-    "retries.errors": ("5", retries("errors"), 0, 5),
-    "retries.evictions": ("6", retries("evictions"), 20, 6),
-    "retries.timeouts": ("7", retries("timeouts"), 1, 7),
-    "retries.kills": ("8", retries("kills"), 2, 8),
+    "retries.errors": ("1", again_after_an_error, False, True),
+    "retries.evictions": ("0", again_after(Cause.EVICTED), True, False),
+    "retries.timeouts": ("0", again_after(Cause.HUNG), True, False),
+    "retries.kills": ("1", again_after(Cause.KILLED), True, False),
     "budget.extra_share": ("0.5", lambda tuned: budget(tuned, 100), 20.0, 50.0),
     "budget.reserve_jobs": ("10", budget, 256.0, 10.0),
     "hedging.late_factor": ("3", late_after, 2.0, 3.0),
@@ -160,14 +190,17 @@ LANE_EFFECTS: dict[str, tuple[str, Callable[[Tuned], Any], Any, Any]] = {
     "transactions.max_results": ("90", lambda tuned: tuned.parts.lane._publisher._max_results, 8_000, 90),
     "trace.sampling": ("0", lambda tuned: tuned.parts.tracing.start("x", TRACEPARENT) is not None, True, False),
 }
-NODE_EFFECTS = {"traffic.weight", "cordon", "drain", "heartbeat.interval_seconds", "models"}
-OTHER_EFFECTS = {"sla_seconds", "log.level", "view.interval_seconds"} | {
-    name for name in SETTINGS if name.startswith(("keeper.", "logs.", "peers."))
-}
+SHOWN: set[str] = set(LANE_EFFECTS)
+
+
+def shows(*names: str) -> Callable[[Test], Test]:
+    """This test shows the effect of these settings."""
+    SHOWN.update(names)
+    return lambda test: test
 
 
 def test_each_setting_has_a_test_of_its_effect() -> None:
-    assert LANE_EFFECTS.keys() | NODE_EFFECTS | OTHER_EFFECTS == SETTINGS.keys()
+    assert SETTINGS.keys() == SHOWN
 
 
 @pytest.mark.parametrize("name", LANE_EFFECTS)
@@ -178,6 +211,7 @@ async def test_a_lanes_setting_changes_what_it_does(lane: Tuned, name: str) -> N
     assert seen(lane) == after
 
 
+@shows("sla_seconds")
 async def test_the_sla_is_the_deadline_of_the_next_job(lane: Tuned) -> None:
     before = admitted(lane, b"1").expires
     lane.set("app/app/sla_seconds", "7")
@@ -196,6 +230,7 @@ async def test_values_that_contradict_each_other_are_refused(lane: Tuned) -> Non
     assert closes_after(lane) == 0.01
 
 
+@shows("traffic.weight")
 async def test_traffic_follows_the_weight_of_a_cluster_and_of_a_node_before_that(lane: Tuned) -> None:
     lane.set("app/app/weights.policy", '"static"')
     assert picks(lane) == {"a": 50, "b": 50}
@@ -207,6 +242,7 @@ async def test_traffic_follows_the_weight_of_a_cluster_and_of_a_node_before_that
     assert picks(lane) == {"a": 100}
 
 
+@shows("cordon")
 async def test_a_cordoned_cluster_gets_nothing_until_the_cordon_is_lifted(lane: Tuned) -> None:
     lane.set("cluster/b/cordon", "true")
     assert picks(lane) == {"a": 100}
@@ -224,6 +260,7 @@ async def test_a_new_version_keeps_what_is_set_and_takes_the_rest_from_its_own_m
     assert (fill(lane), closes_after(lane), one._spec.version) == (3, 0.02, "2")
 
 
+@shows("log.level")
 async def test_the_log_level_is_the_processes() -> None:
     watch = Tuned(ConfigWatch(settings=NOWHERE, identity=ProcessIdentity(role=Role.RESOURCE, name="0")))
     level = logging.getLogger().level
@@ -234,6 +271,19 @@ async def test_the_log_level_is_the_processes() -> None:
         logging.getLogger().setLevel(level)
 
 
+@shows(
+    "cordon",
+    "drain",
+    "heartbeat.interval_seconds",
+    "logs.batch_lines",
+    "logs.bytes_per_second",
+    "logs.enabled",
+    "logs.line_bytes",
+    "logs.lines_per_second",
+    "models",
+    "peers.node_bytes_per_second",
+    "peers.total_bytes_per_second",
+)
 async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     async def beat() -> None: ...
 
@@ -273,6 +323,7 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     assert OutputLimits(**limits) == OutputLimits(False, 7, 2_048, 100, 5)  # type: ignore[arg-type]
 
 
+@shows("view.interval_seconds")
 async def test_a_resource_publishes_rounds_as_often_as_it_is_told() -> None:
     resource = Resource(name="0")
     identity = ProcessIdentity(role=Role.RESOURCE, name="0")
@@ -283,16 +334,17 @@ async def test_a_resource_publishes_rounds_as_often_as_it_is_told() -> None:
     assert resource.due() == pytest.approx(7.0)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "field", "expected"),
-    [
-        ("keeper.starting_pods", "3", "starting_pods", 3),
-        ("keeper.building_clusters", "2", "building_clusters", 2),
-        ("keeper.surge_pods", "5", "surge", 5),
-        ("keeper.join_seconds", "60", "join_ms", 60_000),
-        ("keeper.silent_seconds", "90", "silent_ms", 90_000),
-    ],
-)
+KEEPER_EFFECTS = [
+    ("keeper.starting_pods", "3", "starting_pods", 3),
+    ("keeper.building_clusters", "2", "building_clusters", 2),
+    ("keeper.surge_pods", "5", "surge", 5),
+    ("keeper.join_seconds", "60", "join_ms", 60_000),
+    ("keeper.silent_seconds", "90", "silent_ms", 90_000),
+]
+
+
+@shows(*(name for name, *_ in KEEPER_EFFECTS))
+@pytest.mark.parametrize(("name", "value", "field", "expected"), KEEPER_EFFECTS)
 async def test_a_keeper_decides_within_the_limits_it_is_told(name: str, value: str, field: str, expected: int) -> None:
     keeper = KeeperProcess(settings=NOWHERE, name="k")
     watch = Tuned(watch_keeper(NOWHERE, keeper, name="k"))
