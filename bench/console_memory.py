@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from deploy.broker.java import free_port
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings, Publisher, ensure_topics
 from rayline.config import Presence, ProcessIdentity, Role
+from rayline.errors import BusError
 from rayline.events import Event, encode_event
 from rayline.lane_record import LaneRecord, encode_lane_record
 from rayline.reports import ActorEndpoint, NodeLoad, NodeReport, NodeState, encode_reports
@@ -88,14 +89,23 @@ def judge(samples: Sequence[Sample], pages: int) -> Verdict:
 
 
 async def feed(settings: KafkaSettings, *, nodes: int, results_per_second: int) -> None:
-    """Tell of a platform at work, until cancelled."""
+    """Tell of a platform at work, until cancelled; a broker that is held up for a while ends nothing."""
+    ticks = itertools.count(1)
+    while True:
+        try:
+            await _feed(settings, ticks, nodes=nodes, results_per_second=results_per_second)
+        except BusError as error:
+            _say(f"the broker is held up, on with it: {error}")
+
+
+async def _feed(settings: KafkaSettings, ticks: Iterator[int], *, nodes: int, results_per_second: int) -> None:
     lane = ProcessIdentity(role=Role.LANE, app=APP, name="0")
     keys = [
         (f"c{n // NODES_PER_CLUSTER + 1}", f"c{n // NODES_PER_CLUSTER + 1}-pod-{n % NODES_PER_CLUSTER + 1}") for n in range(nodes)
     ]
     started_ms = round(time.time() * 1000)
     async with Publisher(settings=settings, linger_ms=20) as publisher:
-        for tick in itertools.count(1):
+        for tick in ticks:
             began = time.monotonic()
             for number, (cluster, pod) in enumerate(keys):
                 actor = ActorEndpoint(APP, "1", f"a-{pod}", "127.0.0.1", 1, 2, "i")
