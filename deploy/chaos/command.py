@@ -14,6 +14,7 @@ from rich.console import Console
 
 from deploy.app_registry import remove_app
 from deploy.chaos.effects import network
+from deploy.chaos.evidence.answers import save_answers
 from deploy.chaos.faults import Stroke
 from deploy.chaos.leftovers import family, left_over
 from deploy.chaos.picture import save_picture
@@ -63,6 +64,7 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
                 logs = StateFolder(options.state_dir or folder).logs
                 shutil.copytree(logs, options.keep / "logs", dirs_exist_ok=True)
                 shutil.copytree(record, options.keep / "record", dirs_exist_ok=True)
+                save_answers(options.keep / "answers.jsonl", verdict.answers)
         if json_path is not None:
             verdict.write(json_path)
         if options.picture is not None:
@@ -84,7 +86,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--clusters", type=int, help="Ray clusters (default: as the plan says)")
     parser.add_argument("--pods", type=int, help="pods of each cluster (default: as the plan says)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw latency and faults over time into FILE (PNG)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="copy the logs and the app's record there at the end")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="copy the logs, the app's record and all answers there")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="strike a platform that runs already (default: its own)")
     parser.add_argument("--list", action="store_true", help="say what each plan does, and end")
     return parser.parse_args(list(arguments))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from deploy.chaos.load import Clockwork
 from deploy.committed_reader import StartOffsets, read_committed
@@ -55,3 +58,8 @@ def first_answers(bootstrap_servers: str, app: str, results_from: StartOffsets, 
             dispatched_ms=None if node is None else record.timestamp_ms - spent_ms,
         )
     return [first[number] for number in sorted(first)]
+
+
+def save_answers(path: Path, answers: Sequence[Answer]) -> None:
+    """One JSON object a line, for whoever wants to look closer."""
+    path.write_text("".join(json.dumps(asdict(answer)) + "\n" for answer in answers))
