@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import secrets
 import shutil
@@ -20,18 +19,17 @@ from typing import Final
 
 from rayline.errors import ClusterError
 from workers.ports import PortBlock, claim_ports, sweep_ports
-from workers.priority import yield_no_more
 from workers.sessions import session_members, signal_session, wait_session_end
-
-_log = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES: Final = 80_000_000
 LOG_ROTATION_BYTES: Final = 20_000_000
 STOP_SECONDS: Final = 5.0
 HEALTH_CHECK_VARIABLE: Final = "RAY_health_check_timeout_ms"
 HEALTH_CHECK_TIMEOUT_MS: Final = 20_000
+# Ray's own 10 s end a raylet that starts on a busy machine, again and again.
+AGENT_REGISTER_MS: Final = 60_000
 NICENESS_VARIABLE: Final = "RAY_worker_niceness"
-# Jobs come after what feeds them, and before what only starts; Ray's own 15 would put them last.
+# Jobs come after what feeds them; Ray's own 15 would put them behind everything else on the machine.
 WORKER_NICE: Final = 5
 OWNER_FILE: Final = "rayline-session"
 _POLL_SECONDS: Final = 0.05
@@ -65,6 +63,7 @@ def ray_environment(token_path: Path) -> dict[str, str]:
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
         HEALTH_CHECK_VARIABLE: os.environ.get(HEALTH_CHECK_VARIABLE, str(HEALTH_CHECK_TIMEOUT_MS)),
+        "RAY_agent_register_timeout_ms": str(AGENT_REGISTER_MS),
         NICENESS_VARIABLE: os.environ.get(NICENESS_VARIABLE, str(WORKER_NICE)),
     }
 
@@ -202,10 +201,6 @@ class LocalHead:
                 tail = self._log_path.read_text(errors="replace")[-2000:]
                 raise ClusterError(f"the head of {self._cluster} {state}; {self._log_path} ends with:\n{tail}")
             time.sleep(_POLL_SECONDS)
-        try:
-            yield_no_more(self.pid, self.pid)
-        except PermissionError as error:
-            _log.warning("the head of %s keeps the low priority of a start: %s", self._cluster, error)
 
     def stop(self) -> None:
         """End it in order: SIGTERM, then SIGKILL for what is left; its folder is removed."""

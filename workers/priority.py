@@ -1,6 +1,6 @@
-"""Who yields the processor to whom: a Ray node that starts yields to those that serve, until it serves itself.
+"""Who yields the processor to whom: a pod's Ray node that starts yields to what feeds the jobs, until it serves itself.
 
-On a machine with few cores the start of a cluster, some ten processes that import Python, would otherwise take what jobs need.
+On a machine with few cores the start of a cluster, some ten processes that import Python, would otherwise take what lanes need.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 
 from workers.sessions import session_members
 
-# Added to the nice value of a node's processes while it starts: a head before its pods.
-HEAD_START_NICE: Final = 5
-POD_START_NICE: Final = 10
+# Added to the nice value of a pod's processes while it starts. As much as running jobs have and no more: on a busy machine one that
+# starts must get on, too, or it never brings relief.
+POD_START_NICE: Final = 5
 _CAP_SYS_NICE: Final = 23
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from ray.scripts import scripts
 
-from workers.priority import HEAD_START_NICE, POD_START_NICE, yield_while_starting
+from workers.priority import POD_START_NICE, yield_while_starting
 from workers.sessions import end_session_with
 
 _HEAD_SECONDS: Final = 90.0
@@ -26,7 +26,8 @@ _ADDRESS: Final = "--address="
 def main(arguments: list[str]) -> None:
     """Run Ray's command line in this process."""
     end_session_with(int(arguments[0]))
-    yield_while_starting(HEAD_START_NICE if "--head" in arguments else POD_START_NICE)
+    if "--head" not in arguments:
+        yield_while_starting(POD_START_NICE)
     for argument in arguments:
         if argument.startswith(_ADDRESS):
             wait_for_head(argument.removeprefix(_ADDRESS))
