@@ -13,8 +13,8 @@ from typing import Final
 
 from workers.sessions import session_members
 
-# Added to the nice value of a pod's processes while it starts. As much as running jobs have: on a busy machine one that starts must
-# get on, too, or it never brings relief.
+# Added to the nice value of a pod's processes while it starts. As much as running jobs have: on a busy machine one that starts
+# must get on, too, or it never brings relief.
 POD_START_NICE: Final = 5
 _CAP_SYS_NICE: Final = 23
 
