@@ -28,13 +28,15 @@ class Limits:
     """How much may happen at once, over all clusters, and how long things may take.
 
     `surge`: pods of a cluster beyond what is wanted, while others serve out their notice. `join_ms`: from a pod's start until its
-    cluster's gateway saw it. `silent_ms`: nothing heard of a pod whose process runs, while others of its cluster are heard.
+    cluster's gateway saw it; `ahead_ms`: of this, one pod of a cluster that was built anew starts alone. `silent_ms`: nothing
+    heard of a pod whose process runs, while others of its cluster are heard.
     """
 
     starting_pods: int = 8
     building_clusters: int = 4
     surge: int = 1
     join_ms: int = 120_000
+    ahead_ms: int = 20_000
     silent_ms: int = 180_000
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
 
@@ -105,7 +107,7 @@ class _Turn:
             return order
         if facts is not None and facts.generation == order.generation:
             order = self._look_at_pods(order, facts)
-        return self._fill(self._resize(order, desired), desired)
+        return self._fill(self._resize(order, desired), desired, facts)
 
     def _facts(self, order: ClusterOrder, actual: ActualCluster | None) -> ActualCluster | None:
         """What the executor says of this very generation; None while it has not said anything."""
@@ -211,10 +213,12 @@ class _Turn:
         added = tuple(Slot(number) for number in range(len(order.slots), desired.pods))
         return replace(order, slots=order.slots[: desired.pods] + added, cpus_per_pod=desired.cpus_per_pod)
 
-    def _fill(self, order: ClusterOrder, desired: DesiredCluster) -> ClusterOrder:
+    def _fill(self, order: ClusterOrder, desired: DesiredCluster, facts: ActualCluster | None) -> ClusterOrder:
         slots, number = [], order.next_pod
+        ahead = self._one_ahead(order, facts)
         for slot in order.slots:
-            if slot.pod is not None or self._starts_left <= 0 or self._waits(slot.backoff):
+            crowded = self._starts_left <= 0 or (ahead and any(each.pod is not None for each in (*slots, *order.slots)))
+            if slot.pod is not None or crowded or self._waits(slot.backoff):
                 slots.append(slot)
                 continue
             self._starts_left -= 1
@@ -227,6 +231,17 @@ class _Turn:
             else:
                 self._act(ActionKind.REPLACE_POD, order, pod=pod, replaces=slot.replaces, reason=slot.backoff.reason)
         return replace(order, slots=tuple(slots), next_pod=number)
+
+    def _one_ahead(self, order: ClusterOrder, facts: ActualCluster | None) -> bool:
+        """In a cluster that was built anew one pod comes before the others, for a while: nothing of it serves until one does."""
+        if order.generation == 1 or any(self._node(pod).seen for pod in order.pods):
+            return False
+        pods = facts.pods if facts is not None and facts.generation == order.generation else {}
+        since_ms = min((fact.at_ms for pod, fact in pods.items() if pod in order.pods), default=self._now_ms)
+        until_ms = since_ms + self._limits.ahead_ms
+        if until_ms > self._now_ms:
+            self._wake(until_ms)
+        return until_ms > self._now_ms
 
     def _waits(self, backoff: Backoff) -> bool:
         due_ms = self._limits.backoff.due_ms(backoff, self._now_ms)

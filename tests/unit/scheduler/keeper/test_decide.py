@@ -74,6 +74,23 @@ def test_a_lost_head_means_a_new_cluster_and_the_other_one_is_left_alone() -> No
     assert made.step() == []
 
 
+def test_in_a_new_cluster_one_pod_comes_before_the_others_for_a_while() -> None:
+    for waits in (False, True):
+        made = world()
+        made.end_head("c1")
+        made.step()
+        made.carry_out()
+        (first,) = made.book.orders["c1"].pods
+        made.step()
+        assert list(made.book.orders["c1"].pods) == [first]
+        if waits:
+            made.now_ms += Limits().ahead_ms + 1
+        else:
+            made.nodes[first] = NodeFact(joined=True, seen=True)
+        made.step()
+        assert len(made.book.orders["c1"].pods) == 3
+
+
 def test_a_successor_neither_repeats_nor_forgets() -> None:
     made = world()
     made.end_pod("c1", "c1-pod-2")
