@@ -63,7 +63,11 @@ class OutputIntake:
 
     def start(self) -> None:
         """Listen. Raises OSError when the folder cannot hold a socket."""
-        self._listener.bind(str(self._path))
+        try:
+            self._listener.bind(str(self._path))
+        except OSError:
+            self._close()
+            raise
         self._listener.listen(MAX_WORKERS)
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -94,10 +98,13 @@ class OutputIntake:
                 self._tell_dropped()
         for worker in tuple(self._workers):
             self._end(worker)
+        self._close()
+        self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
         self._selector.close()
         self._listener.close()
         os.close(self._wake_fd)
-        self._path.unlink(missing_ok=True)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake_fd)
