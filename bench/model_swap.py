@@ -29,6 +29,7 @@ from deploy.local.platform import LocalPlatform, PlatformPlan
 from deploy.local.startup_log import StartupLog
 from deploy.process_environment import TRUST_VARIABLE
 from rayline.app_spec import ModelSwap
+from rayline.bus import KafkaSettings
 from rayline.client import Client, NewJob
 from rayline.errors import RaylineError
 from rayline.manifest import load_manifest
@@ -110,13 +111,23 @@ class SwapBench:
 
 
 async def run(
-    *, seconds: float, every: float, rate: float, pods: int, model_mib: float, actors: bool, state_dir: Path
+    *,
+    seconds: float,
+    every: float,
+    rate: float,
+    pods: int,
+    model_mib: float,
+    actors: bool,
+    state_dir: Path,
+    kafka: KafkaSettings | None,
 ) -> Verdict:
+    """One run from start to verdict. Raises RaylineError when the platform fails, or a command says no."""
     key = SigningKey.generate(state_dir / "signing-key")
     (state_dir / "trust").write_text(f"ed25519 {key.public} bench\n")
     os.environ |= {TRUST_VARIABLE: str(state_dir / "trust"), "RAYLINE_ENV_KEY": str(state_dir / "signing-key")}
     os.environ["XDG_CACHE_HOME"] = str(state_dir / "cache")
-    platform = LocalPlatform(PlatformPlan(state_dir=state_dir, clusters=1, pods_per_cluster=pods), log=StartupLog())
+    plan = PlatformPlan(state_dir=state_dir, clusters=1, pods_per_cluster=pods, kafka=kafka)
+    platform = LocalPlatform(plan, log=StartupLog())
     spec = load_manifest(APP_FOLDER)
     if actors:
         spec = replace(spec, model_swap=ModelSwap.ACTOR)
@@ -161,13 +172,23 @@ def main(
     model_mib: Annotated[float, typer.Option(min=0, help="Size of each version.")] = 8,
     actors: Annotated[bool, typer.Option("--actors", help="`model_swap: actor` instead of `instance`.")] = False,
     state_dir: Annotated[Path | None, typer.Option(help="Where the platform lives; default: a folder that goes away.")] = None,
+    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka; default: one of its own.")] = None,
 ) -> None:
     """Swap models under load and judge every result."""
     with tempfile.TemporaryDirectory(prefix="rayline-model-swap-") as folder:
         place = state_dir or Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         verdict = asyncio.run(
-            run(seconds=seconds, every=every, rate=rate, pods=pods, model_mib=model_mib, actors=actors, state_dir=place)
+            run(
+                seconds=seconds,
+                every=every,
+                rate=rate,
+                pods=pods,
+                model_mib=model_mib,
+                actors=actors,
+                state_dir=place,
+                kafka=None if bootstrap_servers is None else KafkaSettings(bootstrap_servers=bootstrap_servers),
+            )
         )
     raise typer.Exit(0 if verdict.good else 1)
 
