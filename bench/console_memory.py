@@ -41,7 +41,7 @@ APP: Final = "ocr"
 PAGES: Final = ("/", "/nodes", "/apps", f"/apps/{APP}", "/jobs", "/dead-letters", "/config", "/events")
 LOOK_SECONDS: Final = 30.0
 SAMPLE_SECONDS: Final = 10.0
-START_SECONDS: Final = 120.0
+START_SECONDS: Final = 300.0
 NODES_PER_CLUSTER: Final = 9
 
 
@@ -188,7 +188,7 @@ async def measure(seconds: float, *, nodes: int, results_per_second: int) -> tup
     """Run everything for so long."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rayline-bench-console-", ignore_cleanup_errors=True))
-        broker = LocalKafka(data_dir=Path(folder))
+        broker = LocalKafka(data_dir=Path(folder), start_timeout_seconds=START_SECONDS)
         await broker.start()
         stack.push_async_callback(broker.kill)
         await ensure_topics(broker.settings, platform_topics())
