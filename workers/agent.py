@@ -301,8 +301,6 @@ class Agent:
         work = read_pod_work(str(self._folder))
         if work.actors and self._reporter.state is NodeState.STARTING:
             self._tell(NodeState.READY, None)
-            if self._ray is not None:
-                self._background(asyncio.to_thread(self._ray.serves), "full priority")
         load = await self._sample()
         if load is not None:
             environments = () if self._activator is None else self._activator.told(time.monotonic())

@@ -26,10 +26,10 @@ LOG_ROTATION_BYTES: Final = 20_000_000
 STOP_SECONDS: Final = 5.0
 HEALTH_CHECK_VARIABLE: Final = "RAY_health_check_timeout_ms"
 HEALTH_CHECK_TIMEOUT_MS: Final = 20_000
-# Ray's own 10 s end a raylet that starts on a busy machine, again and again.
-AGENT_REGISTER_MS: Final = 60_000
 NICENESS_VARIABLE: Final = "RAY_worker_niceness"
-# Jobs come after what feeds them; Ray's own 15 would put them behind everything else on the machine.
+# Jobs come after what feeds them and after a node that starts (a raylet whose agents are not up in 15 s ends itself), but with
+# Ray's own
+# 15 one start would hold up all of them.
 WORKER_NICE: Final = 5
 OWNER_FILE: Final = "rayline-session"
 _POLL_SECONDS: Final = 0.05
@@ -63,7 +63,6 @@ def ray_environment(token_path: Path) -> dict[str, str]:
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
         HEALTH_CHECK_VARIABLE: os.environ.get(HEALTH_CHECK_VARIABLE, str(HEALTH_CHECK_TIMEOUT_MS)),
-        "RAY_agent_register_timeout_ms": str(AGENT_REGISTER_MS),
         NICENESS_VARIABLE: os.environ.get(NICENESS_VARIABLE, str(WORKER_NICE)),
     }
 

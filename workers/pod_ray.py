@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
@@ -12,10 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from workers.priority import yield_no_more
 from workers.sessions import session_members, signal_session, wait_session_end
-
-_log = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 2.0
 # How often to look for the raylet until it is there.
@@ -25,8 +21,7 @@ LOOK_SECONDS: Final = 0.5
 class PodRay:
     """Owns the processes of the session but its leader: all of them come from `ray start`.
 
-    Life cycle: runs from construction, at a low priority until `serves`; `wait_end` returns when it ended by itself; `stop`
-    (blocking) ends it.
+    Life cycle: runs from construction; `wait_end` returns when it ended by itself; `stop` (blocking) ends it.
     """
 
     def __init__(self, *, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -45,13 +40,6 @@ class PodRay:
             with _watched(raylet, ended.set):
                 await ended.wait()
         return self._exit() if self._process.poll() is not None else f"its raylet (process {raylet}) ended"
-
-    def serves(self) -> None:
-        """It yields the processor to nobody any more (blocking, some milliseconds)."""
-        try:
-            yield_no_more(self._process.pid, os.getsid(0))
-        except PermissionError as error:
-            _log.warning("this pod keeps the low priority of a start: %s", error)
 
     def stop(self) -> None:
         """SIGTERM, up to 2 s, then SIGKILL for all that is left of the session but this process."""

@@ -15,7 +15,6 @@ from typing import Final
 
 from ray.scripts import scripts
 
-from workers.priority import POD_START_NICE, yield_while_starting
 from workers.sessions import end_session_with
 
 _HEAD_SECONDS: Final = 90.0
@@ -26,8 +25,6 @@ _ADDRESS: Final = "--address="
 def main(arguments: list[str]) -> None:
     """Run Ray's command line in this process."""
     end_session_with(int(arguments[0]))
-    if "--head" not in arguments:
-        yield_while_starting(POD_START_NICE)
     for argument in arguments:
         if argument.startswith(_ADDRESS):
             wait_for_head(argument.removeprefix(_ADDRESS))

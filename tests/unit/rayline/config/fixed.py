@@ -71,7 +71,7 @@ _REASONS: Final = {
         ingest.lane: HEARTBEAT_MS
         rayline.topics: DEFAULT_MAX_MESSAGE_BYTES _DAY_MS _HOUR_MS _SEGMENT_MS
         rayline.bus.consumer: BUSY_FETCH_BYTES BUSY_FETCH_WAIT_MS
-        workers.cluster: AGENT_REGISTER_MS HEALTH_CHECK_TIMEOUT_MS LOG_ROTATION_BYTES OBJECT_STORE_BYTES
+        workers.cluster: HEALTH_CHECK_TIMEOUT_MS LOG_ROTATION_BYTES OBJECT_STORE_BYTES
         runtime_env.build.conda_layer: TIMEOUT_SECONDS
         runtime_env.build.interpreters: _PROBE_SECONDS
         runtime_env.build.model_layer: _TIMEOUT_SECONDS
