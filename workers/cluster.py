@@ -28,8 +28,7 @@ HEALTH_CHECK_VARIABLE: Final = "RAY_health_check_timeout_ms"
 HEALTH_CHECK_TIMEOUT_MS: Final = 20_000
 NICENESS_VARIABLE: Final = "RAY_worker_niceness"
 # Jobs come after what feeds them and after a node that starts (a raylet whose agents are not up in 15 s ends itself), but with
-# Ray's own
-# 15 one start would hold up all of them.
+# Ray's own 15 one start would hold up all of them.
 WORKER_NICE: Final = 5
 OWNER_FILE: Final = "rayline-session"
 _POLL_SECONDS: Final = 0.05
