@@ -117,7 +117,7 @@ class Router:
         self._routes = Routes(app)
         self._evident: set[str] = set()  # nodes that the lane may have evidence of
         self._share = OwnShare()
-        self._picks: deque[Pick] = deque(maxlen=PICKS_KEPT)
+        self._picks: deque[tuple[Any, ...]] = deque(maxlen=PICKS_KEPT)  # made a `Pick` for who asks
         self._history: deque[tuple[int, dict[str, float]]] = deque(maxlen=UPDATES_KEPT)
 
     @property
@@ -178,7 +178,7 @@ class Router:
         For a `hedge` it counts in any case, and only an actor that runs nothing of ours will do. An actor picked `alone` gets
         nothing else until `finished`. `batch` names the batch in `explain_pick`.
         """
-        avoided = tuple(key for key in avoid if key in self._nodes)
+        avoided = tuple([key for key in avoid if key in self._nodes]) if avoid else ()
         if avoided and len(avoided) == len(self._nodes) and not hedge:
             avoided = ()
         for tier, rotation in self._order[: Tier.SPARE] if hedge or alone else self._order:
@@ -187,27 +187,17 @@ class Router:
                 continue
             node = self._nodes[chosen]
             seat = node.choose()
-            self._picks.append(
-                Pick(
-                    batch,
-                    now,
-                    chosen,
-                    seat.target.endpoint.instance,
-                    tier,
-                    rotation.available,
-                    node.running,
-                    node.room,
-                    avoided,
-                    self._weigher.updates,
-                )
-            )
+            target = seat.target
+            available, updates = rotation.available, self._weigher.updates
+            instance = target.endpoint.instance
+            self._picks.append((batch, now, chosen, instance, tier, available, node.running, node.room, avoided, updates))
             node.begin(now)
             self._evident.add(chosen)
             seat.in_flight += 1
             seat.reserved = alone
             node.settle(seat, now)
             self._place(chosen, node)
-            return seat.target
+            return target
         return None
 
     def finished(
@@ -222,7 +212,7 @@ class Router:
         seat.in_flight -= 1
         seat.reserved = seat.reserved and not alone
         node = self._nodes.get(target.node)
-        if node is None or instance not in node.seats:
+        if node is None or not seat.seated:
             if not seat.in_flight:
                 del self._seats[instance]
             return
@@ -292,7 +282,7 @@ class Router:
         """Every pick for a batch that is still remembered, oldest first, with the heaviest nodes that were weighed then."""
         weights = dict(self._history)
         found = []
-        for pick in self._picks:
+        for pick in self.picks():
             if pick.batch == batch:
                 known = weights.get(pick.update, {})
                 heaviest = sorted(known.items(), key=lambda item: (-item[1], item[0]))[:CANDIDATES_SHOWN]
@@ -307,7 +297,7 @@ class Router:
         """Why the last pick fell where it fell, as the `pick` header of its results tells it."""
         if not self._picks:
             return None
-        pick = self._picks[-1]
+        pick = Pick._make(self._picks[-1])
         weight = self._weights.get(pick.node, 0.0)
         return b"tier=%s,weight=%.4g,share=%.4f,nodes=%d,running=%d,avoided=%d,update=%d" % (
             _TIER_NAMES[pick.tier],
@@ -321,7 +311,7 @@ class Router:
 
     def picks(self) -> tuple[Pick, ...]:
         """The last picks, oldest first."""
-        return tuple(self._picks)
+        return tuple(map(Pick._make, self._picks))
 
     def weights(self) -> Mapping[str, float]:
         """The weights in force, by node."""
@@ -348,7 +338,7 @@ class Router:
     def _drop_seats(self, seats: Iterable[Seat]) -> None:
         """These are not in the view any more; where something of ours is in flight, its end is still to be counted."""
         for seat in seats:
-            seat.idle = seat.spare = False
+            seat.idle = seat.spare = seat.seated = False
             if not seat.in_flight:
                 del self._seats[seat.target.endpoint.instance]
 
@@ -429,7 +419,12 @@ class Router:
 
     def _place(self, key: str, node: NodeSeats) -> None:
         """Put a node into the tier where it belongs now."""
-        tier = Tier.NONE if key in self._closed else self._tier(node)
+        if node.draining or (self._closed and key in self._closed):
+            tier = Tier.NONE
+        elif node.idle:
+            tier = Tier.ROOM if node.has_room or not self._weigher.policy.guards_room else Tier.IDLE
+        else:
+            tier = Tier.SPARE if node.spare else Tier.NONE
         old = self._tiers[key]
         if tier is old:
             return
@@ -441,10 +436,3 @@ class Router:
             # A rotation hears of new weights only for the nodes that stand in it.
             rotation.set_weight(key, self._weights.get(key))
             rotation.unblock(key)
-
-    def _tier(self, node: NodeSeats) -> Tier:
-        if node.draining:
-            return Tier.NONE
-        if node.idle:
-            return Tier.ROOM if node.has_room or not self._weigher.policy.guards_room else Tier.IDLE
-        return Tier.SPARE if node.spare else Tier.NONE

@@ -41,7 +41,7 @@ class Target:
         return self.node.partition("/")[2]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Seat:
     """One actor process. Times are monotonic seconds. `idle` and `spare` are what the node counted it as."""
 
@@ -51,12 +51,15 @@ class Seat:
     paused_until: float = 0.0
     losses: int = 0
     reserved: bool = False  # the batch there wants to be alone
+    seated: bool = False  # the view says that it is there
     idle: bool = False
     spare: bool = False
+    slots: int = field(init=False)
+    concurrency: int = field(init=False)  # batches that it runs at once
 
-    @property
-    def concurrency(self) -> int:
-        return max(1, self.target.endpoint.slots - 1)
+    def __post_init__(self) -> None:
+        self.slots = self.target.endpoint.slots
+        self.concurrency = max(1, self.slots - 1)
 
 
 @dataclass(slots=True)
@@ -109,23 +112,28 @@ class NodeSeats:
         """Other actors are here now; some may be the same."""
         self._count(now)
         for seat in self.seats.values():
-            seat.idle = seat.spare = False
+            seat.idle = seat.spare = seat.seated = False
         self.idle = self.spare = 0
         self.seats, self.endpoints = seats, endpoints
         self.running = sum(seat.in_flight for seat in seats.values())
         self.places = sum(seat.concurrency for seat in seats.values())
         for seat in seats.values():
+            seat.seated = True
             self.settle(seat, now)
 
     def settle(self, seat: Seat, now: float) -> None:
         """Count a seat anew after anything about it has changed."""
-        here = seat.target.endpoint.instance in self.seats and now >= seat.paused_until and not seat.reserved
-        idle = here and seat.in_flight < seat.concurrency
-        quick = seat.service_seconds is not None and seat.service_seconds < QUEUE_BEHIND_SECONDS
-        spare = here and quick and seat.in_flight < seat.target.endpoint.slots
-        self.idle += idle - seat.idle
-        self.spare += spare - seat.spare
-        seat.idle, seat.spare = idle, spare
+        idle = spare = False
+        if seat.seated and not seat.reserved and now >= seat.paused_until:
+            in_flight, seconds = seat.in_flight, seat.service_seconds
+            idle = in_flight < seat.concurrency
+            spare = seconds is not None and seconds < QUEUE_BEHIND_SECONDS and in_flight < seat.slots
+        if idle is not seat.idle:
+            self.idle += 1 if idle else -1
+            seat.idle = idle
+        if spare is not seat.spare:
+            self.spare += 1 if spare else -1
+            seat.spare = spare
 
     def choose(self) -> Seat:
         """The seat with the least in flight among the free ones, the first in order among equals."""

@@ -17,7 +17,6 @@ What the sources leave open is decided thus:
 """
 
 import heapq
-import math
 from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -342,6 +341,6 @@ def _to_many_units(weights: Sequence[float] | NDArray[np.float64]) -> NDArray[np
 
 
 def _to_units(weight: float) -> int:
-    if not 0 < weight <= _MAX_WEIGHT or math.isnan(weight):
+    if not 0 < weight <= _MAX_WEIGHT:
         raise ValueError(f"weight {weight!r} is not positive, finite and at most {_MAX_WEIGHT:g}: give None when it is not known")
     return max(1, round(weight * _UNITS))

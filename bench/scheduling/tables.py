@@ -68,28 +68,32 @@ def questions(*, quick: bool = False, large: bool = False) -> Iterator[Question]
                 "load", replace(usual, load=load, seconds=25.0, warm_up_seconds=8.0), ("headroom", PERFECT, FORMULA), 1
             )
         return
-    for load in (0.6, 0.8, 0.95, 0.5):
+    for load in BAR_LOADS:
         yield Question("load", replace(usual, load=load), EVERYDAY)
-    for load, lanes in ((0.6, 16), (0.8, 4), (0.8, 8), (0.8, 16), (0.95, 16)):
-        yield Question("several lanes", replace(usual, load=load, lanes=lanes), SHORTLIST, 3)
+    for load in (0.5, 0.95):
+        yield Question("load", replace(usual, load=load), SHORTLIST)
+    for lanes in (4, 8, 16):
+        yield Question("several lanes", replace(usual, lanes=lanes), SHORTLIST, 3)
+    for load in (0.6, 0.95):
+        yield Question("several lanes", replace(usual, load=load, lanes=16), ("headroom", PERFECT), 3)
     late = replace(usual, delay_seconds=(1.0, 3.0))
     yield Question("views 1 to 3 s late", late, SHORTLIST, 3)
-    yield Question("views 1 to 3 s late, several lanes", replace(late, lanes=8), SHORTLIST, 3)
+    yield Question("views 1 to 3 s late", replace(late, lanes=8), ("headroom", "static", PERFECT), 3)
     for costs in (Costs.EQUAL, Costs.MIXED):
         yield Question(f"{costs} costs", replace(usual, costs=costs), SHORTLIST, 3)
     yield Question("mixed costs on 1-4 cores", replace(usual, costs=Costs.MIXED, cores=(1, 4), load=0.6), SHORTLIST, 3)
     evicted = replace(usual, load=0.6, notices=_HOUR_EVERY_4_MINUTES, deaths=_HOUR_EVERY_4_MINUTES)
     yield Question("each pod evicted every 2 minutes", evicted, SHORTLIST, 3)
     yield Question("6 nodes at 30 %, unreported", replace(usual, slow_nodes=6), SHORTLIST, 3)
-    for load in (0.6, 0.8, 0.95):
+    for load in BAR_LOADS:
         yield Question("logarithm", replace(usual, load=load), tuple(ABLATIONS), 3)
-    yield Question("1,000 nodes", replace(usual, nodes=1_000, lanes=4, seconds=12.0, warm_up_seconds=6.0), SHORTLIST[:4], 1)
+    many = ("headroom", "static", FORMULA)
+    yield Question("1,000 nodes", replace(usual, nodes=1_000, lanes=4, seconds=10.0, warm_up_seconds=5.0), many, 1)
     if large:
-        many = ("headroom", "static", "wechat", FORMULA)
-        yield Question("10,000 nodes", replace(usual, nodes=10_000, lanes=1, seconds=9.0, warm_up_seconds=4.0), many, 1)
-        # Smaller ones, so that half a million actors fit into the memory of one process.
-        most = replace(usual, nodes=100_000, cores=(2, 8), lanes=1, seconds=5.0, warm_up_seconds=3.0)
-        yield Question("100,000 nodes of 2-8 cores", most, many, 1)
+        # Smaller nodes, so that their actors fit into the memory of one process.
+        ten_thousand = replace(usual, nodes=10_000, cores=(2, 8), seconds=8.0, warm_up_seconds=4.0)
+        yield Question("10,000 nodes of 2-8 cores", ten_thousand, many, 1)
+        yield Question("100,000 nodes of 1-4 cores", replace(ten_thousand, nodes=100_000, cores=(1, 4), seconds=5.0), many, 1)
 
 
 def answers(asked: Sequence[Question], progress: Callable[[str], None] = lambda _: None, *, processes: int = 1) -> Iterator[Row]:

@@ -20,14 +20,16 @@ def simulate(
     quick: Annotated[bool, typer.Option("--quick", help="Only what the default must reach, shorter: seconds.")] = False,
     large: Annotated[bool, typer.Option("--large", help="Fleets of 10,000 and 100,000 nodes as well.")] = False,
     processes: Annotated[int, typer.Option("--processes", min=1, help="Simulate so many policies side by side.")] = 1,
-    picture: Annotated[Path | None, typer.Option("--picture", metavar="FILE", help="Draw p99 over load as SVG.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Draw p99 over load and over lanes as SVG.")
+    ] = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Compare scheduling policies in a simulation of the real router, weights and view; the same outcome on every machine.
 
     Exits with 1 where the default policy misses what it must reach.
     """
-    from bench.scheduling.pictures import draw_load
+    from bench.scheduling.pictures import draw
     from bench.scheduling.tables import answers, as_document, bars, questions
 
     asked = list(questions(quick=quick, large=large))
@@ -36,7 +38,7 @@ def simulate(
     if json_file is not None:
         json_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     if picture is not None:
-        draw_load(rows, picture)
+        draw(rows, picture)
     header = ("question", "load", "lanes", "policy", "p50 s", "p99 s", "deviation", "missed", "sent again", "refused")
     lines = [
         (
