@@ -36,7 +36,7 @@ class Routes:
     """Owns which nodes get an app's work, as of the last update: ready, not cordoned, not silent, with actors of the app.
 
     Actors of the version asked for count; where no node has any (it is still being rolled out), those of other versions do.
-    Does not own the view. What it says is what `View.routable` says; `update` costs what changed.
+    Does not own the view. `update` costs what changed.
     """
 
     def __init__(self, app: str) -> None:

@@ -175,29 +175,6 @@ class View:
         """All nodes as merged reports of what each beat brings: life, state, reason and load. Those in `whole` are complete."""
         return [node.report(now, beat_only=node.key not in whole) for node in self._sorted()]
 
-    def routable(self, app: str, version: str, now: float) -> dict[str, tuple[NodeView, tuple[ActorEndpoint, ...]]]:
-        """Nodes that get work, with their actors of the app, by key: ready, not cordoned, not silent.
-
-        Actors of `version` count; where no node has any (it is still being rolled out), those of the app's other versions do.
-        """
-        horizon = self.horizon(now)
-        ready = [
-            node
-            for node in self._sorted()
-            if node.actors and node.state is NodeState.READY and not node.cordoned and not node.silent(horizon)
-        ]
-        for wanted in (version, None):
-            found = {}
-            for node in ready:
-                actors = tuple(
-                    actor for actor in node.actors or () if actor.app == app and (wanted is None or actor.version == wanted)
-                )
-                if actors:
-                    found[node.key] = (node.view(), actors)
-            if found:
-                return found
-        return {}
-
     def _touch(self, key: str) -> None:
         self._revision += 1
         self._revisions[key] = self._revision

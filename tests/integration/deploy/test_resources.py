@@ -20,6 +20,7 @@ from scheduler.node_feed import NodeFeed
 from scheduler.resource import Resource
 from scheduler.view import SUSPECT_AFTER_SECONDS, View
 from tests.support.names import fresh
+from tests.support.routable import routable
 
 pytestmark = pytest.mark.integration
 
@@ -67,7 +68,7 @@ class Reader:
         self.view.apply(heard.reports, heard.at, ears=heard.ears)
 
     def keys(self, cluster: str) -> set[str]:
-        return {key for key in self.view.routable("app", "1", time.monotonic()) if key.startswith(f"{cluster}/")}
+        return {key for key in routable(self.view, "app", "1", time.monotonic()) if key.startswith(f"{cluster}/")}
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from scheduler.router import QUEUE_BEHIND_SECONDS, Router, Target
 from scheduler.view import View
 from scheduler.weights import StaticWeights
+from tests.support.routable import routable
 
 SLOTS = 3
 
@@ -138,7 +139,7 @@ class RouterMachine(RuleBasedStateMachine):
     def _forget_who_left(self) -> None:
         here = self.router.instances()
         self.paused = {instance: until for instance, until in self.paused.items() if instance in here}
-        self.said_draining = {entry for entry in self.said_draining if entry[0] in self.view.routable("app", "1", self.now)}
+        self.said_draining = {entry for entry in self.said_draining if entry[0] in routable(self.view, "app", "1", self.now)}
 
     @rule(seconds=st.sampled_from([0.05, 0.6, 4.0]))
     def time_passes(self, seconds: float) -> None:
@@ -151,12 +152,12 @@ class RouterMachine(RuleBasedStateMachine):
         target = self.router.pick(self.now, avoid)
         if target is None:
             return
-        routable = self.view.routable("app", "1", self.now)
-        assert target.node in routable, "sent where nobody is"
-        assert routable[target.node][0].report.state is NodeState.READY
+        ready = routable(self.view, "app", "1", self.now)
+        assert target.node in ready, "sent where nobody is"
+        assert ready[target.node][0].report.state is NodeState.READY
         assert (target.node, target.incarnation) not in self.said_draining
         assert self.now >= self.paused.get(target.endpoint.instance, 0.0), "sent to a paused actor"
-        assert target.node not in avoid or set(routable) <= avoid
+        assert target.node not in avoid or set(ready) <= avoid
         self.flying.append(target)
 
     @rule(data=st.data(), fate=st.sampled_from(["done", "slow", "busy", "lost", "draining"]))

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from scheduler.routes import Route, Routes
 from scheduler.view import FORGET_AFTER_SECONDS, View
+from tests.support.routable import routable
 
 NODES = [f"n{number}" for number in range(5)]
 
@@ -93,7 +94,7 @@ class AsTheView(RuleBasedStateMachine):
         self.quiet_steps -= 1
         if self.quiet_steps > 0:
             return
-        expected = self.view.routable("app", self.version, self.now)
+        expected = routable(self.view, "app", self.version, self.now)
         changes = self.routes.update(self.view, self.version, self.now)
         assert changes.gone == sorted(changes.gone)
         for key in changes.gone:

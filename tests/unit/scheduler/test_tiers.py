@@ -13,6 +13,7 @@ from rayline.view_record import ViewKey, decode_view_record
 from scheduler.listener import Heard
 from scheduler.resource import WHOLE_EVERY_ROUNDS, Resource
 from scheduler.view import FORGET_AFTER_SECONDS, Standing, View
+from tests.support.routable import routable
 
 Sent = tuple[float, NodeReport]
 
@@ -116,9 +117,9 @@ def test_a_frozen_pod_whose_gateway_still_reports_it_becomes_suspect_and_comes_b
         view.apply([gateway, report("other", seq=1 + second, beat=True)], float(second))
     assert view.standing("c/n", 3.4) is Standing.READY
     assert view.standing("c/n", 4.0) is Standing.SUSPECT
-    assert view.routable("app", "1", 4.0) == {}
+    assert routable(view, "app", "1", 4.0) == {}
     assert "c/n" in view.apply([report(seq=2, beat=True)], 4.5), "a node that is heard again is news"
-    assert set(view.routable("app", "1", 4.5)) == {"c/n"}
+    assert set(routable(view, "app", "1", 4.5)) == {"c/n"}
 
 
 def test_a_node_that_announces_longer_beats_is_given_longer() -> None:
@@ -134,26 +135,26 @@ def test_silence_of_everybody_at_once_makes_the_view_stale_and_nobody_suspect() 
         view.apply([report("n1", seq=second, beat=True, actors=(endpoint("a"),))], float(second))
         if second < 3:
             view.apply([report("n2", seq=second, beat=True, actors=(endpoint("b"),))], float(second))
-    assert set(view.routable("app", "1", 9.5)) == {"c/n1"}
+    assert set(routable(view, "app", "1", 9.5)) == {"c/n1"}
     for later in (11.1, 100.0, 10_000.0):
         assert view.stale(later)
-        assert set(view.routable("app", "1", later)) == {"c/n1"}, "who was silent before stays so, nobody else becomes so"
+        assert set(routable(view, "app", "1", later)) == {"c/n1"}, "who was silent before stays so, nobody else becomes so"
     # A notice is heard while no beat is: it counts, and says nothing about the others.
     view.apply([report("n3", seq=1, beat=True, actors=(endpoint("c"),))], 100.0, ears=-math.inf)
-    assert set(view.routable("app", "1", 100.0)) == {"c/n1", "c/n3"}
+    assert set(routable(view, "app", "1", 100.0)) == {"c/n1", "c/n3"}
     view.apply([report("n1", seq=99, state=NodeState.DRAINING)], 101.0, ears=-math.inf)
-    assert set(view.routable("app", "1", 101.0)) == {"c/n3"}
+    assert set(routable(view, "app", "1", 101.0)) == {"c/n3"}
 
 
 def test_a_cordoned_node_is_out_of_rotation_until_it_is_lifted() -> None:
     view = View()
     view.apply([report(seq=1, actors=(endpoint("a"),), cordoned=True, beat=True)], 0.0)
-    assert view.routable("app", "1", 0.0) == {}
+    assert routable(view, "app", "1", 0.0) == {}
     assert view.standing("c/n", 0.0) is Standing.CORDONED
     view.apply([report(seq=2, cordoned=None)], 0.1)
     assert view.standing("c/n", 0.1) is Standing.CORDONED, "a gateway does not know of cordons"
     view.apply([report(seq=3, cordoned=False, beat=True)], 0.2)
-    assert set(view.routable("app", "1", 0.2)) == {"c/n"}
+    assert set(routable(view, "app", "1", 0.2)) == {"c/n"}
 
 
 def test_resources_pass_on_only_what_they_heard_themselves() -> None:

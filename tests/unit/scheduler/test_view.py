@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from scheduler.view import FORGET_AFTER_SECONDS, SUSPECT_AFTER_SECONDS, View
+from tests.support.routable import routable
 
 
 def endpoint(instance: str, version: str = "1", app: str = "app") -> ActorEndpoint:
@@ -74,7 +75,7 @@ def test_a_notice_without_actors_drains_the_node_and_keeps_its_actors() -> None:
     (node,) = view.nodes()
     assert (node.report.state, node.report.reason, node.report.cpus) == (NodeState.DRAINING, "preempted", 4.0)
     assert node.report.actors == (endpoint("a"),)
-    assert view.routable("app", "1", 1.0) == {}
+    assert routable(view, "app", "1", 1.0) == {}
 
 
 def test_a_plain_beat_is_no_news_and_each_change_is() -> None:
@@ -90,9 +91,9 @@ def test_a_silent_node_is_left_out_as_long_as_another_one_is_heard() -> None:
     view = View()
     view.apply([report("n1", actors=(endpoint("a"),)), report("n2", actors=(endpoint("b"),))], 0.0)
     late = SUSPECT_AFTER_SECONDS + 0.1
-    assert set(view.routable("app", "1", late)) == {"c/n1", "c/n2"}, "with every reporter silent the last view stays"
+    assert set(routable(view, "app", "1", late)) == {"c/n1", "c/n2"}, "with every reporter silent the last view stays"
     view.apply([report("n2", seq=2, actors=(endpoint("b"),))], late)
-    assert set(view.routable("app", "1", late)) == {"c/n2"}
+    assert set(routable(view, "app", "1", late)) == {"c/n2"}
 
 
 @pytest.mark.parametrize(("wanted", "found"), [("2", {"b"}), ("1", {"a"}), ("3", {"a", "b"})])
@@ -101,8 +102,8 @@ def test_the_version_in_force_counts_and_any_other_only_before_it_is_there(wante
     view.apply(
         [report("n1", actors=(endpoint("a", "1"), endpoint("x", app="other"))), report("n2", actors=(endpoint("b", "2"),))], 0.0
     )
-    routable = view.routable("app", wanted, 0.0)
-    assert {actor.instance for _, actors in routable.values() for actor in actors} == found
+    ready = routable(view, "app", wanted, 0.0)
+    assert {actor.instance for _, actors in ready.values() for actor in actors} == found
 
 
 def test_nodes_that_are_long_gone_are_forgotten_but_not_while_all_are_silent() -> None:
