@@ -27,9 +27,8 @@ STOP_SECONDS: Final = 5.0
 HEALTH_CHECK_VARIABLE: Final = "RAY_health_check_timeout_ms"
 HEALTH_CHECK_TIMEOUT_MS: Final = 20_000
 NICENESS_VARIABLE: Final = "RAY_worker_niceness"
-# Jobs come after what feeds them and after a node that starts (a raylet whose agents are not up in 15 s ends itself), but with
-# Ray's own 15 one start would hold up all of them.
-WORKER_NICE: Final = 5
+# Ray's own 15 would let a node that starts hold up all jobs of the machine.
+WORKER_NICE: Final = 0
 OWNER_FILE: Final = "rayline-session"
 _POLL_SECONDS: Final = 0.05
 
