@@ -71,8 +71,9 @@ class Resource:
         """`clusters`: name patterns (as a shell's) of the clusters that it listens to; none: all."""
         self.name = name
         self.group = group
-        self.view = View(beat_seconds=interval_seconds)
         self._own = View(beat_seconds=interval_seconds)
+        # The same one until a peer speaks: what it heard itself is all there is.
+        self.view = self._own
         self._clusters = tuple(clusters)
         self._history = NodeHistory()
         self._peers: dict[str, _Peer] = {}
@@ -101,6 +102,8 @@ class Resource:
         if source is not None and source.group == self.group:
             if source.resource != self.name:
                 self._told += 1
+                if self.view is self._own:
+                    self.view = self._own.copy()
                 peer = self._peers.setdefault(source.resource, _Peer(heard.at))
                 peer.last_at = max(peer.last_at, heard.at)
                 peer.chunks.add(source)
@@ -109,7 +112,8 @@ class Resource:
         self._heard += 1
         reports = [report for report in heard.reports if self._listens_to(report)]
         self._news |= self._own.apply(reports, heard.at, ears=heard.ears)
-        self.view.apply(reports, heard.at, ears=heard.ears)
+        if self.view is not self._own:
+            self.view.apply(reports, heard.at, ears=heard.ears)
 
     def due(self) -> float:
         """When `records` should be asked next (monotonic seconds)."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
+from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -106,6 +107,15 @@ class View:
             self._next_forgetting = now + FORGET_AFTER_SECONDS / 10
             changed |= self._forget(now)
         return changed
+
+    def copy(self) -> View:
+        """Another view that knows the same, and goes its own way from here on."""
+        other = View(beat_seconds=self.beat_seconds, lost_after_seconds=self.lost_after_seconds)
+        other._nodes = {key: copy(node) for key, node in self._nodes.items()}
+        other._order = None
+        other._revisions, other._revision = self._revisions.copy(), self._revision
+        other._ears, other._next_forgetting = self._ears, self._next_forgetting
+        return other
 
     @property
     def revision(self) -> int:

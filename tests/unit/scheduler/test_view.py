@@ -114,3 +114,14 @@ def test_nodes_that_are_long_gone_are_forgotten_but_not_while_all_are_silent() -
     assert len(view.nodes()) == 51
     assert view.apply([report("here", seq=2)], 4 * FORGET_AFTER_SECONDS)
     assert [node.key for node in view.nodes()] == ["c/here"]
+
+
+def test_a_copy_knows_the_same_and_goes_its_own_way() -> None:
+    view = View()
+    view.apply([report("n1", beat=True, cpus=2.0), report("n2", seq=3, beat=True)], 1.0)
+    other = view.copy()
+    assert (other.nodes(), other.ears, other.revision) == (view.nodes(), view.ears, view.revision)
+    other.apply([report("n1", seq=9, state=NodeState.DRAINING), report("n3")], 2.0)
+    assert [node.key for node in view.nodes()] == ["c/n1", "c/n2"]
+    assert view.nodes()[0].report.state is NodeState.READY
+    assert other.nodes()[0].report.cpus == 2.0
