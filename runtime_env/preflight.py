@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -73,8 +74,8 @@ def preflight(spec: AppSpec) -> None:
         raise ManifestError("\n".join([f"{where} cannot be loaded (exit code {done.returncode}):", *tail]))
 
 
-def check_health(root: Path, bundle: Bundle) -> None:
-    """Import the entrypoint of an unpacked environment with its own interpreter and variables.
+def check_health(root: Path, bundle: Bundle, variables: Mapping[str, str] = os.environ) -> None:
+    """Import the entrypoint of an unpacked environment with its own interpreter and variables, on top of `variables`.
 
     Raises HealthCheckFailed with the end of the user's own traceback; nothing of the app stays loaded.
     """
@@ -94,7 +95,7 @@ def check_health(root: Path, bundle: Bundle) -> None:
             [python_of(root), "-c", _PROGRAM, json.dumps(wanted)],
             # Without -P (new in Python 3.11) the working folder is the first to be looked in until the program takes it off.
             cwd=root,
-            env=process_environment(root, bundle, os.environ),
+            env=process_environment(root, bundle, variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

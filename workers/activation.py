@@ -22,7 +22,7 @@ from runtime_env.node.folder import NodeFolder, NodeLease
 from runtime_env.node.preparing import OnPhase, OnProgress, Prepared, failure_of
 from runtime_env.preflight import check_health
 from runtime_env.process_environment import process_environment, python_of
-from workers.bundle_process import check_guest
+from workers.bundle_process import check_guest, without_secrets
 from workers.pod_environments import PodEnvironment, forget_environment, write_environment
 
 MAX_TOLD_CHARS: Final = 600
@@ -106,11 +106,12 @@ class Activator:
 
     async def _prepare(self, wanted: Wanted) -> None:
         digest = wanted.digest
-        self._leases.setdefault(digest, self._folder.lease(digest))
         self._activations.begin(digest, time.monotonic())
         self._note_change(digest)
         _log.info("environment of %s %s: %s", wanted.app, wanted.version, digest)
         try:
+            if digest not in self._leases:
+                self._leases[digest] = self._folder.lease(digest)
             prepared = await self._in_thread(wanted)
         except Exception as error:  # noqa: BLE001 - whatever one environment does, the node and its other apps go on
             failure = failure_of(error)
@@ -170,7 +171,13 @@ class Activator:
     def _note_change(self, digest: str | None = None) -> None:
         one = None if digest is None else self._activations.get(digest)
         if one is not None:
-            write_environment(self._pod_dir, self._file_of(one))
+            try:
+                write_environment(self._pod_dir, self._file_of(one))
+            except OSError as error:
+                _log.error("the pod's actors cannot be told of %s: %s", one.wanted, error)
+                if one.phase is Phase.READY:
+                    # Tried again until they can be.
+                    self._activations.fail(one.wanted.digest, failure_of(error), time.monotonic())
         self._changed.set()
 
     def _file_of(self, one: Activation) -> PodEnvironment:
@@ -197,8 +204,9 @@ def check_environment(root: Path, bundle: Bundle) -> None:
 
     Raises HealthCheckFailed.
     """
-    check_health(root, bundle)
-    environment = process_environment(root, bundle, os.environ)
+    variables = without_secrets(os.environ)
+    check_health(root, bundle, variables)
+    environment = process_environment(root, bundle, variables)
     check_guest(python_of(root), environment, root, timeout_seconds=bundle.startup_seconds)
 
 

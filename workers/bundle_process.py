@@ -17,6 +17,7 @@ import rayline
 from rayline.errors import HealthCheckFailed
 
 MAX_TOLD_CHARS = 2_000
+_KEPT_FROM_APPS = ("RAY_", "RAYLINE_KAFKA_", "RAYLINE_CHANNEL_TOKEN")
 
 # Runs on Python 3.10 and later, before anything of ours is imported.
 _PROGRAM = """
@@ -34,6 +35,12 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "workers"
     del sys.modules[name]
 main(sys.argv[2:])
 """
+
+
+def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
+    """What of a platform process's variables an app's process gets: nothing that opens the broker or the channel, nor Ray's own,
+    which would lead a Ray of the app's into this cluster."""
+    return {name: value for name, value in variables.items() if not name.startswith(_KEPT_FROM_APPS)}
 
 
 def guest_command(python: Path, *arguments: str) -> list[str]:

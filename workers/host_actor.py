@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from rayline.app_spec import AppSpec
 from workers.actor import POD_DIR_VARIABLE, die_with_parent
-from workers.bundle_process import guest_command, start_guest
+from workers.bundle_process import guest_command, start_guest, without_secrets
 from workers.pod_environments import PodEnvironment, read_environment
 
 LOOK_SECONDS = 0.25
@@ -107,9 +107,7 @@ class HostActor:
         from runtime_env.unpack import BUNDLE_FILE
 
         bundle = Bundle.from_dict(json.loads((root / BUNDLE_FILE).read_bytes()))
-        # Ray's own variables would lead a Ray of the app's into this cluster's processes.
-        base = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        environment = process_environment(root, bundle, base)
+        environment = process_environment(root, bundle, without_secrets(os.environ))
         process, answers = start_guest(guest_command(python_of(root)), environment, root)
         self._answers = os.fdopen(answers, "rb")
         spec = {**self._arguments["spec"], "root": str(root / "app")}

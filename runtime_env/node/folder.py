@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rayline.errors import BundleRefused
+from rayline.errors import BundleRefused, ConfigError
 from runtime_env.admission import SeenCounters
 from runtime_env.bundle import Bundle, Layer, hex_of
 from runtime_env.peers.cache import BlobCache
@@ -77,8 +77,12 @@ class NodeFolder:
     """
 
     def __init__(self, *, path: Path, quota_bytes: int) -> None:
-        """`quota_bytes` bounds what is unpacked beside what is in use, and as much again the fetched archives."""
+        """`quota_bytes` bounds what is unpacked beside what is in use, and as much again the fetched archives.
+
+        Raises ConfigError for a folder that others may write to: what lies in it is run.
+        """
         self.path = path.absolute()
+        _make_own_folder(self.path)
         self.unpacked = self.path / "unpacked"
         self._leases = self.path / "leases"
         self._quota_bytes = quota_bytes
@@ -190,6 +194,16 @@ class NodeFolder:
             return (self._leases / hex_of(digest)).stat().st_mtime_ns
         except FileNotFoundError:
             return 0
+
+
+def _make_own_folder(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise ConfigError(
+            f"{path} belongs to user {status.st_uid} with mode {status.st_mode & 0o777:o}: a node's folder must be writable by "
+            "its own user alone; name another one in RAYLINE_NODE_DIR, or mend its owner and mode"
+        )
 
 
 def _layer_bytes(kept: Iterable[Kept]) -> int:

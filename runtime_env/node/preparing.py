@@ -145,4 +145,6 @@ def failure_of(error: Exception) -> Failure:
     for kind, remedy in _REMEDIES:
         if isinstance(error, kind):
             return Failure(str(error), remedy)
+    if isinstance(error, OSError):
+        return Failure(str(error), "look at this node's disk; the agent's log has more")
     return Failure(f"{type(error).__name__}: {error}", "see the agent's log on this node")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,8 +20,9 @@ from runtime_env.node import activation as states
 from runtime_env.node.activation import Phase, Wanted
 from runtime_env.node.folder import NodeFolder
 from runtime_env.node.preparing import OnPhase, OnProgress, Prepared
+from workers import activation
 from workers.activation import PREFETCHED, Activator
-from workers.pod_environments import PodEnvironment, read_environment
+from workers.pod_environments import PodEnvironment, read_environment, write_environment
 
 DIGEST = {name: f"sha256:{ord(name):064x}" for name in "abc"}
 BUNDLE = Bundle(app="app", app_version="1", entrypoint="m:f", python="3.12.1", host=Host.here(), layers=())
@@ -144,6 +146,26 @@ async def test_an_error_that_nobody_thought_of_is_a_failure_like_any_other(site:
         activator.set_apps([spec("a")])
         await activator.settled()
         assert activator.told(time.monotonic())[0].reason == "ZeroDivisionError: division by zero"
+
+
+async def test_a_disk_that_takes_nothing_more_ends_nothing_and_is_tried_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "FIRST_RETRY_SECONDS", 0.01)
+    full = [OSError(errno.ENOSPC, "No space left on device")] * 9
+
+    def write(pod_dir: Path, environment: PodEnvironment) -> None:
+        if full:
+            raise full.pop()
+        write_environment(pod_dir, environment)
+
+    monkeypatch.setattr(activation, "write_environment", write)
+    async with site.running() as activator:
+        activator.set_apps([spec("a")])
+        await site.until(lambda: site.told_actor("a") is not None and site.phases() == {"a": "ready"})
+        told = site.told_actor("a")
+        assert told is not None
+        assert told.root == "/node/a"
 
 
 async def test_the_old_version_stays_leased_and_told_while_the_new_one_cannot_be_prepared(site: Site) -> None:

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from rayline.errors import ConfigError
 from runtime_env.bundle import Bundle, Layer
 from runtime_env.node.folder import Kept, NodeFolder, choose_discards
 from tests.support.layers import bundle_of, packed_layer
@@ -52,6 +55,13 @@ def test_collection_keeps_what_is_leased_and_what_it_is_made_of(tmp_path: Path) 
     with node.changing():
         assert set(node.collect()) == {a.digest, shared[0].digest, one[0].digest}
     assert not list((node.unpacked / "layers").iterdir())
+
+
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node").chmod(0o777)
+    with pytest.raises(ConfigError, match="RAYLINE_NODE_DIR"):
+        NodeFolder(path=tmp_path / "node", quota_bytes=0)
 
 
 def test_what_fits_stays_although_nobody_uses_it(tmp_path: Path) -> None:
