@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from operator import attrgetter
 
 from rayline.reports import ActorEndpoint, NodeState
 from scheduler.view import NodeFacts, View
+
+_key = attrgetter("key")
 
 
 @dataclass(slots=True, eq=False)
@@ -63,37 +66,53 @@ class Routes:
             look = {*view.changed_since(self._revision), *self._fallen_silent(horizon), *self._silent}
         self._revision = view.revision
         rolled_out = bool(self._versioned)
-        told = [key for key in look if self._look(view, key, horizon)]
-        if bool(self._versioned) is not rolled_out:
-            look = {*look, *self._routes}
-            told = list(self._routes)
-        told.sort()
-        gone = []
-        come = []
+        told, others = [], []
+        node_of, routes, live = view.node, self._routes, self._live
         for key in sorted(look):
-            route = self._routes.get(key)
-            if route is not None:
-                route.endpoints = self._endpoints(route)
+            node, route = node_of(key), routes.get(key)
+            # Most of what is heard are beats, which change nothing here.
+            if (
+                route is not None
+                and node is not None
+                and live.get(key) is node
+                and route.actors is node.actors
+                and node.state is NodeState.READY
+                and not node.cordoned
+                and not node.silent(horizon)
+            ):
+                told.append(route)
+            else:
+                others.append(key)
+        looked = [route for key in others if (route := self._look(view, key, horizon)) is not None]
+        if bool(self._versioned) is not rolled_out:
+            others, looked, told = sorted({*look, *routes}), list(routes.values()), []
+        for route in looked:
+            route.endpoints = self._endpoints(route)
+        gone, come = [], []
+        for key in others:
+            route = routes.get(key)
             node = route.node if route is not None and route.endpoints else None
-            known = self._live.get(key)
+            known = live.get(key)
             if known is node:
                 continue
             if known is not None:
                 gone.append(key)
-                del self._live[key]
+                del live[key]
             if node is not None and route is not None:
                 come.append(route)
-                self._live[key] = node
-        return RouteChanges(gone, come, [route for key in told if (route := self._routes[key]).endpoints])
+                live[key] = node
+        told += [route for route in looked if route.endpoints]
+        told.sort(key=_key)
+        return RouteChanges(gone, come, told)
 
-    def _look(self, view: View, key: str, horizon: float) -> bool:
-        """Bring one node's route up to the view; False where it has none."""
+    def _look(self, view: View, key: str, horizon: float) -> Route | None:
+        """Bring one node's route up to the view; None where it has none."""
         node = view.node(key)
         if node is None or not node.actors or node.state is not NodeState.READY or node.cordoned:
             if self._routes.pop(key, None) is not None:
                 self._versioned.discard(key)
                 self._silent.discard(key)
-            return False
+            return None
         route = self._routes.get(key)
         if route is None or route.node is not node or route.actors is not node.actors:
             of_app = tuple([actor for actor in node.actors if actor.app == self._app])
@@ -103,7 +122,7 @@ class Routes:
         if route.silent:
             self._silent.add(key)
             self._versioned.discard(key)
-            return True
+            return route
         self._silent.discard(key)
         if route.of_version:
             self._versioned.add(key)
@@ -112,7 +131,7 @@ class Routes:
         if key not in self._watched:
             self._watched.add(key)
             heapq.heappush(self._silences, (node.silent_after, key))
-        return True
+        return route
 
     def _endpoints(self, route: Route) -> tuple[ActorEndpoint, ...]:
         if route.silent:
