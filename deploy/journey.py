@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from rayline.bus import KafkaSettings
 from rayline.client import Client
+from rayline.errors import FormatError
 from rayline.results import Outcome, Result
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ _PHASES: Final = {
     "publish": "waiting for and in the transaction that published it",
 }
 _BAR_CHARS: Final = 30
+_FEATURE_CHARS: Final = 500
 _TIERS: Final = {
     "room": "an actor was free, and by the node's last sample a core as well",
     "idle": "an actor was free, though the node's cores were taken",
@@ -35,18 +39,23 @@ async def find_results(settings: KafkaSettings, app: str, job_id: str) -> list[R
 
 
 def journey_text(result: Result) -> str:
-    """The journey for a person: outcome, place, and a bar for each phase."""
+    """The journey for a person: outcome, place and why there, a bar for each phase, the result."""
     total = sum(result.timing_ms.values())
+    arrived_ms = result.timestamp_ms - total
     lines = [
         f"job {result.job_id}: {result.outcome}"
         + (f" ({result.error_type}: {result.error_message})" if result.error_type else ""),
         f"  record    {result.source}",
+        f"  arrived   {_moment(arrived_ms)}, published {_moment(result.timestamp_ms)}",
         f"  app       version {result.app_version or '–'}, model {result.model_version or '–'}",
         f"  ran on    {_place(result)}",
         f"  attempts  {result.attempts}" + (f", last in batch {result.batch}" if result.batch else ""),
+        *(pick_text(result).split("\n")[1:] if result.pick is not None else ()),
         f"  time      {total:.1f} ms",
     ]
     lines += [_phase_line(name, ms, total) for name, ms in result.timing_ms.items()]
+    if result.outcome is Outcome.OK:
+        lines.append(f"  result    {_feature(result)}")
     return "\n".join(lines)
 
 
@@ -76,6 +85,18 @@ def pick_text(result: Result) -> str:
             *([f"  avoided   {avoided} node(s): this batch had failed there before, or runs there already"] if avoided else []),
         ]
     )
+
+
+def _moment(at_ms: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_ms / 1000)) + f".{int(at_ms) % 1000:03d}Z"
+
+
+def _feature(result: Result) -> str:
+    try:
+        text = json.dumps(result.feature(), ensure_ascii=False, default=repr)
+    except FormatError as error:
+        text = f"cannot be decoded: {error}"
+    return text if len(text) <= _FEATURE_CHARS else f"{text[:_FEATURE_CHARS]}…"
 
 
 def _place(result: Result) -> str:

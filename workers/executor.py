@@ -176,6 +176,7 @@ class Executor:
         if isinstance(error, ContractError):
             self._break(run, index, str(error))
             return
+        run.position = index
         self._tracebacks.print(error)
         run.answers.fail(index, JobStatus.ERROR, *describe_error(error))
 

@@ -30,6 +30,10 @@ PACKETS_A_TURN: Final = 64
 TELL_SECONDS: Final = 1.0
 # Tracebacks have room of their own, so that a chatty function does not cost them: twice what a worker sends.
 _TRACEBACKS: Final = OutputLimits(lines_per_second=2 * MAX_TRACEBACKS_PER_SECOND, bytes_per_second=2**20, line_bytes=2**15)
+# What the cutter adds to a line that it cut.
+_CUT_MARK_BYTES: Final = 64
+# After the system refused a connection: it would refuse the next one at once.
+REFUSED_SECONDS: Final = 0.2
 _TOO_MUCH: Final = "more than logs.lines_per_second, logs.bytes_per_second or logs.batch_lines allow"
 
 _log = logging.getLogger(__name__)
@@ -114,7 +118,12 @@ class OutputIntake:
                 worker.set_limits(self._limits)
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            _log.error("a worker of pod %s/%s cannot be heard: %s", self._cluster, self._node, error)
+            threading.Event().wait(REFUSED_SECONDS)
+            return
         if len(self._workers) >= MAX_WORKERS:
             _log.error("output of a worker is not kept: the pod has %d already", MAX_WORKERS)
             connection.close()
@@ -126,6 +135,8 @@ class OutputIntake:
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._read_packets(worker))
 
     def _read_packets(self, worker: _Worker) -> None:
+        if worker not in self._workers:
+            return
         try:
             for _ in range(PACKETS_A_TURN):
                 if worker.printer is None:
@@ -177,9 +188,16 @@ class OutputIntake:
                 worker.dropped += 1
 
     def _read_pipe(self, worker: _Worker, fd: int) -> None:
+        if worker not in self._workers:
+            return
         try:
             data = os.read(fd, READ_BYTES)
         except BlockingIOError:
+            return
+        except OSError as error:
+            # A worker may send any descriptor.
+            _log.warning("output of a worker of pod %s/%s is no longer kept: %s", self._cluster, self._node, error)
+            self._end(worker)
             return
         stream, cutter = worker.cutters[fd]
         now = time.monotonic()
@@ -227,7 +245,8 @@ class OutputIntake:
             self._end(worker)
 
     def _end(self, worker: _Worker) -> None:
-        self._workers.discard(worker)
+        """Let go of it; an event of it that was noticed before finds it gone."""
+        self._workers.remove(worker)
         if worker.dropped and worker.printer is not None:
             at_ms = self._broker_ms(time.time() * 1000)
             self._outbox.put(worker.printer, PrintedLine(at_ms, Stream.DROPPED, _TOO_MUCH, dropped=worker.dropped))
@@ -236,10 +255,6 @@ class OutputIntake:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(source)
         worker.close()
-
-
-# What the cutter adds to a line that it cut.
-_CUT_MARK_BYTES: Final = 64
 
 
 class _Worker:

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -63,6 +64,27 @@ def test_a_files_bytes_are_a_job_and_a_users_error_is_its_result(platform: Run, 
     explained = platform("explain", APP, "picture.bin")
     assert "ran on" in explained.out
     assert platform("explain", APP, "nobody", expect=3).out == ""
+
+
+@tenacity.retry(stop=tenacity.stop_after_delay(20), wait=tenacity.wait_fixed(0.2), reraise=True)
+def lines_of(platform: Run, job: str) -> list[Any]:
+    """What a job printed, once it is in Kafka."""
+    return platform("logs", APP, "--job", job, "-o", "jsonl").lines()
+
+
+def test_what_a_job_printed_is_told_by_logs_and_explain(platform: Run) -> None:
+    with BlockingClient(bootstrap(platform)) as client:
+        client.submit(APP, "no map", job_id="speaks")
+        client.result(APP, "speaks", timeout_seconds=30)
+    (line,) = lines_of(platform, "speaks")
+    assert (line["stream"], line["job"], line["app"], line["cluster"]) == ("traceback", "speaks", APP, "c1")
+    assert line["text"].startswith("ValueError: a payload is")
+    assert "! ValueError: a payload is" in platform("explain", APP, "speaks").out
+    (story,) = platform("explain", APP, "speaks", "-o", "json").json()
+    assert [printed["text"] for printed in story["printed"]] == [line["text"]]
+    assert "speaks ! ValueError" in platform("logs", APP, "-n", "0").out
+    platform("logs", APP, "--job", "nobody", expect=3)
+    platform("logs", APP, "--since", "soon", expect=2)
 
 
 def test_a_dead_letter_is_listed_shown_and_replayed(platform: Run) -> None:

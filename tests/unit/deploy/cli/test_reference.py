@@ -46,6 +46,7 @@ def test_asyncapi_names_the_topics_of_the_code() -> None:
         "config": topics.CONFIG,
         "configApplied": topics.CONFIG_APPLIED,
         "events": topics.EVENTS,
+        "logs": topics.LOGS,
     }
 
 

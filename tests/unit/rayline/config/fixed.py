@@ -11,7 +11,7 @@ _REASONS: Final = {
         workers.output.cell: CELL_BYTES READ_WITHIN_SECONDS
         workers.output.forwarding: FINISH_SECONDS GATHER_SECONDS RETRY_SECONDS
         workers.output.frames: MAX_HIDDEN MAX_HIDDEN_CHARS MAX_NAME_CHARS MAX_PACKET_BYTES PACKET_BYTES
-        workers.output.intake: MAX_WORKERS READ_BYTES RECEIVE_BUFFER_BYTES TELL_SECONDS _CUT_MARK_BYTES
+        workers.output.intake: MAX_WORKERS READ_BYTES RECEIVE_BUFFER_BYTES REFUSED_SECONDS TELL_SECONDS _CUT_MARK_BYTES
         workers.output.limits: REFILL_SECONDS
         workers.output.outbox: MAX_HELD_BYTES RECORD_BYTES _LINE_BYTES
     """,

@@ -121,6 +121,12 @@ def test_a_traceback_is_one_text_tied_to_its_job(agent: Agent) -> None:
     assert line.text.endswith("ZeroDivisionError: division by zero")
 
 
+def test_an_error_that_a_batch_function_returns_for_a_job_is_that_jobs(agent: Agent) -> None:
+    agent.run("def feature(payloads):\n    return [ValueError('no'), 2, 3]", [1, 2, 3], call="batch", ids=["1", "2", "3"])
+    (line,) = agent.lines(lambda found: len(found) >= 1)
+    assert (line.stream, line.job, line.text) == (Stream.TRACEBACK, "1", "ValueError: no")
+
+
 def test_async_jobs_side_by_side_and_their_threads_keep_their_lines_apart(agent: Agent) -> None:
     agent.run(
         """
