@@ -297,16 +297,16 @@ class Router:
         """Why the last pick fell where it fell, as the `pick` header of its results tells it."""
         if not self._picks:
             return None
-        pick = Pick._make(self._picks[-1])
-        weight = self._weights.get(pick.node, 0.0)
+        _, _, node, _, tier, candidates, running, _, avoided, update = self._picks[-1]
+        weight = self._weights.get(node, 0.0)
         return b"tier=%s,weight=%.4g,share=%.4f,nodes=%d,running=%d,avoided=%d,update=%d" % (
-            _TIER_NAMES[pick.tier],
+            _TIER_NAMES[tier],
             weight,
             weight / self._total if self._total else 0.0,
-            pick.candidates,
-            pick.running,
-            len(pick.avoided),
-            pick.update,
+            candidates,
+            running,
+            len(avoided),
+            update,
         )
 
     def picks(self) -> tuple[Pick, ...]:
