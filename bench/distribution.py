@@ -1,4 +1,4 @@
-"""`python -m bench.distribution`: one blob to 1, 8 and 20 nodes, from peers and over plain HTTP, in the same run.
+"""`python -m bench.distribution`: new blobs to 1, 8 and 20 nodes, from peers and over plain HTTP, in the same run.
 
 The origin is a web server; it and each node move at most `--rate-mb` in each direction, as by a network card of that speed. Each
 node is a process of its own, and hears of the others by reports passed on as heartbeats are. `--dies` kills one of them, or the
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.distribution_node import run_node
-from bench.distribution_run import Dies, Row, Way, run
+from bench.distribution_run import Dies, Row, Way, read_layers, run
 
 COPIES_BAR: Final = 1.2
 SPEED_BAR: Final = 4.0
@@ -41,24 +41,24 @@ def bars(rows: list[Row]) -> dict[str, bool]:
 def main() -> int:
     """Print the curve and the bars; the exit code is 1 when one is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.distribution", description=__doc__)
-    parser.add_argument("--size-mib", type=int, default=256, help="of the blob (default 256)")
+    parser.add_argument("--size-mib", type=int, default=256, help="of all blobs together (default 256)")
+    parser.add_argument("--blobs", type=int, default=1, help="so many, of equal size (default 1)")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 8, 20])
     parser.add_argument("--rate-mb", type=float, default=50.0, help="MB/s of the origin and of each node; 0: no limit")
     parser.add_argument("--ways", type=Way, nargs="+", default=[Way.PEERS, Way.HTTP], choices=list(Way))
     parser.add_argument("--dies", type=Dies, choices=list(Dies), help="what is killed in the middle")
     parser.add_argument("--dir", type=Path, help="where to work; default: a temporary folder")
     parser.add_argument("--json", type=Path, help="write the outcome to this file")
-    for hidden in ("--node", "--digest", "--store", "--name"):
+    for hidden in ("--node", "--store", "--name"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
-    parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--layers", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.node:
         run_node(
             way=Way(options.node),
             name=options.name,
-            digest=options.digest,
-            size_bytes=options.size,
+            layers=read_layers(options.layers),
             store_url=options.store,
             rate=options.rate or None,
             folder=options.dir,
@@ -69,14 +69,14 @@ def main() -> int:
     for nodes in options.nodes:
         for way in options.ways:
             with tempfile.TemporaryDirectory(prefix="rayline-bench-peers-", dir=options.dir) as folder:
-                size_bytes = options.size_mib * 2**20
-                rows.append(run(Path(folder), way=way, nodes=nodes, size_bytes=size_bytes, rate=rate, dies=options.dies))
+                size, blobs, dies = options.size_mib * 2**20, options.blobs, options.dies
+                rows.append(run(Path(folder), way=way, nodes=nodes, blobs=blobs, size_bytes=size, rate=rate, dies=dies))
             sys.stdout.write(_told(rows[-1]) + "\n")
             sys.stdout.flush()
     judged = bars(rows)
     sys.stdout.write("\n".join([*(f"{'met   ' if met else 'MISSED'} {bar}" for bar, met in judged.items()), ""]))
     if options.json is not None:
-        outcome = {"rows": [asdict(row) for row in rows], "bars": judged, "size_mib": options.size_mib}
+        outcome = {"rows": [asdict(row) for row in rows], "bars": judged, "size_mib": options.size_mib, "blobs": options.blobs}
         options.json.write_text(json.dumps(outcome, indent=2), encoding="utf-8")
     return 0 if all(judged.values()) else 1
 

@@ -7,24 +7,27 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from bench.distribution_run import Way
 from rayline.reports import NodeReport, NodeState, encode_reports
-from runtime_env.bundle import Layer, LayerKind
+from runtime_env.bundle import Layer
 from runtime_env.fetch import fetch_blobs
 from runtime_env.peers.cache import BlobCache
 from runtime_env.peers.node import PeerNode
 from runtime_env.peers.options import PeerOptions
+from runtime_env.peers.source import PeerSource
 from runtime_env.store import open_store
 from workers.peering import Peering
 
 TOKEN: Final = b"bench"
+TELL_SECONDS: Final = 0.2
 
 
-def run_node(*, way: Way, name: str, digest: str, size_bytes: int, store_url: str, rate: int | None, folder: Path) -> None:
-    """Fetch one blob when the word is given, and stay until stdin closes."""
+def run_node(*, way: Way, name: str, layers: list[Layer], store_url: str, rate: int | None, folder: Path) -> None:
+    """Fetch when the word is given, and stay until stdin closes."""
     store = open_store(store_url)
     cache = BlobCache(path=folder, quota_bytes=2**50, free_bytes=0)
     options = PeerOptions(name=f"bench/{name}", host=f"127.77.0.{int(name) + 2}")
@@ -38,29 +41,51 @@ def run_node(*, way: Way, name: str, digest: str, size_bytes: int, store_url: st
             peering.tell(time.monotonic())
 
         def tell() -> None:
+            """Where what it holds or fetches is other than told."""
+            member = peers.member()
+            if told and told[-1] == (member.holds, member.wants):
+                return
+            told.append((member.holds, member.wants))
             report = NodeReport("bench", name, 1, 1, NodeState.READY, interval_ms=600_000, peer=peering.presence())
             _say({"report": encode_reports([report]).hex()})
 
+        told: list[tuple[frozenset[str], frozenset[str]]] = []
         tell()
         hear(sys.stdin.readline())
         before = os.times()
         hearing = threading.Thread(target=lambda: [hear(line) for line in sys.stdin])
         hearing.start()
         if way is Way.HTTP:
-            fetch_blobs(store, [Layer("blob", LayerKind.MODEL, digest, size_bytes, size_bytes, 1)], folder / "http")
+            fetch_blobs(store, layers, folder / "http")
         else:
-            told: set[frozenset[str]] = {frozenset()}
-
-            def on_progress(_: object) -> None:
-                wants = peers.member().wants
-                if wants not in told:
-                    told.add(wants)
-                    tell()
-
-            peers.fetch(store.get_metainfo(digest), TOKEN, progress=on_progress)
+            with Repeated(tell, TELL_SECONDS):
+                PeerSource(node=peers, store=store, cache=cache, token=TOKEN).fetch(layers, lambda _: None)
         after = os.times()
         _say({"memory_bytes": _peak_memory(), "cpu_seconds": after.user + after.system - before.user - before.system})
         hearing.join()
+
+
+class Repeated:
+    """Calls something again and again, in a thread of its own, between enter and exit; at last once more."""
+
+    def __init__(self, call: Callable[[], None], seconds: float) -> None:
+        self._call = call
+        self._seconds = seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Repeated:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            self._call()
+        self._call()
 
 
 def _say(message: dict[str, object]) -> None:

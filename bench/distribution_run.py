@@ -16,6 +16,7 @@ from typing import IO, Final
 
 from bench.range_server import RangeServer
 from rayline.errors import RaylineError
+from runtime_env.bundle import Layer, LayerKind
 from runtime_env.peers.metainfo import describe
 from runtime_env.store import FolderStore
 from runtime_env.store.protocol import blob_path
@@ -56,14 +57,17 @@ class Row:
     dies: Dies | None
 
 
-def run(folder: Path, *, way: Way, nodes: int, size_bytes: int, rate: int | None, dies: Dies | None) -> Row:
-    """Give a new blob to `nodes` processes by `way`; raises RaylineError when one of them fails that was not to die."""
-    digest = _new_blob(folder, size_bytes)
+def run(folder: Path, *, way: Way, nodes: int, blobs: int, size_bytes: int, rate: int | None, dies: Dies | None) -> Row:
+    """Give new blobs of `size_bytes` together to `nodes` processes by `way`; raises RaylineError when one of them fails that was
+    not to die."""
+    digests = [_new_blob(folder, size_bytes // blobs, number) for number in range(blobs)]
+    layers = folder / "layers.json"
+    layers.write_text(json.dumps([[digest, size_bytes // blobs] for digest in digests]))
     (folder / "index").mkdir()
     with RangeServer(folder=folder / "index") as index, _Origin(folder / "store", rate) as origin:
         environment = {**os.environ, **dict.fromkeys(_INDEX_VARIABLES, index.url)}
-        command = [sys.executable, "-m", "bench.distribution", "--node", way, "--digest", digest, "--store", origin.url]
-        command += ["--size", str(size_bytes), "--rate", str(rate or 0)]
+        command = [sys.executable, "-m", "bench.distribution", "--node", way, "--store", origin.url]
+        command += ["--layers", str(layers), "--rate", str(rate or 0)]
         processes = [
             subprocess.Popen(
                 [*command, "--name", str(number), "--dir", str(folder / f"node-{number}")],
@@ -194,18 +198,23 @@ class _Platform:
                 self.tell()
 
 
-def _new_blob(folder: Path, size_bytes: int) -> str:
+def read_layers(path: Path) -> list[Layer]:
+    """What `run` wrote for its nodes."""
+    return [Layer(digest[7:19], LayerKind.MODEL, digest, size, size, 1) for digest, size in json.loads(path.read_text())]
+
+
+def _new_blob(folder: Path, size_bytes: int, number: int) -> str:
     """Each MiB of it is another one, and none of it can be compressed."""
     source = folder / "source"
     noise = os.urandom(2**20)
     with source.open("wb") as file:
-        for number in range(size_bytes // 2**20):
-            file.write(number.to_bytes(8, "big"))
-            file.write(noise[8:])
+        for start in range(0, size_bytes, 2**20):
+            file.write((start + number).to_bytes(8, "big"))
+            file.write(noise[8 : min(2**20, size_bytes - start)])
     metainfo = describe(source)
     FolderStore(path=folder / "store").put_metainfo(metainfo)
     place = folder / "store" / blob_path(metainfo.digest)
-    place.parent.mkdir(parents=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
     source.rename(place)
     return metainfo.digest
 

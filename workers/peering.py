@@ -40,7 +40,7 @@ class Peer(Protocol):
 
     def set_global_limit(self, total: int | None, /) -> None: ...
 
-    def set_own_limit(self, rate: int | None, /) -> None: ...
+    def set_limits(self, *, download: int | None, upload: int | None) -> None: ...
 
 
 class Peering:
@@ -74,7 +74,7 @@ class Peering:
 
     def set_own_limit(self, bytes_per_second: int) -> None:
         """What this node may carry in each direction; 0 for what it measures."""
-        self._peer.set_own_limit(bytes_per_second or None)
+        self._peer.set_limits(download=bytes_per_second or None, upload=bytes_per_second or None)
 
     def hear(self, value: bytes, now: float) -> None:
         """One record of beats; `now` in monotonic seconds. Raises FormatError."""

@@ -42,9 +42,10 @@ class Alerts:
         self._on_wrong_piece = on_wrong_piece
         self._on_lost = on_lost
         self._counters: dict[str, int] = {}
-        self._answers = 0
+        self._asked = 0
+        self._answered = 0
         self._closed = False
-        self._counted = threading.Condition()
+        self._counted = threading.Condition(threading.RLock())
 
     def refused_listening(self) -> str | None:
         """Wait for what listening came to; None when it works."""
@@ -61,11 +62,17 @@ class Alerts:
     def counters(self) -> dict[str, int]:
         """libtorrent's own, as they are now; raises PeerError where it does not answer."""
         with self._counted:
-            before = self._answers
-            self._session.post_session_stats()
-            if not self._counted.wait_for(lambda: self._closed or self._answers != before, timeout=ANSWER_SECONDS):
+            asked = self.ask()
+            if not self._counted.wait_for(lambda: self._closed or self._answered >= asked, timeout=ANSWER_SECONDS):
                 raise PeerError("libtorrent does not answer; restart the node's agent")
             return self._counters
+
+    def ask(self) -> int:
+        """Ask for counters, which come to be `latest`; returns the number of this question."""
+        with self._counted:
+            self._asked += 1
+            self._session.post_session_stats()
+            return self._asked
 
     @property
     def latest(self) -> dict[str, int]:
@@ -86,7 +93,12 @@ class Alerts:
             if isinstance(alert, libtorrent.session_stats_alert):
                 with self._counted:
                     self._counters = dict(alert.values)
-                    self._answers += 1
+                    self._answered += 1
+                    self._counted.notify_all()
+            elif isinstance(alert, libtorrent.alerts_dropped_alert):
+                # An answer may have been among them.
+                with self._counted:
+                    self._answered = self._asked
                     self._counted.notify_all()
             elif isinstance(alert, libtorrent.peer_ban_alert):
                 self._on_wrong_piece(alert.ip[0])

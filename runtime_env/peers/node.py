@@ -69,7 +69,7 @@ class PeerNode:
         self._lock = threading.RLock()
         self._swarms: dict[str, Swarm] = {}
         self._fetches: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._told_rate: int | None = None
+        self._told = False
         self._hashing = 0.0
         self._probe = LinkProbe()
         self._receiving, self._sending = RateMeter(), RateMeter()
@@ -155,13 +155,10 @@ class PeerNode:
         return self._cache.digests()
 
     def set_limits(self, *, download: int | None, upload: int | None) -> None:
-        """This node's own limits, bytes per second, None for none; at once."""
+        """This node's own limits, bytes per second, at once; None for none or, where neither is given and it measures
+        (`PeerOptions.cores`), for what it finds."""
+        self._told = download is not None or upload is not None
         self._throttle.set_own(download=download, upload=upload)
-
-    def set_own_limit(self, rate: int | None) -> None:
-        """This node's limit in each direction, bytes per second; None for what it measures (`PeerOptions.cores`), or none."""
-        self._told_rate = rate
-        self._throttle.set_own(download=rate, upload=rate)
 
     def set_global_limit(self, total: int | None) -> None:
         """What the network as a whole may carry, bytes per second; a fetching node takes its share of it at once."""
@@ -309,7 +306,10 @@ class PeerNode:
         self._door.look(now)
         with self._lock:
             swarms, members = list(self._swarms.values()), self._door.members
+        wanted = frozenset().union(*(member.wants for member in members))
         for one in swarms:
+            if not one.fetching and one.tag not in wanted:
+                continue
             try:
                 one.connect(members, now)
                 if one.fetching and not one.finished.is_set():
@@ -325,13 +325,13 @@ class PeerNode:
         """Note what moved, as the counters that were asked for at the last look say, and follow what the link gives."""
         parts = self._open
         counters = parts.alerts.latest
-        parts.session.post_session_stats()
+        parts.alerts.ask()
         if not counters:
             return
         received = counters["net.recv_payload_bytes"] + (parts.reader.bytes_read if parts.reader else 0)
         self._receiving.observe(received, now)
         self._sending.observe(counters["net.sent_payload_bytes"], now)
-        if self._options.cores is not None and self._told_rate is None:
+        if self._options.cores is not None and not self._told:
             self._probe.observe(received, now, limit=self._throttle.limits.own_download)
             link = self._probe.link
             speed = NodeSpeed(link=math.inf if link is None else link, hashing=self._hashing, cores=self._options.cores)

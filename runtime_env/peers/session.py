@@ -41,7 +41,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     "rate_limit_ip_overhead": False,
     # A node that waits for others' pieces looks finished to libtorrent.
     "close_redundant_connections": False,
-    "connections_limit": 200,
+    # One for each blob under way and peer; of many peers each blob meets `swarm.MAX_CONNECTIONS`.
+    "connections_limit": 1000,
     "connection_speed": 100,
     "min_reconnect_time": 1,
     "max_failcount": 100,
@@ -50,7 +51,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     "peer_timeout": 20,
     "piece_timeout": 5,
     "request_timeout": 10,
-    "inactivity_timeout": 60,
+    # Two that have nothing to give each other make room; whoever wants something calls again.
+    "inactivity_timeout": 10,
     # Nothing is queued by libtorrent: who may run is decided by whoever calls.
     "active_downloads": -1,
     "active_seeds": -1,

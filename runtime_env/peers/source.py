@@ -22,8 +22,8 @@ from runtime_env.store import Store
 
 # Below, meeting peers takes longer than the bytes; a bundle's small layers together are a small part of it.
 MIN_PEER_BYTES: Final = 64 * 2**10
-# Most of a fetch is waiting for others: all layers of an environment at once.
-_AT_ONCE: Final = 64
+# Much of a fetch is waiting for others; each blob under way costs a connection to each of them.
+_AT_ONCE: Final = 16
 _DESCRIBED: Final = "described"
 
 _log = logging.getLogger(__name__)
@@ -78,8 +78,10 @@ class PeerSource:
             told.reach(layer.digest, layer.size_bytes)
             return layer.digest, path
 
+        # The same order on all nodes, so that those who begin together fetch the same.
+        ordered = sorted(layers, key=lambda layer: (-layer.size_bytes, layer.digest))
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rayline-layers") as threads:
-            return dict(threads.map(fetch, layers))
+            return dict(threads.map(fetch, ordered))
 
     def _fetch(self, layer: Layer, told: _Told) -> Path:
         metainfo = self._description(layer) if layer.size_bytes >= MIN_PEER_BYTES else None

@@ -24,6 +24,7 @@ _FLAGS: Final = (
     | libtorrent.torrent_flags.disable_pex
     | libtorrent.torrent_flags.duplicate_is_error
 )
+MAX_CONNECTIONS: Final = 40
 _RECONNECT_SECONDS: Final = 1.0
 _RESUME_SECONDS: Final = 2.0
 
@@ -101,7 +102,7 @@ class Swarm:
         due = [address for address in useful if now - self._tried_at.get(address, float("-inf")) >= _RECONNECT_SECONDS]
         if due:
             connected = {peer.ip for peer in self.handle.get_peer_info()}
-            for address in due:
+            for address in due[: max(0, MAX_CONNECTIONS - len(connected))]:
                 self._tried_at[address] = now
                 if address not in connected:
                     self.handle.connect_peer(address)
@@ -201,6 +202,7 @@ def _parameters(metainfo: BlobMetainfo, token: bytes, folder: Path) -> libtorren
     parameters = libtorrent.load_torrent_buffer(metainfo.torrent(token))
     parameters.save_path = str(folder)
     parameters.storage_mode = libtorrent.storage_mode_t.storage_mode_sparse
+    parameters.max_connections = MAX_CONNECTIONS
     return parameters
 
 

@@ -37,8 +37,9 @@ class FakePeer:
     def set_global_limit(self, total: int | None) -> None:
         self.told_limits.append(("total", total))
 
-    def set_own_limit(self, rate: int | None) -> None:
-        self.told_limits.append(("own", rate))
+    def set_limits(self, *, download: int | None, upload: int | None) -> None:
+        assert download == upload
+        self.told_limits.append(("own", download))
 
     def close(self) -> None: ...
 

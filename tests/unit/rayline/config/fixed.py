@@ -155,7 +155,7 @@ _REASONS: Final = {
         runtime_env.peers.alerts: ANSWER_SECONDS
         runtime_env.peers.store_reader: MAX_UNWRITTEN_BYTES STORE_BACK_OFF_SECONDS _WRITTEN_LOOK_SECONDS
         runtime_env.peers.sharing: LONELY_SECONDS SETTLE_SECONDS STALL_SECONDS
-        runtime_env.peers.swarm: _RECONNECT_SECONDS _RESUME_SECONDS
+        runtime_env.peers.swarm: MAX_CONNECTIONS _RECONNECT_SECONDS _RESUME_SECONDS
     """,
     "belongs to a weight policy, which is a setting: another value is another policy": """
         scheduler.weights.fleet: FLAP_MEMORY_SECONDS
