@@ -24,6 +24,7 @@ from workers.sessions import session_members, signal_session, wait_session_end
 OBJECT_STORE_BYTES: Final = 80_000_000
 LOG_ROTATION_BYTES: Final = 20_000_000
 STOP_SECONDS: Final = 5.0
+HEAD_SECONDS: Final = 90.0
 HEALTH_CHECK_VARIABLE: Final = "RAY_health_check_timeout_ms"
 HEALTH_CHECK_TIMEOUT_MS: Final = 20_000
 NICENESS_VARIABLE: Final = "RAY_worker_niceness"
@@ -117,6 +118,20 @@ def node_command(*options: str) -> list[str]:
         "--log-color=false",
         *options,
     ]
+
+
+def wait_for_head(address: str, timeout_seconds: float = HEAD_SECONDS) -> None:
+    """Until something listens at `host:port`: pods and gateway start beside their head. Without one, Ray says in the end what is
+    wrong."""
+    host, _, port = address.rpartition(":")
+    give_up = time.monotonic() + timeout_seconds
+    while time.monotonic() < give_up:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 class LocalHead:

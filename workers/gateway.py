@@ -20,7 +20,7 @@ from rayline.metrics.declared import ACTORS, PHASE
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from rayline.topics import BEATS_PARTITION, CHANGES_PARTITION
 from runtime_env.preflight import preflight
-from workers.cluster import ray_environment
+from workers.cluster import ray_environment, wait_for_head
 from workers.pool import (
     ActorDied,
     ActorKey,
@@ -142,6 +142,7 @@ class Gateway:
             await asyncio.to_thread(self._pool.close)
 
     def _connect(self) -> None:
+        wait_for_head(self._address)
         self._pool.connect()
         now = time.monotonic()
         self._members = {key: _Member(handle, ActorPhase.STARTING, now) for key, handle in self._pool.adopt().items()}

@@ -8,17 +8,14 @@ to run code that nobody here uses.
 
 from __future__ import annotations
 
-import socket
 import sys
-import time
 from typing import Final
 
 from ray.scripts import scripts
 
+from workers.cluster import wait_for_head
 from workers.sessions import end_session_with
 
-_HEAD_SECONDS: Final = 90.0
-_POLL_SECONDS: Final = 0.05
 _ADDRESS: Final = "--address="
 
 
@@ -31,19 +28,6 @@ def main(arguments: list[str]) -> None:
     scripts.get_ray_client_dependency_error = lambda: ImportError("switched off by Rayline")
     sys.argv = ["ray", *arguments[1:]]
     scripts.main()
-
-
-def wait_for_head(address: str, timeout_seconds: float = _HEAD_SECONDS) -> None:
-    """Until something listens at `host:port`: a pod starts beside its head. Without one, Ray says in the end what is wrong."""
-    host, _, port = address.rpartition(":")
-    give_up = time.monotonic() + timeout_seconds
-    while time.monotonic() < give_up:
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            time.sleep(_POLL_SECONDS)
-        else:
-            return
 
 
 if __name__ == "__main__":

@@ -216,10 +216,10 @@ def share_back_after(stroke: Stroke, evidence: Evidence) -> float | None:
     return None
 
 
-def p99_between(answers: Sequence[Answer], from_ms: float, until_ms: float) -> float | None:
-    """Of the jobs that were due in this span."""
+def percentile_between(answers: Sequence[Answer], from_ms: float, until_ms: float, percentile: float) -> float | None:
+    """Latency of the jobs that were due in this span (milliseconds)."""
     found = [answer.latency_ms for answer in answers if from_ms <= answer.due_ms < until_ms]
-    return float(np.percentile(found, 99, method="inverted_cdf")) if found else None
+    return float(np.percentile(found, percentile, method="inverted_cdf")) if found else None
 
 
 def normal_after(fault_ms: float, answers: Sequence[Answer]) -> float | None:

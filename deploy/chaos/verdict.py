@@ -22,7 +22,7 @@ from deploy.chaos.plan import Kind, Plan, Target
 from deploy.checker import LatencyMs, Report
 
 SLA_MS: Final = 10_000.0
-CALM_MS: Final = 8_000.0
+CALM_MS: Final = 14_000.0
 _CONTROL_PLANE: Final = (Target.RESOURCE, Target.KEEPER, Target.GATEWAY)
 _LASTING: Final = (Kind.THROTTLE, Kind.HOG, Kind.FREEZE, Kind.LOSS, Kind.DELAY, Kind.PARTITION, Kind.DISK_FULL)
 
@@ -171,15 +171,17 @@ class Verdict:
 
     @cached_property
     def disturbed_p99_factor(self) -> float | None:
-        """p99 of the jobs due during the lasting faults against those due in the 8 s before the first of them; the worst.
+        """p99 of the jobs due during the lasting faults against those due in the 14 s before the first of them; the worst.
 
         The first seconds of a load do not count: cold processes would make any fault look harmless.
         """
         lasting = [stroke for stroke in self.done if stroke.kind in _LASTING and stroke.until_ms is not None]
         if not lasting:
             return None
-        before = measures.p99_between(self.answers, lasting[0].at_ms - CALM_MS, lasting[0].at_ms)
-        during = [measures.p99_between(self.answers, stroke.at_ms, stroke.until_ms or stroke.at_ms) for stroke in lasting]
+        before = measures.percentile_between(self.answers, lasting[0].at_ms - CALM_MS, lasting[0].at_ms, 99)
+        during = [
+            measures.percentile_between(self.answers, stroke.at_ms, stroke.until_ms or stroke.at_ms, 99) for stroke in lasting
+        ]
         known = [p99 for p99 in during if p99 is not None]
         return max(known) / before if known and before else None
 

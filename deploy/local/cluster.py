@@ -54,7 +54,6 @@ class _Head:
     address: str = ""
     retired: bool = False
     address_known: asyncio.Event = field(default_factory=asyncio.Event)
-    answers: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -186,7 +185,6 @@ class LocalCluster:
                 self._tools.on_event(f"{head.name} answers at {head.address} ({time.monotonic() - begun:.1f} s)")
         finally:
             head.address_known.set()
-            head.answers.set()
             self._tools.on_change()
 
     def _head_ended(self, head: _Head, ending: Ending) -> None:
@@ -207,9 +205,9 @@ class LocalCluster:
         return head
 
     async def _serve(self, head: _Head) -> None:
-        """The gateway, as soon as the head answers."""
-        await head.answers.wait()
-        if head.fact.phase is not Phase.RUNNING or self._closing:
+        """The gateway starts beside its head, and waits for it by itself."""
+        await head.address_known.wait()
+        if head.fact.phase not in _ON_ITS_WAY or self._closing:
             return
         options = ("gateway", "--cluster", self._name, "--address", head.address)
         launch = partial(

@@ -71,7 +71,7 @@ _REASONS: Final = {
         ingest.lane: HEARTBEAT_MS
         rayline.topics: DEFAULT_MAX_MESSAGE_BYTES _DAY_MS _HOUR_MS _SEGMENT_MS
         rayline.bus.consumer: BUSY_FETCH_BYTES BUSY_FETCH_WAIT_MS
-        workers.cluster: HEALTH_CHECK_TIMEOUT_MS LOG_ROTATION_BYTES OBJECT_STORE_BYTES
+        workers.cluster: HEAD_SECONDS HEALTH_CHECK_TIMEOUT_MS LOG_ROTATION_BYTES OBJECT_STORE_BYTES
         runtime_env.build.conda_layer: TIMEOUT_SECONDS
         runtime_env.build.interpreters: _PROBE_SECONDS
         runtime_env.build.model_layer: _TIMEOUT_SECONDS
@@ -128,7 +128,6 @@ _REASONS: Final = {
         workers.pod_ray: LOOK_SECONDS STOP_SECONDS
         workers.pool: FIRST_BACKOFF_SECONDS MAX_BACKOFF_SECONDS
         runtime_env.node.activation: FIRST_RETRY_SECONDS MAX_RETRY_SECONDS
-        workers.ray_node: _HEAD_SECONDS _POLL_SECONDS
         workers.reporting: ATTEMPT_SECONDS RETRY_SECONDS
         workers.sampling.cards: QUERY_SECONDS TIMEOUT_SECONDS
         workers.sampling.files: CHUNK_BYTES
