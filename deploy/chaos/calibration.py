@@ -1,7 +1,7 @@
 """How many jobs a second a platform sustains: the highest steady rate, of a few that are tried, at which nothing piles up.
 
-A burst gives the bound. It alone would promise too much: its batches are full, while those of a steady load hold a job or two, which
-costs several times as much for each job.
+A burst gives the bound. It alone would promise too much: its batches are full, while those of a steady load hold a job or two,
+which costs several times as much for each job.
 """
 
 from __future__ import annotations
