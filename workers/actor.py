@@ -115,7 +115,7 @@ class FeatureActor:
     def drain(self) -> None:
         """Take no more batches; returns at once, `statistics` tells when nothing runs any more."""
         if self._server is not None:
-            self._server.drain(HAND_BACK_SECONDS)
+            self._server.drain(HAND_BACK_SECONDS, leaving=False)
 
     def statistics(self) -> dict[str, Any]:
         """Counts since the start, and what is here now; empty when the app is not loaded."""

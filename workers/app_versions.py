@@ -53,8 +53,10 @@ class AppVersions:
         return self.newest.generation
 
     def prepare(self, successor: Served) -> None:
-        """From the node's turn on, calls take this one; another one that waits is dropped."""
+        """Once the node's turn is there, calls take this one. Another one that waits is dropped, unless its turn has come."""
         with self._lock:
+            if self._successor is not None and self._successor.generation == self.turn[0]:
+                self._served = self._successor
             self._successor = successor
 
     def take(self) -> Served | None:

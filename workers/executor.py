@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from rayline.app_spec import AppSpec, BatchFormat, Call, ModelSwap
+from rayline.app_spec import AppSpec, BatchFormat, Call
 from rayline.codec import decode_payload, encode_payload
 from rayline.errors import ContractError, FormatError
 from rayline.jobs import ContentType
@@ -88,17 +88,16 @@ class Executor:
                 gate.leave(alone=alone)
 
     def _take_version(self, run: Run) -> Served | None:
-        """What the call that begins now runs on; answers of another version are handed out first, so that each names its own."""
+        """What the call that begins now runs on; answers of another version are handed out first, so that each names its own.
+
+        None: the node went on to models that are not here, or not yet.
+        """
         served = self._versions.take()
         if served is not None and run.model_version != served.label:
             if len(run.answers) and run.hand_out is not None:
                 run.hand_out()
             run.model_version = served.label
         return served
-
-    def _left_behind(self) -> Verdict:
-        """The node went on to models that are not here: for good, or until they are loaded here, too."""
-        return Verdict.DRAINING if self._spec.model_swap is ModelSwap.ACTOR else Verdict.BUSY
 
     def _decode(self, run: Run, payloads: Sequence[bytes]) -> list[tuple[int, Any]]:
         content_type = run.head.content_type
@@ -120,7 +119,7 @@ class Executor:
             if turn[0] != generation:
                 served = self._take_version(run)
                 if served is None:
-                    return self._left_behind()
+                    return Verdict.BUSY
                 generation, function = served.generation, served.app.function
             if announce is not None:
                 announce(index)
@@ -186,7 +185,7 @@ class Executor:
     def _run_jobs_async(self, loop: AppLoop, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
         served = self._take_version(run)
         if served is None:
-            return self._left_behind()
+            return Verdict.BUSY
         calls = [(index, partial(served.app.function, payload)) for index, payload in decoded]
         enter = None if self._output is None else partial(self._output.enter, run)
         return loop.run(run, calls, self._answer_or_fail, limit_seconds=self._spec.limits.execute_seconds, enter=enter)
@@ -214,7 +213,7 @@ class Executor:
                 return Verdict.TIMEOUT
             served = self._take_version(run)
             if served is None:
-                return self._left_behind()
+                return Verdict.BUSY
             try:
                 features = self._call_batch(run, served.app.function, [payload for _, payload in jobs])
             except ContractError as error:

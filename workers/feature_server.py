@@ -121,6 +121,8 @@ class FeatureServer(flight.FlightServerBase):
         self._exchanges: set[Exchange] = set()
         self._tracing = tracing
         self._draining = False
+        # What is said to batches while draining: that the node goes, or that this actor alone has no time for them.
+        self._goodbye = Verdict.DRAINING
         self._batches = 0
         self._jobs = 0
 
@@ -144,9 +146,13 @@ class FeatureServer(flight.FlightServerBase):
         """How many jobs without an answer are here now."""
         return sum(exchange.unfinished_jobs() for exchange in self.exchanges)
 
-    def drain(self, hand_back_seconds: float) -> None:
+    def drain(self, hand_back_seconds: float, *, leaving: bool = True) -> None:
         """Take no more batches; running ones hand back their unfinished jobs at the next job boundary, and in
-        `hand_back_seconds` wherever they are."""
+        `hand_back_seconds` wherever they are.
+
+        Not `leaving`: this actor ends and its node stays. Lanes are told BUSY then, as they stop sending to a node that says
+        DRAINING."""
+        self._goodbye = Verdict.DRAINING if leaving else Verdict.BUSY
         self._draining = True
         self._gate.drain()
         for exchange in self.exchanges:
@@ -158,7 +164,7 @@ class FeatureServer(flight.FlightServerBase):
     def _hand_back(self) -> None:
         """Answer for calls that still run; what they return is dropped. A thread for each: a frozen lane may block one."""
         for exchange in self.exchanges:
-            words = (Verdict.DRAINING, "the node is leaving, and the call did not return in the time that was left")
+            words = (self._goodbye, "the actor is leaving, and the call did not return in the time that was left")
             threading.Thread(target=exchange.finish, args=words, name="rayline-hand-back", daemon=True).start()
 
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
@@ -221,13 +227,13 @@ class FeatureServer(flight.FlightServerBase):
         try:
             # Looked at after the batch is in the set, so that a notice in between finds it in one of the two places.
             if self._draining:
-                return exchange.finish(Verdict.DRAINING)
+                return exchange.finish(self._goodbye)
             verdict = self._executor.run(run, payloads, self._gate)
             if self._tracing is not None and head.trace:
                 self._trace(head, run, verdict)
             self._batches += 1
             self._jobs += len(payloads)
-            return exchange.finish(verdict)
+            return exchange.finish(self._goodbye if verdict is Verdict.DRAINING else verdict)
         finally:
             self._exchanges.discard(exchange)
 

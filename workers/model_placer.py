@@ -96,7 +96,8 @@ class ModelPlacer:
             self._placements.fail(task, text, time.monotonic())
         else:
             _log.info("models of %s, generation %d, are in place", task.app, task.generation)
-            self._placements.succeed(task, paths)
+            serving = read_turn(models_folder(self._pod_dir, task.app))
+            self._placements.succeed(task, paths, serving=serving)
         self._unsaid.add(task.app)
         self._tell()
         needed = self._placements.needed()

@@ -141,8 +141,7 @@ class ModelFollower:
     def _hold_ready(self, versions: AppVersions, successor: Served) -> None:
         self._failed = self._problem = None
         self._wanted_actor = 0
-        versions.prepare(successor)
-        self._turn.prepared(successor.generation)
+        self._turn.prepared(successor.generation, lambda: versions.prepare(successor))
 
 
 def load_version(placed: PlacedModels, load: Callable[[], LoadedApp]) -> Served:

@@ -13,7 +13,7 @@ import fcntl
 import mmap
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,9 +91,11 @@ class ModelTurn:
             raise FormatError(f"{path} cannot be read: {error}") from error
         return self._placed[1]
 
-    def prepared(self, generation: int) -> None:
-        """This actor could serve `generation` from now on."""
-        os.pwrite(self._handle, (generation + 1).to_bytes(_TURN_BYTES, sys.byteorder), 0)
+    def prepared(self, generation: int, hold: Callable[[], object] = lambda: None) -> None:
+        """This actor could serve `generation` from now on, once `hold` returned; the turn does not move on meanwhile."""
+        with self._locked():
+            hold()
+            os.pwrite(self._handle, (generation + 1).to_bytes(_TURN_BYTES, sys.byteorder), 0)
 
     def is_served(self) -> bool:
         """Whether another actor of the app here has loaded, so that `turn` says what it serves."""
@@ -101,11 +103,12 @@ class ModelTurn:
             return any(prepared >= 0 for prepared in self._others())
 
     def advance_together(self, generation: int) -> bool:
-        """Move the turn on if every living actor of the app here could serve `generation`; True when the turn is there."""
+        """Move the turn on if `generation` is the newest that every living actor of the app here could serve; True when the turn
+        is there, or beyond. (Who has a newer one may have skipped this one.)"""
         if self.turn[0] >= generation:
             return True
         with self._locked():
-            if all(prepared >= generation for prepared in self._others()):
+            if all(prepared == generation for prepared in self._others()):
                 self._raise_turn(generation)
         return bool(self.turn[0] >= generation)
 

@@ -93,13 +93,16 @@ class ModelPlacements:
         """When the next failed one is to be tried again; None where none failed."""
         return min((known.retry_at for known in self._apps.values() if not known.is_done and known.failures), default=None)
 
-    def succeed(self, task: ModelTask, paths: Mapping[str, str]) -> None:
-        """The models of the task lie at these paths, by name."""
+    def succeed(self, task: ModelTask, paths: Mapping[str, str], *, serving: int = 0) -> None:
+        """The models of the task lie at these paths, by name. `serving` is the generation that actors are at: it stays told,
+        however many newer ones they could not load."""
         known = self._apps[task.app]
         if known.task != task:
             return
         models = {name: PlacedModel(path, task.choices[name].publication) for name, path in paths.items()}
-        known.placed = (*known.placed, PlacedModels(task.generation, models))[-GENERATIONS_KEPT:]
+        placed = (*known.placed, PlacedModels(task.generation, models))
+        in_use = tuple(one for one in placed[:-GENERATIONS_KEPT] if one.generation == serving)
+        known.placed = in_use + placed[-GENERATIONS_KEPT:]
         known.placed_choices[task.generation] = task.choices
         known.placed_choices = {one.generation: known.placed_choices[one.generation] for one in known.placed}
         known.problem, known.failures = None, 0

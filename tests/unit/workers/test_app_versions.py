@@ -24,7 +24,7 @@ class Node:
         self.turn[0] = max(self.turn[0], generation)
 
     def advance_together(self, generation: int) -> None:
-        if all(actor.prepared >= generation for actor in self.actors):
+        if all(actor.prepared == generation for actor in self.actors):
             self.advance(generation)
 
 
@@ -65,6 +65,17 @@ def test_who_is_left_behind_takes_no_call_until_it_is_prepared() -> None:
     assert node.actors[0].take() is None
     node.actors[0].prepare(served(2))
     assert node.actors[0].take() is not None
+
+
+def test_a_successor_whose_turn_has_come_is_not_lost_when_a_newer_one_is_prepared_before_any_call() -> None:
+    node = Node([1])
+    node.advance(1)
+    node.actors[0].prepare(served(2))
+    node.advance(2)
+    node.actors[0].prepare(served(3))
+    taken = node.actors[0].take()
+    assert taken is not None
+    assert taken.generation == 2
 
 
 def test_of_two_successors_the_newer_one_is_taken_where_the_turn_skipped_the_older() -> None:

@@ -195,3 +195,14 @@ def test_what_a_dead_actor_left_is_removed(tmp_path: Path) -> None:
     JobGauge(tmp_path / "actor-4194304").show(3)
     assert read_pod_actors(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_actor_that_ends_alone_says_nothing_against_its_node_until_the_node_goes(serve: Serve) -> None:
+    """BUSY: lanes go on with the node's other actors; DRAINING: they leave the node."""
+    server = serve(lambda payload: payload)
+    lane = Lane(server.port)
+    server.drain(5.0, leaving=False)
+    assert (await lane.send(1)).verdict is Verdict.BUSY
+    server.drain(5.0)
+    assert (await lane.send(1)).verdict is Verdict.DRAINING
+    lane.close()

@@ -175,6 +175,19 @@ def test_actors_that_start_where_nobody_served_load_the_newest(world: World) -> 
     loading.close()
 
 
+def test_a_node_does_not_go_to_a_generation_that_one_of_its_actors_skipped(world: World) -> None:
+    first, second = world.start(), world.start()
+    world.place(5, "five")
+    first.look()
+    world.place(6, "six")
+    second.look()
+    first.turn.advance_together(5)
+    assert first.call()[1] is None
+    assert second.call()[1] is None
+    first.look()
+    assert first.call() == second.call() == ("six", "6:scale@6")
+
+
 def test_going_back_to_the_bundles_own_model_is_a_newer_generation(world: World) -> None:
     actor = world.start()
     world.place(5, "five")

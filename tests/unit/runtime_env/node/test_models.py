@@ -107,6 +107,19 @@ def test_generations_only_grow_whatever_the_config_topic_does(records: list[tupl
         assert {name: model.publication for name, model in told.newest.models.items()} == wanted
 
 
+def test_what_actors_are_at_stays_told_however_many_newer_ones_they_could_not_load() -> None:
+    models = ModelPlacements()
+    for number in range(1, GENERATIONS_KEPT + 4):
+        models.want({"app": (number, {"m": choice(number)})})
+        task = models.next_due(0.0)
+        assert task is not None
+        models.succeed(task, {"m": f"/m{number}"}, serving=1)
+    told = models.told("app")
+    assert told.of(1) == PlacedModels(1, {"m": PlacedModel("/m1", 1)})
+    assert len(told.placed) == GENERATIONS_KEPT + 1
+    assert choice(1).digest in models.needed()
+
+
 def test_digests_are_needed_while_their_generation_is_told() -> None:
     models = ModelPlacements()
     for number in range(1, GENERATIONS_KEPT + 3):
@@ -172,16 +185,16 @@ def test_what_is_here_is_used_although_the_store_is_away(world: World) -> None:
 
 
 def test_what_is_leased_is_not_collected_and_what_is_not_makes_room(world: World) -> None:
-    small = NodeFolder(path=world.root / "node", quota_bytes=0)
+    small = NodeFolder(path=world.root / "node", quota_bytes=400_000)
     fetcher = ModelFetcher(folder=small, store=world.store, source=world, trust=Trust.read(world.root / "trust"))
-    first = fetcher.fetch("app", "m", world.publish("one"))
-    second = fetcher.fetch("app", "m", world.publish("two"))
-    assert first.path.exists()
-    first.lease.release()
-    third = fetcher.fetch("app", "m", world.publish("three"))
-    assert not first.path.exists()
-    assert second.path.exists()
-    assert third.path.exists()
+    first, second, third = (world.publish(text * 100_000) for text in ("one", "two", "six"))
+    one, two = fetcher.fetch("app", "m", first), fetcher.fetch("app", "m", second)
+    assert one.path.exists()
+    one.lease.release()
+    six = fetcher.fetch("app", "m", third)
+    assert not one.path.exists()
+    assert two.path.exists()
+    assert six.path.exists()
 
 
 def test_one_flipped_byte_a_short_file_and_no_signature_are_refused_and_a_mended_store_is_in_order(world: World) -> None:
