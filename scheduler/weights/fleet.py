@@ -20,8 +20,8 @@ FLAP_MEMORY_SECONDS: Final = 300.0
 MAX_DEPARTED: Final = 10_000
 SAMPLES_AT_ONCE: Final = 4_096
 # A little out of 0 to 1 is how counters round; what is far off is not known.
-LEAST_OF_SHARE: Final = -0.01
-MOST_OF_SHARE: Final = 1.5
+LOWEST_TOLD: Final = -0.01
+HIGHEST_TOLD: Final = 1.5
 _FIRST_CAPACITY: Final = 64
 
 
@@ -57,13 +57,13 @@ class Column(IntEnum):
 # Bounds outside of which a measure is not known; NaN is outside, too.
 _MEASURES: Final = (
     (Column.CORES, math.ulp(0.0), math.inf),
-    (Column.HOST_CPU, LEAST_OF_SHARE, MOST_OF_SHARE),
+    (Column.HOST_CPU, LOWEST_TOLD, HIGHEST_TOLD),
     (Column.OWN_CPU, 0.0, math.inf),
-    (Column.HOST_MEMORY, LEAST_OF_SHARE, MOST_OF_SHARE),
-    (Column.THROTTLED, LEAST_OF_SHARE, MOST_OF_SHARE),
-    (Column.MEMORY_PRESSURE, LEAST_OF_SHARE, MOST_OF_SHARE),
-    (Column.IO_PRESSURE, LEAST_OF_SHARE, MOST_OF_SHARE),
-    (Column.DISK_FREE, LEAST_OF_SHARE, MOST_OF_SHARE),
+    (Column.HOST_MEMORY, LOWEST_TOLD, HIGHEST_TOLD),
+    (Column.THROTTLED, LOWEST_TOLD, HIGHEST_TOLD),
+    (Column.MEMORY_PRESSURE, LOWEST_TOLD, HIGHEST_TOLD),
+    (Column.IO_PRESSURE, LOWEST_TOLD, HIGHEST_TOLD),
+    (Column.DISK_FREE, LOWEST_TOLD, HIGHEST_TOLD),
     (Column.CLOCK_SKEW_MS, -math.inf, math.inf),
     (Column.JOBS_IN_FLIGHT, 0.0, math.inf),
 )
@@ -172,7 +172,7 @@ class Fleet:
         for (column, lowest, highest), values in zip(_MEASURES, zip(*map(_MEASURES_OF, loads), strict=True), strict=True):
             facts = np.array(values, np.float64)
             known = np.where((facts >= lowest) & (facts <= highest), facts, UNKNOWN)
-            self._data[column, at] = np.clip(known, 0.0, 1.0) if highest == MOST_OF_SHARE else known
+            self._data[column, at] = np.clip(known, 0.0, 1.0) if highest == HIGHEST_TOLD else known
         self._data[Column.CARDS : Column.CARDS_BUSY + 1, at] = UNKNOWN
         if self._coefficients is not None:
             for row, load in zip(rows, loads, strict=True):
@@ -184,7 +184,7 @@ def _cards(load: NodeLoad, coefficients: Mapping[str, float]) -> tuple[float, fl
     """The sum of the cards' coefficients, and their mean utilisation."""
     known = [card.utilisation for card in load.cards if card.utilisation is not None]
     busy = sum(known) / len(known) if known else UNKNOWN
-    within = LEAST_OF_SHARE <= busy <= MOST_OF_SHARE
+    within = LOWEST_TOLD <= busy <= HIGHEST_TOLD
     return sum(coefficients.get(card.kind, 1.0) for card in load.cards), min(1.0, max(0.0, busy)) if within else UNKNOWN
 
 
