@@ -46,7 +46,8 @@ class Peer(Protocol):
 class Peering:
     """Owns what is heard of other nodes, passes it on to this node's `Peer`, and ends that. Does not own when beats are sent.
 
-    Life cycle: `presence` for each beat and `set_…` at any time; `run` until cancelled, which closes the peer.
+    Life cycle: `presence` for each beat and `set_…` at any time; `run` until cancelled, which
+    closes; `close` where it never ran.
     """
 
     def __init__(self, *, peer: Peer) -> None:
@@ -91,6 +92,10 @@ class Peering:
             self._told = alive
             self._peer.set_members(alive)
 
+    def close(self) -> None:
+        """End the peer; fetches that wait raise PeerError, and go on from where they were at the next start. Blocks."""
+        self._peer.close()
+
     async def run(self, settings: KafkaSettings) -> None:
         """Hear and tell until cancelled; a broker that is away leaves things as they are."""
         telling = asyncio.create_task(self._keep_telling(), name="tell peers")
@@ -104,7 +109,7 @@ class Peering:
         finally:
             telling.cancel()
             await asyncio.wait({telling})
-            await asyncio.to_thread(self._peer.close)
+            await asyncio.to_thread(self.close)
 
     async def _listen(self, settings: KafkaSettings) -> None:
         log = CompactedLog(
