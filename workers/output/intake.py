@@ -69,6 +69,7 @@ class OutputIntake:
         """Listen. Raises OSError when the folder cannot hold a socket."""
         try:
             self._listener.bind(str(self._path))
+            self._path.chmod(0o600)
         except OSError:
             self._close()
             raise
