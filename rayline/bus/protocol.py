@@ -16,14 +16,15 @@ from typing import Any, Final
 
 import aiokafka
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState, TopicPartitionState
-from aiokafka.producer.message_accumulator import BatchBuilder as AIOKafkaBatch
 from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.types import (
     Boolean,
     CompactArray,
@@ -209,14 +210,20 @@ _SHAPE: Final[tuple[tuple[type[Any], str, tuple[str, ...]], ...]] = (
     (Request, "build", ("self", "request_struct_class")),
     (Sender, "_do_txn_offset_commit", ("self", "offsets", "group_id")),
     (Sender, "_do_txn_commit", ("self", "commit_result")),
+    (Sender, "_do_add_partitions_to_txn", ("self", "tps")),
     (Sender, "_find_coordinator", ("self", "coordinator_type", "coordinator_key")),
     (TxnOffsetCommitHandler, "__init__", ("self", "sender", "offsets", "group_id")),
     (TxnOffsetCommitHandler, "create_request", ("self",)),
     (TxnOffsetCommitHandler, "handle_response", ("self", "resp")),
     (TransactionManager, "error_transaction", ("self", "exc")),
     (TransactionManager, "offset_committed", ("self", "tp", "offset", "group_id")),
-    (AIOKafkaBatch, "_set_producer_state", ("self", "producer_id", "producer_epoch", "base_sequence")),
-    (AIOKafkaBatch, "_build", ("self",)),
+    (TransactionManager, "maybe_add_partition_to_txn", ("self", "tp")),
+    (TransactionManager, "sequence_number", ("self", "tp")),
+    (TransactionManager, "increment_sequence_number", ("self", "tp", "increment")),
+    (ProduceRequest, "__init__", ("self", "transactional_id", "required_acks", "timeout", "topics")),
+    (AIOKafkaConnection, "send", ("self", "request", "expect_response")),
+    (AIOKafkaClient, "_get_conn", ("self", "node_id", "group", "no_hint")),
+    (AIOKafkaClient, "_wait_on_metadata", ("self", "topic")),
     (PartitionRecords, "_consumer_record", ("self", "tp", "record")),
     (AIOKafkaClient, "send", ("self", "node_id", "request", "group")),
     (GroupCoordinator, "_do_fetch_commit_offsets", ("self", "partitions")),

@@ -69,19 +69,15 @@ NO_HEADERS: Final = encode_headers(())
 class RecordBatchWriter:
     """One transactional record batch under construction for one partition, without compression.
 
-    Owns the records so far. Does not own the producer's state: the sender gives it before it asks for the bytes, which are made
-    once (a retry must send the same). In aiokafka's eyes it is one of its own batch builders.
+    Owns the records so far. Does not own the producer's identity, nor the place of the batch in its sequence.
     """
 
-    __slots__ = ("_buffer", "_closed", "_created_ms", "_parts", "_size", "_state")
+    __slots__ = ("_created_ms", "_parts", "_size")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = _PREFIX.size + _CHECKED.size
         self._created_ms = int(time.time() * 1000)
-        self._state = (-1, -1, -1)
-        self._buffer: bytes | None = None
-        self._closed = False
 
     def append(self, *, key: bytes | None, value: bytes | None, headers: bytes = NO_HEADERS) -> bool:
         """Add a record with encoded headers; False when the batch is full and did not take it (a first one is always taken)."""
@@ -97,7 +93,7 @@ class RecordBatchWriter:
             )
         )
         record = varint(len(body)) + body
-        if self._closed or (delta and self._size + len(record) > MAX_BATCH_BYTES):
+        if delta and self._size + len(record) > MAX_BATCH_BYTES:
             return False
         self._parts.append(record)
         self._size += len(record)
@@ -111,26 +107,14 @@ class RecordBatchWriter:
         """Records so far."""
         return len(self._parts)
 
-    # What aiokafka calls.
-
-    def close(self) -> None:
-        self._closed = True
-
-    def closed(self) -> bool:
-        return self._closed
-
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        self._state = (producer_id, producer_epoch, base_sequence)
-
-    def _build(self) -> bytes:
-        if self._buffer is None:
-            self._closed = True
-            count = len(self._parts)
-            fields = _CHECKED.pack(_TRANSACTIONAL, count - 1, self._created_ms, self._created_ms, *self._state, count)
-            checked = b"".join((fields, *self._parts))
-            length = _PREFIX.size - _LENGTH_END + len(checked)
-            self._buffer = _PREFIX.pack(0, length, _NO_LEADER_EPOCH, _MAGIC, calc_crc32c(checked)) + checked
-        return self._buffer
+    def build(self, producer_id: int, producer_epoch: int, base_sequence: int) -> bytes:
+        """The batch as it goes over the wire; a retry must send the same bytes."""
+        count = len(self._parts)
+        state = (producer_id, producer_epoch, base_sequence)
+        fields = _CHECKED.pack(_TRANSACTIONAL, count - 1, self._created_ms, self._created_ms, *state, count)
+        checked = b"".join((fields, *self._parts))
+        length = _PREFIX.size - _LENGTH_END + len(checked)
+        return _PREFIX.pack(0, length, _NO_LEADER_EPOCH, _MAGIC, calc_crc32c(checked)) + checked
 
 
 @dataclass(frozen=True, slots=True)

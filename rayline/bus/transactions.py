@@ -21,6 +21,7 @@ from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from rayline.bus.connection import close_whole, start_when_reachable
+from rayline.bus.produce import ProducePipe
 from rayline.bus.protocol import GroupMember, TxnOffsetCommit, check_client
 from rayline.bus.record_batch import RecordBatchWriter
 from rayline.bus.settings import KafkaSettings
@@ -36,6 +37,8 @@ from rayline.errors import (
 _log = logging.getLogger(__name__)
 
 MAX_METADATA_CHARS: Final = 4096
+# The broker answers a retriable error while it verifies a new transaction; long pauses would be the latency.
+RETRY_MS: Final = 5
 _ABORT_SECONDS: Final = 2.0
 _CANCEL_SECONDS: Final = 0.2
 # Error codes of the broker; aiokafka has no names for some of them.
@@ -96,8 +99,9 @@ class _PlainErrors:
 
 
 class _FenceableSender(Sender):
-    """aiokafka's sender, with offsets that name the group member and an end that can be called off."""
+    """aiokafka's sender, with offsets that name the group member and an end that can be called off; no records go through it."""
 
+    _added: asyncio.Event
     member: GroupMember | None = None
     silenced = False
     _ending: asyncio.Task[Any] | None = None
@@ -111,6 +115,26 @@ class _FenceableSender(Sender):
         _consume(waiter)
         transaction._txn_partitions |= partitions
         transaction._txn_consumer_group = group
+
+    def begun(self) -> None:
+        """A transaction was begun."""
+        added = self._added = asyncio.Event()
+        self._txn_manager.wait_for_transaction_end().add_done_callback(lambda _: added.set())
+
+    async def wait_added(self, partition: TopicPartition) -> None:
+        """Until the open transaction holds this partition; raises what made the transaction fail."""
+        transaction = self._txn_manager
+        ended = transaction.wait_for_transaction_end()
+        while partition not in transaction.txn_partitions:
+            if ended.done():
+                ended.result()
+                raise kafka_errors.IllegalOperation()
+            self._added.clear()
+            await self._added.wait()
+
+    async def _do_add_partitions_to_txn(self, tps: Iterable[TopicPartition]) -> None:
+        await super()._do_add_partitions_to_txn(tps)
+        self._added.set()
 
     async def _do_txn_offset_commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group_id: str) -> None:
         if not offsets:
@@ -185,13 +209,13 @@ class TransactionalProducer:
         settings: KafkaSettings,
         transactional_id: str,
         transaction_timeout_ms: int = 15_000,
-        max_request_size: int = 10 * 1024 * 1024,
         start_timeout_seconds: float = 30.0,
     ) -> None:
         check_client()
         self._settings = settings
         self._transactional_id = transactional_id
         self._start_timeout_seconds = start_timeout_seconds
+        self._transaction_timeout_ms = transaction_timeout_ms
         self._commit_timeout_seconds = transaction_timeout_ms / 1000
         self._producer = _Producer(
             **settings.client_kwargs(),
@@ -201,10 +225,7 @@ class TransactionalProducer:
             request_timeout_ms=transaction_timeout_ms,
             acks="all",
             enable_idempotence=True,
-            linger_ms=0,
-            # The broker answers a retriable error while it verifies a new transaction; long pauses would be the latency.
-            retry_backoff_ms=5,
-            max_request_size=max_request_size,
+            retry_backoff_ms=RETRY_MS,
         )
         self._usable = False
         self._closed = False
@@ -333,23 +354,8 @@ class TransactionalProducer:
         producer = self._producer
         await producer.begin_transaction()
         phase.reached(Phase.BEGUN)
-        deliveries: list[asyncio.Future[Any]] = []
-        chains: dict[tuple[str, int], asyncio.Task[None]] = {}
-        try:
-            # A partition takes its next batch when the one before is on its way; the partitions do not wait for one another,
-            # and what is ready goes while the rest is still being built.
-            async with asyncio.TaskGroup() as senders:
-                for topic, partition, batch in batches:
-                    where = (topic, partition)
-                    chains[where] = senders.create_task(self._send(where, batch, chains.get(where), deliveries))
-                    await asyncio.sleep(0)
-            # A failed delivery does not stop commit_transaction(): the offset would be committed, the result lost.
-            delivered = await asyncio.gather(*deliveries)
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-        finally:
-            for delivery in deliveries:
-                _consume(delivery)
+        producer.sender.begun()
+        append_ms = await self._produce(batches)
         phase.reached(Phase.SENT)
         if offsets:
             producer.sender.member = group
@@ -360,18 +366,27 @@ class TransactionalProducer:
         phase.ending = True
         await producer.commit_transaction()
         phase.reached(Phase.COMMITTED)
-        return _append_time_ms(delivered)
+        return append_ms
 
-    async def _send(
-        self,
-        where: tuple[str, int],
-        batch: RecordBatchWriter,
-        before: asyncio.Task[None] | None,
-        deliveries: list[asyncio.Future[Any]],
-    ) -> None:
-        if before is not None:
-            await asyncio.wait({before})
-        deliveries.append(await self._producer.send_batch(batch, where[0], partition=where[1]))
+    async def _produce(self, batches: Iterable[tuple[str, int, RecordBatchWriter]]) -> int | None:
+        """Send while the rest is still being built; returns when the broker has all of it, with its time of the first."""
+        sender = self._producer.sender
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                pipe = ProducePipe(
+                    client=self._producer.client,
+                    transaction=sender._txn_manager,
+                    added=sender.wait_added,
+                    tasks=tasks,
+                    timeout_ms=self._transaction_timeout_ms,
+                    retry_seconds=RETRY_MS / 1000,
+                )
+                for topic, partition, batch in batches:
+                    await pipe.send(TopicPartition(topic, partition), batch)
+                pipe.drain()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        return pipe.append_ms
 
     def _explain(self, error: Exception, phase: _PhaseReport) -> BusError:
         """The error of ours for what went wrong."""
@@ -433,14 +448,6 @@ async def fence(settings: KafkaSettings, transactional_id: str, *, timeout_secon
         await producer.start()
     finally:
         await producer.discard()
-
-
-def _append_time_ms(delivered: Iterable[Any]) -> int | None:
-    first = next(iter(delivered), None)
-    if first is None or first.timestamp is None or first.timestamp < 0:
-        return None
-    time_ms: int = first.timestamp
-    return time_ms
 
 
 def _consume(future: asyncio.Future[Any]) -> None:

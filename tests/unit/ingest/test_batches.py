@@ -33,7 +33,7 @@ def records(built: list[Outgoing], topic: str) -> list[tuple[bytes | None, bytes
     found = []
     for out in built:
         if out.where[0] == topic:
-            found += [(record.key, record.value) for record in read_batch(out.batch._build())]
+            found += [(record.key, record.value) for record in read_batch(out.batch.build(-1, -1, -1))]
     return found
 
 

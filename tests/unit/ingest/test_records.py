@@ -24,7 +24,7 @@ def headers_of(ended: Ended) -> list[Header]:
     shared = journey_headers(ended.journey, now=11.0) if ended.journey is not None else None
     writer = RecordBatchWriter()
     writer.append(key=None, value=None, headers=result_headers(ended, shared, appended_ms=1_000.0, arrived_ms=1_040.0, now=11.0))
-    (record,) = read_batch(writer._build())
+    (record,) = read_batch(writer.build(-1, -1, -1))
     return [(name, raw or b"") for name, raw in record.headers]
 
 

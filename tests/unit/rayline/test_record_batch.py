@@ -26,8 +26,7 @@ def written(contents: Records) -> bytes:
     writer = RecordBatchWriter()
     for key, value, headers in contents:
         assert writer.append(key=key, value=value, headers=encode_headers(headers))  # type: ignore[arg-type]
-    writer._set_producer_state(77, 3, 5)
-    return bytes(writer._build())
+    return writer.build(77, 3, 5)
 
 
 def by_aiokafka(contents: Records, codec: int = 0) -> bytes:
@@ -75,7 +74,7 @@ def test_a_full_batch_takes_no_more_but_always_a_first_record() -> None:
     writer = RecordBatchWriter()
     assert writer.append(key=None, value=bytes(2 * MAX_BATCH_BYTES))
     assert not writer.append(key=None, value=b"x")
-    assert (writer.record_count(), writer.size()) == (1, len(writer._build()))
+    assert (writer.record_count(), writer.size()) == (1, len(writer.build(-1, -1, -1)))
 
 
 def test_a_name_that_is_not_utf8_is_handed_out_marked_and_what_follows_it_too() -> None:
@@ -83,7 +82,7 @@ def test_a_name_that_is_not_utf8_is_handed_out_marked_and_what_follows_it_too() 
         writer = RecordBatchWriter()
         for name in names:
             writer.append(key=None, value=name, headers=varint(1) + varint(len(name)) + name + varint(1) + b"v")
-        return bytes(writer._build())
+        return writer.build(-1, -1, -1)
 
     reader = TolerantRecords(batch(b"plain", b"a\xff\xfe", b"after") + batch(b"next"))
     found = []
