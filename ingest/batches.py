@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from aiokafka.structs import TopicPartition
-
-from ingest.partition import Share
 from ingest.records import Ended, SharedHeaders, dead_letter_headers, journey_headers, result_headers
 from rayline.bus.record_batch import RecordBatchWriter, encode_headers
 from rayline.clock import BrokerClock
@@ -30,9 +27,8 @@ class Outgoing:
 
 
 class BatchBuilding:
-    """Turns shares of partitions into record batches. Owns the size at which a batch is full, which refusals lower.
-
-    Does not own the producer, the transaction, or the byte accounting of partitions.
+    """Owns the size at which a record batch is full, which the broker's refusals lower. Does not own batches: each transaction
+    has its own (`begin`).
     """
 
     def __init__(self, *, results_topic: str, result_partitions: int, dlq_topic: str, clock: BrokerClock) -> None:
@@ -42,37 +38,15 @@ class BatchBuilding:
         self._clock = clock
         self._full_bytes = MAX_BATCH_BYTES
 
-    def build(self, shares: Iterable[tuple[TopicPartition, Share]], *, now: float) -> Iterator[Outgoing]:
-        """Results of each partition in the order of its share, then their dead letters; `now` is monotonic seconds."""
-        now_ms = self._clock.at(now)
-        epoch_ms = self._clock.at(0.0)
-        shared: dict[Journey, SharedHeaders] = {}
-        letters = _Writer((self._dlq_topic, 0), self._full_bytes, letters=True)
-        for tp, share in shares:
-            # The same partition number keeps the order of a key, and the key's partition where the counts are equal.
-            writer = _Writer((self._results_topic, tp.partition % self._result_partitions), self._full_bytes, letters=False)
-            for ended in share.ended:
-                journey = ended.journey
-                common = None
-                if journey is not None:
-                    common = shared.get(journey)
-                    if common is None:
-                        common = shared[journey] = journey_headers(journey, now=now)
-                job = ended.job
-                headers = result_headers(
-                    ended, common, appended_ms=job.timestamp_ms, arrived_ms=job.arrived * 1000 + epoch_ms, now=now
-                )
-                full = writer.append(ended, None if ended.bare else job.key, ended.value, headers)
-                if full is not None:
-                    yield full
-                if ended.dead_letter is not None:
-                    full = letters.append(ended, *_letter(ended, int(now_ms)))
-                    if full is not None:
-                        yield full
-            if writer.current is not None:
-                yield writer.current
-        if letters.current is not None:
-            yield letters.current
+    def begin(self) -> OpenBatches:
+        """The batches of a new transaction."""
+        return OpenBatches(
+            results_topic=self._results_topic,
+            result_partitions=self._result_partitions,
+            dlq_topic=self._dlq_topic,
+            clock=self._clock,
+            full_bytes=self._full_bytes,
+        )
 
     def make_smaller(self, refused: Iterable[Outgoing], replace_value: Callable[[Ended, str, str], None]) -> bool:
         """The broker refused one of these for its size; False when nothing can be made smaller.
@@ -101,6 +75,62 @@ class BatchBuilding:
         else:
             return False
         return True
+
+
+class OpenBatches:
+    """Owns the batches of one transaction that are not full yet. Does not own those that it has handed out.
+
+    Life: `add` any number of times → `rest`.
+    """
+
+    def __init__(
+        self, *, results_topic: str, result_partitions: int, dlq_topic: str, clock: BrokerClock, full_bytes: int
+    ) -> None:
+        self._results_topic = results_topic
+        self._result_partitions = result_partitions
+        self._clock = clock
+        self._full_bytes = full_bytes
+        self._shared: dict[Journey, SharedHeaders] = {}
+        self._writers: dict[int, _Writer] = {}
+        self._letters = _Writer((dlq_topic, 0), full_bytes, letters=True)
+
+    def add(self, partition: int, jobs: Iterable[Ended], *, now: float) -> Iterator[Outgoing]:
+        """Append the results and dead letters of jobs of one partition, in their order; hands out what is full by that.
+
+        `now` is monotonic seconds.
+        """
+        now_ms = self._clock.at(now)
+        epoch_ms = self._clock.at(0.0)
+        shared, letters = self._shared, self._letters
+        # The same partition number keeps the order of a key, and the key's partition where the counts are equal.
+        number = partition % self._result_partitions
+        writer = self._writers.get(number)
+        if writer is None:
+            writer = self._writers[number] = _Writer((self._results_topic, number), self._full_bytes, letters=False)
+        for ended in jobs:
+            journey = ended.journey
+            common = None
+            if journey is not None:
+                common = shared.get(journey)
+                if common is None:
+                    common = shared[journey] = journey_headers(journey, now=now)
+            job = ended.job
+            headers = result_headers(
+                ended, common, appended_ms=job.timestamp_ms, arrived_ms=job.arrived * 1000 + epoch_ms, now=now
+            )
+            full = writer.append(ended, None if ended.bare else job.key, ended.value, headers)
+            if full is not None:
+                yield full
+            if ended.dead_letter is not None:
+                full = letters.append(ended, *_letter(ended, int(now_ms)))
+                if full is not None:
+                    yield full
+
+    def rest(self) -> Iterator[Outgoing]:
+        """What is not full, results before dead letters."""
+        for writer in (*self._writers.values(), self._letters):
+            if writer.current is not None:
+                yield writer.current
 
 
 class _Writer:

@@ -77,6 +77,11 @@ class Ledger:
         """Everything read is published, yet the committed offset stands before records that do not exist."""
         return not self._outstanding and self._position > self._frontier
 
+    @property
+    def roomy(self) -> bool:
+        """A plan takes whatever ends of the records that are read so far."""
+        return self._max_chars >= ledger_codec.MAX_CHARS and self._position - self._frontier <= ledger_codec.SPAN_THAT_FITS
+
     def plan(self, offsets: Sequence[int]) -> Plan:
         """What a transaction may publish of these ended offsets (read, not yet published), lowest first."""
         candidates = sorted(set(offsets) - self._published)

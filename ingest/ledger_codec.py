@@ -24,6 +24,8 @@ MAX_CHARS: Final = 4096
 MAX_OWNER_BYTES: Final = 255
 _VERSION: Final = 1
 MAX_SPAN_BITS: Final = 1 << 24
+# A bitmap of so many offsets fits into MAX_CHARS, with an owner of any length.
+SPAN_THAT_FITS: Final = 20_000
 # Run lengths cost a Python loop: only where the bitmap is not small anyway.
 _BITMAP_IS_SMALL_BYTES: Final = 512
 

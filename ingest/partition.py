@@ -96,6 +96,19 @@ class PartitionState:
             return Share(plan, tuple(candidates), leading)
         return Share(plan, tuple(ended for ended in candidates if ended.job.offset in plan.accepted))
 
+    def more(self, share: Share, taken: int, most: int) -> list[Ended]:
+        """What a transaction that has this share may publish besides, after the `taken` jobs that it has by now."""
+        return self._ended[taken : taken + most] if share.leading and self.ledger.roomy else []
+
+    def close_share(self, share: Share, taken: int) -> Share:
+        """The share with all that was taken since."""
+        if taken == len(share.ended):
+            return share
+        ended = tuple(self._ended[:taken])
+        plan = self.ledger.plan([one.job.offset for one in ended])
+        assert len(plan.accepted) == taken, "a ledger said that it was roomy, and was not"
+        return Share(plan, ended, leading=True)
+
     def published(self, share: Share) -> None:
         """The transaction with this share was committed."""
         self.ledger.confirm(share.plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +20,7 @@ from rayline.bus.consumer import GroupConsumer
 from rayline.bus.protocol import GroupMember
 from rayline.bus.record_batch import RecordBatchWriter
 from rayline.bus.settings import KafkaSettings
-from rayline.bus.transactions import Phase, TransactionalProducer
+from rayline.bus.transactions import Batches, Phase, TransactionalProducer
 from rayline.clock import BrokerClock
 from rayline.errors import MemberFenced, RecordTooLarge, TransactionIndefinite
 from rayline.events import Event, encode_event
@@ -87,7 +87,7 @@ class ResultPublisher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._suspended = True
-        self._last_begin = 0.0
+        self._last_end = 0.0
         self._interval_seconds = TRANSACTION_INTERVAL_SECONDS
         self._max_results = MAX_RESULTS_A_TRANSACTION
         self.statistics = PublisherStatistics()
@@ -99,7 +99,7 @@ class ResultPublisher:
         await self._producer.close()
 
     def set_interval(self, seconds: float) -> None:
-        """Begin a transaction at most so often, from the next one on."""
+        """Keep a transaction open so long for what else ends, from the next one on."""
         self._interval_seconds = seconds
 
     def set_max_results(self, results: int) -> None:
@@ -114,6 +114,7 @@ class ResultPublisher:
     async def suspend(self) -> None:
         """Publish nothing from here on; returns when the transaction that is open has ended."""
         self._suspended = True
+        self._work.set()
         async with self._turn:
             return
 
@@ -153,9 +154,6 @@ class ResultPublisher:
         """
         while True:
             await self._work.wait()
-            pause = self._last_begin + self._interval_seconds - time.monotonic()
-            if pause > 0:
-                await asyncio.sleep(pause)
             async with self._turn:
                 self._work.clear()
                 if not self._suspended:
@@ -163,22 +161,18 @@ class ResultPublisher:
 
     async def _publish(self) -> None:
         shares: dict[TopicPartition, Share] = {}
-        waiting = sum(state.waiting > 0 for state in self._partitions.values())
-        most = max(1, self._max_results // max(1, waiting))
-        most_bytes = MAX_BYTES_A_TRANSACTION // max(1, waiting)
-        for tp, state in self._partitions.items():
-            share = state.share(most, most_bytes) if state.owned else None
-            if share is not None:
-                shares[tp] = share
+        self._take_shares(shares)
         if not shares:
             if not any(state.waiting for state in self._partitions.values()):
                 self._idle.set()
             return
-        self._last_begin = time.monotonic()
+        now = time.monotonic()
+        # What comes alone is not kept waiting; what follows shares a transaction.
+        closes = now + self._interval_seconds if now - self._last_end < self._interval_seconds else now
         outgoing: list[Outgoing] = []
+        offsets: dict[TopicPartition, tuple[int, str]] = {}
         try:
-            offsets = {tp: (share.plan.frontier, share.plan.metadata) for tp, share in shares.items()}
-            await self._commit(self._build(shares, outgoing), offsets, self._consumer.member())
+            await self._commit(self._build(shares, outgoing, offsets, closes), offsets, self._consumer.member())
         except MemberFenced as error:
             _log.warning("%s", error)
             self._suspended = True
@@ -191,15 +185,67 @@ class ResultPublisher:
             await self._recover(list(shares))
             self._work.set()
             return
+        self._last_end = time.monotonic()
         self._account(shares)
 
-    def _build(
-        self, shares: Mapping[TopicPartition, Share], outgoing: list[Outgoing]
-    ) -> Iterator[tuple[str, int, RecordBatchWriter]]:
-        """The batches of a transaction, one by one; `outgoing` collects them."""
-        for out in self._building.build(shares.items(), now=self._last_begin):
+    def _take_shares(self, shares: dict[TopicPartition, Share]) -> None:
+        """Shares of the partitions that have none yet."""
+        waiting = sum(state.waiting > 0 for state in self._partitions.values())
+        most = max(1, self._max_results // max(1, waiting))
+        most_bytes = MAX_BYTES_A_TRANSACTION // max(1, waiting)
+        for tp, state in self._partitions.items():
+            if tp not in shares and state.owned and (share := state.share(most, most_bytes)) is not None:
+                shares[tp] = share
+
+    async def _build(
+        self,
+        shares: dict[TopicPartition, Share],
+        outgoing: list[Outgoing],
+        offsets: dict[TopicPartition, tuple[int, str]],
+        closes: float,
+    ) -> AsyncIterator[tuple[str, int, RecordBatchWriter]]:
+        """The batches of a transaction, one by one, with what else ends until it `closes` (monotonic seconds).
+
+        `shares` grow by that, `outgoing` collects the batches, `offsets` is filled at the end.
+        """
+        batches = self._building.begin()
+        taken = dict.fromkeys(shares, 0)
+        results, size_bytes = 0, 0
+        while True:
+            now = time.monotonic()
+            for tp, share in list(shares.items()):
+                start = taken.get(tp, 0)
+                room = max(0, self._max_results - results)
+                jobs = share.ended if start == 0 else self._partitions[tp].more(share, start, room)
+                taken[tp] = start + len(jobs)
+                results += len(jobs)
+                for out in batches.add(tp.partition, jobs, now=now):
+                    size_bytes += out.batch.size()
+                    outgoing.append(out)
+                    yield (*out.where, out.batch)
+            full = results >= self._max_results or size_bytes >= MAX_BYTES_A_TRANSACTION
+            if full or self._suspended or not await self._more_ended(closes):
+                break
+            self._take_shares(shares)
+        for out in batches.rest():
             outgoing.append(out)
             yield (*out.where, out.batch)
+        for tp, share in shares.items():
+            shares[tp] = whole = self._partitions[tp].close_share(share, taken[tp])
+            offsets[tp] = (whole.plan.frontier, whole.plan.metadata)
+
+    async def _more_ended(self, closes: float) -> bool:
+        """Wait until more jobs have ended; False when it is time to close."""
+        wait_seconds = closes - time.monotonic()
+        if wait_seconds <= 0:
+            return False
+        try:
+            async with asyncio.timeout(wait_seconds):
+                await self._work.wait()
+        except TimeoutError:
+            return False
+        self._work.clear()
+        return True
 
     def _account(self, shares: Mapping[TopicPartition, Share]) -> None:
         """These were committed."""
@@ -223,7 +269,7 @@ class ResultPublisher:
 
     async def _commit(
         self,
-        batches: Iterable[tuple[str, int, RecordBatchWriter]],
+        batches: Batches,
         offsets: Mapping[TopicPartition, tuple[int, str]],
         member: GroupMember,
     ) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
@@ -45,6 +45,9 @@ _CANCEL_SECONDS: Final = 0.2
 _MEMBER_GONE_CODES: Final = frozenset({22, 25, 27, 82})
 _METADATA_TOO_LARGE: Final = 12
 _PRODUCER_FENCED: Final = 90
+
+
+Batches = Iterable[tuple[str, int, RecordBatchWriter]] | AsyncIterable[tuple[str, int, RecordBatchWriter]]
 
 
 class Phase(StrEnum):
@@ -272,15 +275,16 @@ class TransactionalProducer:
     async def commit(
         self,
         *,
-        batches: Iterable[tuple[str, int, RecordBatchWriter]],
+        batches: Batches,
         offsets: Mapping[TopicPartition, tuple[int, str]],
         group: GroupMember,
         on_phase: Callable[[Phase], None] | None = None,
     ) -> int | None:
         """Publish `batches` (topic, partition, batch) and commit `offsets` (next offset, metadata) as one transaction.
 
-        `batches` may be made while they are iterated: what is ready is sent meanwhile. Returns the time in epoch ms at which
-        the broker appended the first batch; None without batches, or where the topic keeps the producer's time.
+        `batches` may be made while they are iterated: what is ready is sent meanwhile. `offsets` are read when there are no
+        more. Returns the time in epoch ms at which the broker appended the first batch; None without batches, or where the topic
+        keeps the producer's time.
 
         Raises:
             ProducerFenced: another process took the transactional id; this process must stop.
@@ -323,7 +327,7 @@ class TransactionalProducer:
 
     def _check_arguments(
         self,
-        batches: Iterable[tuple[str, int, RecordBatchWriter]],
+        batches: Batches,
         offsets: Mapping[TopicPartition, tuple[int, str]],
         group: GroupMember,
     ) -> None:
@@ -337,16 +341,11 @@ class TransactionalProducer:
         if group.generation < 0 or not group.member_id:
             # The broker does not check a commit without member and generation at all.
             raise MemberFenced(f"not a member of {group.group_id} at the moment: join it before a commit")
-        for partition, (_, metadata) in offsets.items():
-            if len(metadata.encode()) > MAX_METADATA_CHARS:
-                raise BusError(
-                    f"the commit metadata of {partition} has {len(metadata.encode())} bytes, Kafka takes "
-                    f"{MAX_METADATA_CHARS}: hold results back until the ledger fits"
-                )
+        _check_metadata(offsets)
 
     async def _run_transaction(
         self,
-        batches: Iterable[tuple[str, int, RecordBatchWriter]],
+        batches: Batches,
         offsets: Mapping[TopicPartition, tuple[int, str]],
         group: GroupMember,
         phase: _PhaseReport,
@@ -357,6 +356,7 @@ class TransactionalProducer:
         producer.sender.begun()
         append_ms = await self._produce(batches)
         phase.reached(Phase.SENT)
+        _check_metadata(offsets)
         if offsets:
             producer.sender.member = group
             await producer.send_offsets_to_transaction(
@@ -368,7 +368,7 @@ class TransactionalProducer:
         phase.reached(Phase.COMMITTED)
         return append_ms
 
-    async def _produce(self, batches: Iterable[tuple[str, int, RecordBatchWriter]]) -> int | None:
+    async def _produce(self, batches: Batches) -> int | None:
         """Send while the rest is still being built; returns when the broker has all of it, with its time of the first."""
         sender = self._producer.sender
         try:
@@ -381,7 +381,7 @@ class TransactionalProducer:
                     timeout_ms=self._transaction_timeout_ms,
                     retry_seconds=RETRY_MS / 1000,
                 )
-                for topic, partition, batch in batches:
+                async for topic, partition, batch in _one_by_one(batches):
                     await pipe.send(TopicPartition(topic, partition), batch)
                 pipe.drain()
         except ExceptionGroup as errors:
@@ -448,6 +448,24 @@ async def fence(settings: KafkaSettings, transactional_id: str, *, timeout_secon
         await producer.start()
     finally:
         await producer.discard()
+
+
+def _check_metadata(offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+    for partition, (_, metadata) in offsets.items():
+        if len(metadata.encode()) > MAX_METADATA_CHARS:
+            raise BusError(
+                f"the commit metadata of {partition} has {len(metadata.encode())} bytes, Kafka takes "
+                f"{MAX_METADATA_CHARS}: hold results back until the ledger fits"
+            )
+
+
+async def _one_by_one(batches: Batches) -> AsyncIterator[tuple[str, int, RecordBatchWriter]]:
+    if isinstance(batches, AsyncIterable):
+        async for batch in batches:
+            yield batch
+    else:
+        for batch in batches:
+            yield batch
 
 
 def _consume(future: asyncio.Future[Any]) -> None:

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 
 import msgpack
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ForeignPartition
@@ -16,7 +15,8 @@ from confluent_kafka.admin import AdminClient
 
 from ingest.lane import Lane
 from rayline.app_spec import Batching, Limits
-from rayline.bus import KafkaSettings, RecordBatchWriter
+from rayline.bus import KafkaSettings, RecordBatchWriter, TransactionalProducer
+from rayline.bus.protocol import GroupMember
 from rayline.bus.record_batch import varint
 from rayline.topics import dlq_topic, group_id, requests_topic, results_topic
 from tests.integration.ingest.lanes import (
@@ -134,11 +134,11 @@ async def test_a_header_whose_name_is_not_text_costs_its_own_job_alone(kafka: Ka
     for name in (b"fine", b"a\xff", b"fine"):
         header_bytes = varint(1) + varint(len(name)) + name + varint(1) + b"v"
         assert writer.append(key=None, value=msgpack.packb({"n": 0}), headers=header_bytes)
-    producer = AIOKafkaProducer(**kafka.client_kwargs(), transactional_id=f"{app}-foreign")
+    producer = TransactionalProducer(settings=kafka, transactional_id=f"{app}-foreign")
     await producer.start()
-    async with producer.transaction():
-        await producer.send_batch(writer, requests_topic(app), partition=0)
-    await producer.stop()
+    nobody = GroupMember("no-group", 0, "nobody", None)
+    await producer.commit(batches=[(requests_topic(app), 0, writer)], offsets={}, group=nobody)
+    await producer.close()
     async with running(lane_of(kafka, app), app):
         # Not `verdict`: confluent-kafka's reader of the jobs does not survive such a name.
         async with asyncio.timeout(40):

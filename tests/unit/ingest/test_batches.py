@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.batches import MAX_BATCH_BYTES, BatchBuilding, Outgoing
-from ingest.ledger import Plan
-from ingest.partition import Share
 from ingest.records import Ended
 from rayline.bus.record_batch import read_batch
 from rayline.clock import BrokerClock
@@ -25,8 +22,8 @@ def building() -> BatchBuilding:
 
 
 def build(under_test: BatchBuilding, ended: Sequence[Ended]) -> list[Outgoing]:
-    share = Share(Plan(0, "", frozenset()), tuple(ended))
-    return list(under_test.build([(TopicPartition("app.requests", 6), share)], now=0.0))
+    batches = under_test.begin()
+    return [*batches.add(6, ended, now=0.0), *batches.rest()]
 
 
 def records(built: list[Outgoing], topic: str) -> list[tuple[bytes | None, bytes | None]]:

@@ -18,7 +18,7 @@ from rayline.bus.record_batch import (
 
 texts = st.text(max_size=20)
 blobs = st.one_of(st.none(), st.binary(max_size=200))
-records = st.lists(st.tuples(blobs, blobs, st.lists(st.tuples(texts, blobs), max_size=5)), min_size=1, max_size=30)
+records = st.lists(st.tuples(blobs, blobs, st.lists(st.tuples(texts, blobs), max_size=3)), min_size=1, max_size=8)
 Records = list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]]
 
 
