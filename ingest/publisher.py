@@ -223,6 +223,8 @@ class ResultPublisher:
                     size_bytes += out.batch.size()
                     outgoing.append(out)
                     yield (*out.where, out.batch)
+                    # The rest of the lane goes on between two batches.
+                    await asyncio.sleep(0)
             full = results >= self._max_results or size_bytes >= MAX_BYTES_A_TRANSACTION
             if full or self._suspended or not await self._more_ended(closes):
                 break

@@ -1,15 +1,16 @@
-"""The batches of one transaction on their way to the broker, several of each partition in flight at once.
+"""The batches of one transaction on their way to the broker.
 
 aiokafka's own sender waits for each answer before it sends a node anything more, so that a busy event loop stands between any
-two requests. Here a batch leaves when it is built. Order and exactly-once are the broker's, by producer id and sequence number.
+two requests. Here the next request is with the broker before the one before is answered, and takes along what all partitions
+have ready by then. Order and exactly-once are the broker's, by producer id and sequence number.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,199 +24,202 @@ from rayline.bus.record_batch import RecordBatchWriter
 
 _log = logging.getLogger(__name__)
 
-# The broker knows the last five batches of a producer in a partition again, so no more may be uncertain at once.
-MAX_IN_FLIGHT: Final = 5
-MAX_WAITING_BYTES: Final = 1024 * 1024
-
-
-@dataclass(slots=True, eq=False)
-class _Sent:
-    """A batch's bytes, which a retry sends again as they are; `answer` is the broker's, while it is in flight."""
-
-    data: bytes
-    answer: asyncio.Future[Any] | None = None
+# One that the broker works on, and one that lies ready for it. It remembers five batches of a producer in a partition.
+MAX_REQUESTS: Final = 2
+MAX_WAITING_BYTES: Final = 2 * 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
 class _Flow:
-    """What goes to one partition, in its order: `queue` after `flying`."""
+    """What goes to one partition, in its order: batches that are `flying` before those in `queue`.
 
-    tp: TopicPartition
-    queue: deque[_Sent] = field(default_factory=deque)
-    flying: deque[_Sent] = field(default_factory=deque)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    `error` is the first that the broker answered since; nothing is sent then until all that fly are answered.
+    """
 
-    def answered(self, answer: asyncio.Future[Any]) -> None:
-        if not answer.cancelled():
-            # Taken note of here, because after an error nobody looks at those behind it.
-            answer.exception()
-        self.news.set()
+    queue: deque[bytes] = field(default_factory=deque)
+    flying: deque[bytes] = field(default_factory=deque)
+    unanswered: int = 0
+    error: BaseException | None = None
 
 
 class ProducePipe:
     """Owns the batches of one transaction from `send` until the broker has them. Does not own the producer's identity, the
     transaction, or connections.
 
-    Life: `send` any number of times → `drain`; the tasks of the partitions run in the group that it is given, which ends with
-    the first error that a retry cannot mend.
+    Life: `run` in a task, beside it `send` any number of times → `drain`; `run` returns when the broker has everything, and
+    raises the first error that a retry cannot mend.
     """
 
-    def __init__(
-        self,
-        *,
-        client: AIOKafkaClient,
-        transaction: TransactionManager,
-        added: Callable[[TopicPartition], Awaitable[None]],
-        tasks: asyncio.TaskGroup,
-        timeout_ms: int,
-        retry_seconds: float,
-    ) -> None:
+    def __init__(self, *, client: AIOKafkaClient, transaction: TransactionManager, timeout_ms: int, retry_seconds: float) -> None:
         self._client = client
         self._transaction = transaction
-        self._added = added
-        self._tasks = tasks
+        self._ended = transaction.wait_for_transaction_end()
         self._timeout_ms = timeout_ms
         self._retry_seconds = retry_seconds
         self._flows: dict[TopicPartition, _Flow] = {}
+        self._requests: Counter[int] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
         self._waiting_bytes = 0
         self._room = asyncio.Event()
+        self._news = asyncio.Event()
         self._draining = False
+        self._retry_at = 0.0
         self.append_ms: int | None = None  # epoch ms at which the broker appended the first answered batch; None: not told
 
     async def send(self, tp: TopicPartition, batch: RecordBatchWriter) -> None:
         """Number the batch and hand it over; waits while much is on its way already."""
         flow = self._flows.get(tp)
         if flow is None:
-            flow = self._flows[tp] = _Flow(tp)
+            flow = self._flows[tp] = _Flow()
             self._transaction.maybe_add_partition_to_txn(tp)
-            self._tasks.create_task(self._run(flow), name=f"results to {tp.topic}/{tp.partition}")
         transaction = self._transaction
         sequence = transaction.sequence_number(tp)
         transaction.increment_sequence_number(tp, batch.record_count())
         data = batch.build(transaction.producer_id, transaction.producer_epoch, sequence)
-        flow.queue.append(_Sent(data))
-        flow.news.set()
+        flow.queue.append(data)
         self._waiting_bytes += len(data)
-        # Even where there is room, what was handed over should leave before the next batch is built.
-        await asyncio.sleep(0)
+        self._news.set()
         while self._waiting_bytes > MAX_WAITING_BYTES:
             self._room.clear()
             await self._room.wait()
 
     def drain(self) -> None:
-        """Nothing more comes: the tasks end when the broker has everything."""
+        """Nothing more comes."""
         self._draining = True
-        for flow in self._flows.values():
-            flow.news.set()
+        self._news.set()
 
-    async def _run(self, flow: _Flow) -> None:
-        await self._added(flow.tp)
-        while flow.queue or flow.flying or not self._draining:
-            if flow.queue and len(flow.flying) < MAX_IN_FLIGHT:
-                await self._write(flow)
-            flow.news.clear()
-            if self._settle(flow):
-                continue
-            if flow.flying and _failed(flow.flying[0]):
-                await self._take_back(flow)
-            elif not (flow.queue and len(flow.flying) < MAX_IN_FLIGHT) and not (self._draining and not flow.flying):
-                await flow.news.wait()
+    def wake(self) -> None:
+        """The transaction has more partitions, or has ended."""
+        self._news.set()
 
-    async def _write(self, flow: _Flow) -> None:
-        """Send the next batch to the partition's leader, if there is one."""
-        tp, sent = flow.tp, flow.queue[0]
-        await self._client._wait_on_metadata(tp.topic)
-        leader = self._client.cluster.leader_for_partition(tp)
-        connection = None if leader in (None, -1) else await self._client._get_conn(leader)
-        if connection is None:
-            await self._look_again()
+    async def run(self) -> None:
+        try:
+            while not (self._draining and not any(flow.queue or flow.flying for flow in self._flows.values())):
+                self._news.clear()
+                if self._failure is not None:
+                    raise self._failure
+                if self._ended.done():
+                    self._ended.result()
+                    raise kafka_errors.IllegalOperation()
+                if not await self._send_ready():
+                    await self._wait()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _wait(self) -> None:
+        if not self._retry_at:
+            await self._news.wait()
             return
-        request = ProduceRequest(
+        pause = self._retry_at - asyncio.get_running_loop().time()
+        if pause > 0:
+            try:
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+                return
+            except TimeoutError:
+                pass
+        await self._client.force_metadata_update()
+        self._retry_at = 0.0
+        self._news.set()
+
+    async def _send_ready(self) -> bool:
+        """One request for each node that has room for one, with the next batch of each of its partitions; whether any was sent."""
+        sent = False
+        if self._retry_at:
+            return sent
+        ready: defaultdict[int, dict[TopicPartition, bytes]] = defaultdict(dict)
+        for tp, flow in self._flows.items():
+            if not flow.queue or flow.error is not None or tp not in self._transaction.txn_partitions:
+                continue
+            leader = self._client.cluster.leader_for_partition(tp)
+            if leader in (None, -1):
+                self._retry()
+            elif self._requests[leader] < MAX_REQUESTS:
+                ready[leader][tp] = flow.queue[0]
+        for node, batches in ready.items():
+            connection = await self._client._get_conn(node)
+            if connection is None:
+                self._retry()
+                continue
+            try:
+                answer = connection.send(self._request(batches))
+            except kafka_errors.KafkaConnectionError:
+                self._retry()
+                continue
+            for tp in batches:
+                flow = self._flows[tp]
+                flow.flying.append(flow.queue.popleft())
+                flow.unanswered += 1
+            self._requests[node] += 1
+            sent = True
+            task = asyncio.create_task(self._answered(node, list(batches), answer), name="answer to a produce request")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return sent
+
+    def _request(self, batches: Mapping[TopicPartition, bytes]) -> ProduceRequest:
+        topics: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
+        for tp, data in batches.items():
+            topics[tp.topic].append((tp.partition, data))
+        return ProduceRequest(
             transactional_id=self._transaction.transactional_id,
             required_acks=-1,
             timeout=self._timeout_ms,
-            topics=[(tp.topic, [(tp.partition, sent.data)])],
+            topics=list(topics.items()),
         )
+
+    async def _answered(self, node: int, sent: list[TopicPartition], answer: Any) -> None:
         try:
-            sent.answer = asyncio.ensure_future(connection.send(request))
-        except kafka_errors.KafkaConnectionError:
-            await self._look_again()
-            return
-        flow.flying.append(flow.queue.popleft())
-        sent.answer.add_done_callback(flow.answered)
+            response = await answer
+            found = {TopicPartition(topic, one[0]): one for topic, partitions in response.topics for one in partitions}
+            outcomes = {tp: _outcome(found[tp]) for tp in sent}
+        except TimeoutError:
+            outcomes = dict.fromkeys(sent, kafka_errors.RequestTimedOutError())
+        except kafka_errors.KafkaError as error:
+            outcomes = dict.fromkeys(sent, error)
+        self._requests[node] -= 1
+        for tp, outcome in outcomes.items():
+            self._settle(tp, self._flows[tp], outcome)
+        self._news.set()
 
-    def _settle(self, flow: _Flow) -> bool:
-        """Let go of what the broker has; whether there was anything."""
-        settled = False
-        while flow.flying:
-            answer = flow.flying[0].answer
-            if answer is None or not answer.done() or ((error := _error_of(answer)) is not None and not _known(error)):
-                break
-            sent = flow.flying.popleft()
-            if self.append_ms is None:
-                self.append_ms = _append_ms(answer)
-            self._waiting_bytes -= len(sent.data)
-            settled = True
-        if settled:
+    def _settle(self, tp: TopicPartition, flow: _Flow, outcome: int | BaseException) -> None:
+        """The oldest unanswered batch of a partition is answered: with the broker's time of it, or with an error."""
+        flow.unanswered -= 1
+        if isinstance(outcome, int) and flow.error is None:
+            self._waiting_bytes -= len(flow.flying.popleft())
             self._room.set()
-        return settled
+            if self.append_ms is None and outcome >= 0:
+                self.append_ms = outcome
+        elif isinstance(outcome, int):
+            # A broker takes nothing behind a gap.
+            self._failure = self._failure or kafka_errors.OutOfOrderSequenceNumber()
+        elif flow.error is None:
+            flow.error = outcome
+            if isinstance(outcome, kafka_errors.InvalidProducerEpoch):
+                self._failure = self._failure or kafka_errors.ProducerFenced()
+            elif not getattr(outcome, "retriable", False):
+                self._failure = self._failure or outcome
+        if flow.error is not None and not flow.unanswered and self._failure is None:
+            # What flew behind the first that failed had to fail, too: all of them again, in their order.
+            _log.warning("%d batches to %s/%d are sent again: %r", len(flow.flying), tp.topic, tp.partition, flow.error)
+            flow.queue.extendleft(reversed(flow.flying))
+            flow.flying.clear()
+            flow.error = None
+            self._retry()
 
-    async def _take_back(self, flow: _Flow) -> None:
-        """The first in flight failed, so that all behind it fail, too: send them again in their order, if that may help.
-
-        Raises the broker's error otherwise.
-        """
-        first = flow.flying[0].answer
-        assert first is not None
-        error = _error_of(first)
-        assert error is not None
-        if isinstance(error, kafka_errors.InvalidProducerEpoch):
-            raise kafka_errors.ProducerFenced from error
-        if not getattr(error, "retriable", False):
-            raise error
-        await asyncio.wait([sent.answer for sent in flow.flying if sent.answer is not None])
-        _log.warning("batches to %s/%d are sent again: %r", flow.tp.topic, flow.tp.partition, error)
-        while flow.flying:
-            sent = flow.flying.pop()
-            sent.answer = None
-            flow.queue.appendleft(sent)
-        if getattr(error, "invalid_metadata", False):
-            await self._look_again()
-        else:
-            await asyncio.sleep(self._retry_seconds)
-
-    async def _look_again(self) -> None:
-        """Where the partition's leader is may have changed."""
-        await asyncio.sleep(self._retry_seconds)
-        await self._client.force_metadata_update()
+    def _retry(self) -> None:
+        """Look where the partitions' leaders are, after a moment."""
+        self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
 
 
-def _failed(sent: _Sent) -> bool:
-    return sent.answer is not None and sent.answer.done() and _error_of(sent.answer) is not None
-
-
-def _known(error: BaseException) -> bool:
-    """The broker has had this batch before."""
-    return isinstance(error, kafka_errors.DuplicateSequenceNumber)
-
-
-def _partition_answer(answer: asyncio.Future[Any]) -> tuple[Any, ...]:
-    [(_, [partition])] = answer.result().topics
-    found: tuple[Any, ...] = partition
-    return found
-
-
-def _error_of(answer: asyncio.Future[Any]) -> BaseException | None:
-    """What went wrong with a request that is answered, or ended without an answer."""
-    error = answer.exception()
-    if isinstance(error, TimeoutError):
-        return kafka_errors.RequestTimedOutError()
-    if error is not None:
-        return error
-    kind = kafka_errors.for_code(_partition_answer(answer)[1])
-    return None if kind is kafka_errors.NoError else kind()
-
-
-def _append_ms(answer: asyncio.Future[Any]) -> int | None:
-    time_ms: int = _partition_answer(answer)[3]
-    return time_ms if time_ms >= 0 else None
+def _outcome(partition: tuple[Any, ...]) -> int | BaseException:
+    """Of one partition's part of an answer: the time of the append (-1: the broker does not tell), or the error."""
+    kind = kafka_errors.for_code(partition[1])
+    if kind is kafka_errors.NoError or kind is kafka_errors.DuplicateSequenceNumber:
+        time_ms: int = partition[3]
+        return time_ms
+    error: BaseException = kind()
+    return error

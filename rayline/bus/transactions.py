@@ -104,7 +104,7 @@ class _PlainErrors:
 class _FenceableSender(Sender):
     """aiokafka's sender, with offsets that name the group member and an end that can be called off; no records go through it."""
 
-    _added: asyncio.Event
+    on_added: Callable[[], None] | None = None
     member: GroupMember | None = None
     silenced = False
     _ending: asyncio.Task[Any] | None = None
@@ -119,25 +119,10 @@ class _FenceableSender(Sender):
         transaction._txn_partitions |= partitions
         transaction._txn_consumer_group = group
 
-    def begun(self) -> None:
-        """A transaction was begun."""
-        added = self._added = asyncio.Event()
-        self._txn_manager.wait_for_transaction_end().add_done_callback(lambda _: added.set())
-
-    async def wait_added(self, partition: TopicPartition) -> None:
-        """Until the open transaction holds this partition; raises what made the transaction fail."""
-        transaction = self._txn_manager
-        ended = transaction.wait_for_transaction_end()
-        while partition not in transaction.txn_partitions:
-            if ended.done():
-                ended.result()
-                raise kafka_errors.IllegalOperation()
-            self._added.clear()
-            await self._added.wait()
-
     async def _do_add_partitions_to_txn(self, tps: Iterable[TopicPartition]) -> None:
         await super()._do_add_partitions_to_txn(tps)
-        self._added.set()
+        if self.on_added is not None:
+            self.on_added()
 
     async def _do_txn_offset_commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group_id: str) -> None:
         if not offsets:
@@ -353,7 +338,6 @@ class TransactionalProducer:
         producer = self._producer
         await producer.begin_transaction()
         phase.reached(Phase.BEGUN)
-        producer.sender.begun()
         append_ms = await self._produce(batches)
         phase.reached(Phase.SENT)
         _check_metadata(offsets)
@@ -371,16 +355,17 @@ class TransactionalProducer:
     async def _produce(self, batches: Batches) -> int | None:
         """Send while the rest is still being built; returns when the broker has all of it, with its time of the first."""
         sender = self._producer.sender
+        pipe = ProducePipe(
+            client=self._producer.client,
+            transaction=sender._txn_manager,
+            timeout_ms=self._transaction_timeout_ms,
+            retry_seconds=RETRY_MS / 1000,
+        )
+        sender.on_added = pipe.wake
+        sender._txn_manager.wait_for_transaction_end().add_done_callback(lambda _: pipe.wake())
         try:
             async with asyncio.TaskGroup() as tasks:
-                pipe = ProducePipe(
-                    client=self._producer.client,
-                    transaction=sender._txn_manager,
-                    added=sender.wait_added,
-                    tasks=tasks,
-                    timeout_ms=self._transaction_timeout_ms,
-                    retry_seconds=RETRY_MS / 1000,
-                )
+                tasks.create_task(pipe.run(), name="batches of a transaction")
                 async for topic, partition, batch in _one_by_one(batches):
                     await pipe.send(TopicPartition(topic, partition), batch)
                 pipe.drain()

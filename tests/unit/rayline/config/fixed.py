@@ -17,7 +17,6 @@ _REASONS: Final = {
     """,
     "part of a format or of a protocol: both sides must agree": """
         ingest.ledger_codec: MAX_CHARS MAX_OWNER_BYTES MAX_SPAN_BITS
-        rayline.bus.produce: MAX_IN_FLIGHT
         rayline.bus.transactions: MAX_METADATA_CHARS
         rayline.jobs: DEADLINE_MS MAX_DEADLINE_DIGITS MAX_JOB_ID_BYTES
         rayline.reports: DEFAULT_INTERVAL_MS MAX_CPUS MAX_ENVIRONMENTS MAX_INTERVAL_MS MAX_PEER_TAGS MAX_REPORT_BYTES _TAG_BYTES
@@ -93,7 +92,7 @@ _REASONS: Final = {
         rayline.bus.log: _POLL_MS
         rayline.bus.producers: _METADATA_SECONDS
         rayline.bus.offsets: _RETRY_SECONDS
-        rayline.bus.produce: MAX_WAITING_BYTES
+        rayline.bus.produce: MAX_REQUESTS MAX_WAITING_BYTES
         rayline.bus.progress: _COORDINATOR_SECONDS
         rayline.bus.transactions: RETRY_MS _ABORT_SECONDS _CANCEL_SECONDS
         rayline.client: _CLOCK_SLACK_MS _POLL_MS
