@@ -30,14 +30,22 @@ MAX_WAITING_BYTES: Final = 2 * 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
+class _Batch:
+    """The bytes of a batch, which a retry sends again as they are; whether the broker said that it `has` them."""
+
+    data: bytes
+    has: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class _Flow:
     """What goes to one partition, in its order: batches that are `flying` before those in `queue`.
 
-    `error` is the first that the broker answered since; nothing is sent then until all that fly are answered.
+    `error` is the first that was answered since; nothing is sent then until all that fly are answered.
     """
 
-    queue: deque[bytes] = field(default_factory=deque)
-    flying: deque[bytes] = field(default_factory=deque)
+    queue: deque[_Batch] = field(default_factory=deque)
+    flying: deque[_Batch] = field(default_factory=deque)
     unanswered: int = 0
     error: BaseException | None = None
 
@@ -77,7 +85,7 @@ class ProducePipe:
         sequence = transaction.sequence_number(tp)
         transaction.increment_sequence_number(tp, batch.record_count())
         data = batch.build(transaction.producer_id, transaction.producer_epoch, sequence)
-        flow.queue.append(data)
+        flow.queue.append(_Batch(data))
         self._waiting_bytes += len(data)
         self._news.set()
         while self._waiting_bytes > MAX_WAITING_BYTES:
@@ -126,11 +134,11 @@ class ProducePipe:
         self._news.set()
 
     async def _send_ready(self) -> bool:
-        """One request for each node that has room for one, with the next batch of each of its partitions; whether any was sent."""
+        """One request to each node that has room for it, with the next batch of each of its partitions; whether any was sent."""
         sent = False
         if self._retry_at:
             return sent
-        ready: defaultdict[int, dict[TopicPartition, bytes]] = defaultdict(dict)
+        ready: defaultdict[int, dict[TopicPartition, _Batch]] = defaultdict(dict)
         for tp, flow in self._flows.items():
             if not flow.queue or flow.error is not None or tp not in self._transaction.txn_partitions:
                 continue
@@ -155,15 +163,15 @@ class ProducePipe:
                 flow.unanswered += 1
             self._requests[node] += 1
             sent = True
-            task = asyncio.create_task(self._answered(node, list(batches), answer), name="answer to a produce request")
+            task = asyncio.create_task(self._answered(node, batches, answer), name="answer to a produce request")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return sent
 
-    def _request(self, batches: Mapping[TopicPartition, bytes]) -> ProduceRequest:
+    def _request(self, batches: Mapping[TopicPartition, _Batch]) -> ProduceRequest:
         topics: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
-        for tp, data in batches.items():
-            topics[tp.topic].append((tp.partition, data))
+        for tp, batch in batches.items():
+            topics[tp.topic].append((tp.partition, batch.data))
         return ProduceRequest(
             transactional_id=self._transaction.transactional_id,
             required_acks=-1,
@@ -171,7 +179,7 @@ class ProducePipe:
             topics=list(topics.items()),
         )
 
-    async def _answered(self, node: int, sent: list[TopicPartition], answer: Any) -> None:
+    async def _answered(self, node: int, sent: Mapping[TopicPartition, _Batch], answer: Any) -> None:
         try:
             response = await answer
             found = {TopicPartition(topic, one[0]): one for topic, partitions in response.topics for one in partitions}
@@ -182,30 +190,33 @@ class ProducePipe:
             outcomes = dict.fromkeys(sent, error)
         self._requests[node] -= 1
         for tp, outcome in outcomes.items():
-            self._settle(tp, self._flows[tp], outcome)
+            self._settle(tp, sent[tp], outcome)
         self._news.set()
 
-    def _settle(self, tp: TopicPartition, flow: _Flow, outcome: int | BaseException) -> None:
-        """The oldest unanswered batch of a partition is answered: with the broker's time of it, or with an error."""
+    def _settle(self, tp: TopicPartition, batch: _Batch, outcome: int | BaseException) -> None:
+        """A batch is answered: with the broker's time of it, or with an error."""
+        flow = self._flows[tp]
         flow.unanswered -= 1
-        if isinstance(outcome, int) and flow.error is None:
-            self._waiting_bytes -= len(flow.flying.popleft())
+        if isinstance(outcome, int):
+            batch.has = True
+            self._waiting_bytes -= len(batch.data)
             self._room.set()
             if self.append_ms is None and outcome >= 0:
                 self.append_ms = outcome
-        elif isinstance(outcome, int):
-            # A broker takes nothing behind a gap.
-            self._failure = self._failure or kafka_errors.OutOfOrderSequenceNumber()
         elif flow.error is None:
             flow.error = outcome
             if isinstance(outcome, kafka_errors.InvalidProducerEpoch):
                 self._failure = self._failure or kafka_errors.ProducerFenced()
             elif not getattr(outcome, "retriable", False):
                 self._failure = self._failure or outcome
-        if flow.error is not None and not flow.unanswered and self._failure is None:
-            # What flew behind the first that failed had to fail, too: all of them again, in their order.
-            _log.warning("%d batches to %s/%d are sent again: %r", len(flow.flying), tp.topic, tp.partition, flow.error)
-            flow.queue.extendleft(reversed(flow.flying))
+        if flow.error is None:
+            while flow.flying and flow.flying[0].has:
+                flow.flying.popleft()
+        elif not flow.unanswered and self._failure is None:
+            # What flew behind one that failed failed, too, or stands behind an earlier try of it: a repetition is harmless.
+            again = [one for one in flow.flying if not one.has]
+            _log.warning("%d batches to %s/%d are sent again: %r", len(again), tp.topic, tp.partition, flow.error)
+            flow.queue.extendleft(reversed(again))
             flow.flying.clear()
             flow.error = None
             self._retry()

@@ -47,7 +47,7 @@ class Broker:
 
     def take(self, request: ProduceRequest) -> Any:
         refused = self.faults.popleft() if self.faults else Fault.NONE
-        answer = []
+        answer: list[tuple[str, list[tuple[Any, ...]]]] = []
         for topic, partitions in request._topics:
             for number, (partition, data) in enumerate(partitions):
                 tp = TopicPartition(topic, partition)
