@@ -108,5 +108,4 @@ class NodeFeed:
             since_ms=since_ms,
             partitions=partitions,
             client_id=self._client_id,
-            fetch_max_wait_ms=_POLL_MS,
         )

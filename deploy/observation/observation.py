@@ -294,7 +294,6 @@ class Observation:
             topic=topic,
             since_ms=since_ms,
             client_id=_CLIENT,
-            fetch_max_wait_ms=_POLL_MS,
             start_timeout_seconds=_START_SECONDS,
         )
 

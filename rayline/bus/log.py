@@ -58,12 +58,10 @@ class CompactedLog:
         since_ms: int | None = None,
         partitions: Sequence[int] | None = None,
         client_id: str = "rayline-log",
-        fetch_max_wait_ms: int = 1_000,
         start_timeout_seconds: float = 30.0,
     ) -> None:
         """`from_end`: begin with what comes after `start` instead of with the first record;
-        `since_ms`: begin with what was written at that time (epoch ms) or later; `partitions`: these instead of all;
-        `fetch_max_wait_ms`: how long an empty fetch waits at the broker (what is written meanwhile comes at once)."""
+        `since_ms`: begin with what was written at that time (epoch ms) or later; `partitions`: these instead of all."""
         check_client()
         self._settings = settings
         self._topic = topic
@@ -77,7 +75,8 @@ class CompactedLog:
             isolation_level="read_committed",
             auto_offset_reset="none",
             enable_auto_commit=False,
-            fetch_max_wait_ms=fetch_max_wait_ms,
+            # What is written meanwhile comes at once.
+            fetch_max_wait_ms=1_000,
             request_timeout_ms=10_000,
             metadata_max_age_ms=30_000,
             retry_backoff_ms=50,

@@ -44,7 +44,7 @@ class SampledTopics:
             # Where retention was faster than we, what is lost was not going to be read anyway.
             auto_offset_reset="latest",
             enable_auto_commit=False,
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=1_000,
             max_partition_fetch_bytes=max_partition_fetch_bytes,
             request_timeout_ms=10_000,
             metadata_max_age_ms=30_000,
