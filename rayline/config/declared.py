@@ -426,8 +426,8 @@ _ALL: Final = (
         default=40.0,
         scopes=_FOR_APPS,
         roles=_LANES,
-        description="Under load a transaction stays open so long for what else ends: shorter is faster for each job, longer cheaper "
-        "for the broker.",
+        description="Under load a transaction stays open so long for what else ends: shorter is faster for each job, "
+        "longer cheaper for the broker.",
         effect="From the next transaction.",
         constant="ingest.publisher:TRANSACTION_INTERVAL_SECONDS",
     ),

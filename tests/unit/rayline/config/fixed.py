@@ -113,7 +113,8 @@ _REASONS: Final = {
         scheduler.trials: NEWS_SECONDS
         workers.actor: HAND_BACK_SECONDS
         workers.gate: PATIENCE_SECONDS
-        workers.agent: ENVIRONMENTS_SECONDS GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS NOTICE_SECONDS SAMPLE_SECONDS TELL_SECONDS
+        workers.agent: ENVIRONMENTS_SECONDS GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS NOTICE_SECONDS SAMPLE_SECONDS
+        workers.agent: TELL_SECONDS
         workers.app_loop: COLLECT_SECONDS
         workers.channel: CONNECT_SECONDS EXIT_SECONDS
         workers.cluster: STOP_SECONDS _POLL_SECONDS
@@ -148,7 +149,8 @@ _REASONS: Final = {
         workers.peering: RETRY_SECONDS TELL_SECONDS
         runtime_env.peers.cache: DEFAULT_FREE_BYTES
         runtime_env.peers.source: MIN_PEER_BYTES
-        runtime_env.peers.limits: BETTER_FACTOR BURST_SECONDS CPU_SHARE LINK_SHARE MAX_RETEST_SECONDS METER_SECONDS MIN_RATE PINNED_SHARE RETEST_SECONDS TEST_SECONDS
+        runtime_env.peers.limits: BETTER_FACTOR BURST_SECONDS CPU_SHARE LINK_SHARE MAX_RETEST_SECONDS METER_SECONDS MIN_RATE
+        runtime_env.peers.limits: PINNED_SHARE RETEST_SECONDS TEST_SECONDS
         runtime_env.peers.doorkeeper: BAN_SECONDS
         runtime_env.peers.node: LOOK_SECONDS _CLOSE_SECONDS
         runtime_env.peers.options: GIVE_UP_SECONDS
