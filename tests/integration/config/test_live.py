@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from itertools import count
 from statistics import quantiles
 
 import pytest
 from confluent_kafka import Producer
 
-from ingest.lane import Lane
 from rayline.app_spec import Batching
-from rayline.bus import KafkaSettings, LogRecord, ensure_topics
+from rayline.bus import KafkaSettings, ensure_topics
 from rayline.config import SETTINGS, ConfigWatch, ProcessIdentity, Role, Verdict
-from rayline.reports import ActorEndpoint, NodeReport, NodeState
-from rayline.results import CLUSTER
-from rayline.topics import CONFIG, TopicSpec, results_topic
-from tests.integration.config.live import answers, batch_sizes, following, reading, tuned_lane, write
-from tests.integration.ingest.lanes import (
-    EchoChannel,
-    assert_exactly_once,
-    new_app,
-    on_this_machine,
-    spec_of,
-    submit,
-    until,
-    verdict,
-)
+from rayline.topics import CONFIG, TopicSpec
+from tests.integration.config.live import answers, batch_sizes, following, tuned_lane, write
+from tests.integration.ingest.lanes import assert_exactly_once, new_app, on_this_machine, spec_of, submit, until, verdict
 
 pytestmark = pytest.mark.integration
 
@@ -52,45 +38,6 @@ async def test_a_batch_size_written_by_a_foreign_client_shows_in_results_within_
     bound = on_this_machine(1_000)
     assert answered_p99 < bound
     assert in_force_p99 < bound
-
-
-async def test_results_come_from_clusters_in_the_ratio_that_a_record_sets(kafka: KafkaSettings) -> None:
-    app = await new_app(kafka)
-    spec = spec_of(app, batching=Batching(max_jobs=4, linger_ms=1.0))
-    rounds, came = 120, Counter[str]()
-
-    def take(record: LogRecord) -> None:
-        came[dict(record.headers)[CLUSTER].decode()] += 1
-
-    async with answers(kafka) as said, tuned_lane(kafka, app, spec=spec, beats=False) as tuned:
-        await said.wait(write(kafka, f"app/{app}/weights.policy", "static")[0], tuned.process)
-        first = write(kafka, "cluster/ratio-a/traffic.weight", 3)[0]
-        beating = asyncio.create_task(_beat(tuned.lane, app, ("ratio-a", "ratio-b")))
-        try:
-            await said.wait(first, tuned.process)
-            async with reading(kafka, results_topic(app), take):
-                # One batch after the other: while nodes are full, it is their room that decides.
-                for number in range(rounds):
-                    await asyncio.to_thread(submit, kafka, app, 4, first=4 * number, partitions=1)
-                    await until(lambda number=number: came.total() == 4 * (number + 1), what="its results")  # type: ignore[misc]
-                assert 2.5 < came["ratio-a"] / came["ratio-b"] < 3.5, came
-                came.clear()
-                await said.wait(write(kafka, "cluster/ratio-a/traffic.weight", 0)[0], tuned.process)
-                submit(kafka, app, 100, first=4 * rounds)
-                await until(lambda: came.total() == 100, what="the results after that")
-                assert came == {"ratio-b": 100}
-        finally:
-            write(kafka, "cluster/ratio-a/traffic.weight")
-            beating.cancel()
-
-
-async def _beat(lane: Lane, app: str, clusters: tuple[str, ...]) -> None:
-    """One node in each cluster, all alike."""
-    for seq in count(1):
-        for cluster in clusters:
-            actor = ActorEndpoint(app, "1", "a", "127.0.0.1", 1, EchoChannel.slots, f"{app}-{cluster}")
-            lane.heard([NodeReport(cluster, "n", 1, seq, NodeState.READY, 1.0, actors=(actor,))])
-        await asyncio.sleep(0.5)
 
 
 async def test_a_deleted_key_returns_to_the_manifest_and_a_restart_replays(kafka: KafkaSettings) -> None:
