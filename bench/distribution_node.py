@@ -40,6 +40,10 @@ def run_node(*, way: Way, name: str, layers: list[Layer], store_url: str, rate: 
                 peering.hear(bytes.fromhex(report), time.monotonic())
             peering.tell(time.monotonic())
 
+        def hear_all() -> None:
+            for line in sys.stdin:
+                hear(line)
+
         def tell() -> None:
             """Where what it holds or fetches is other than told."""
             member = peers.member()
@@ -53,7 +57,7 @@ def run_node(*, way: Way, name: str, layers: list[Layer], store_url: str, rate: 
         tell()
         hear(sys.stdin.readline())
         before = os.times()
-        hearing = threading.Thread(target=lambda: [hear(line) for line in sys.stdin])
+        hearing = threading.Thread(target=hear_all)
         hearing.start()
         if way is Way.HTTP:
             fetch_blobs(store, layers, folder / "http")

@@ -73,10 +73,9 @@ def deploy(
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
     if prefetch:
         version = asyncio.run(_prefetch(settings, spec))
-        record = {"app": spec.name, "version": version, "prefetched": spec.bundle}
         show(
             output,
-            record,
+            {"app": spec.name, "version": version, "prefetched": spec.bundle},
             f"{spec.name}: nodes fetch {spec.bundle[:19]}; {version} goes on (`rayline status` shows how far they are)",
         )
         return

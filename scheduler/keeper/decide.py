@@ -214,7 +214,8 @@ class _Turn:
         return replace(order, slots=order.slots[: desired.pods] + added, cpus_per_pod=desired.cpus_per_pod)
 
     def _fill(self, order: ClusterOrder, desired: DesiredCluster, facts: ActualCluster | None) -> ClusterOrder:
-        slots, number = [], order.next_pod
+        slots: list[Slot] = []
+        number = order.next_pod
         ahead = self._one_ahead(order, facts)
         for slot in order.slots:
             crowded = self._starts_left <= 0 or (ahead and any(each.pod is not None for each in (*slots, *order.slots)))
