@@ -105,9 +105,17 @@ async def test_a_hanging_call_is_ended_and_its_neighbours_delivered(
     if hang["do"] == "sleep":
         assert answered.values == {0: {"do": "echo"}}
     channel.close()
-    again = open_channel(cluster.gateway.wait_for_actor(app, "p1", instead_of=endpoint.instance))
-    assert (await send(again, [{"do": "echo"}])).values == {0: {"do": "echo"}}
-    again.close()
+    # One that is just ending may be listed for a moment: a lane, too, asks the next then.
+    deadline = time.monotonic() + 20
+    while True:
+        again = open_channel(cluster.gateway.wait_for_actor(app, "p1", instead_of=endpoint.instance))
+        answered = await send(again, [{"do": "echo"}])
+        again.close()
+        assert answered.head is not None
+        if answered.head.verdict is not Verdict.UNREACHED or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.2)
+    assert answered.values == {0: {"do": "echo"}}, answered.head
     cluster.undeploy(app)
 
 
@@ -240,6 +248,8 @@ async def test_a_killed_pod_takes_everything_along(cluster: ClusterUnderTest, wr
     pod = cluster.start_pod("p3")
     cluster.deploy(spec)
     channel = open_channel(cluster.gateway.wait_for_actor("killed", "p3"))
+    # From here on there is a connection that can break.
+    assert (await send(channel, [{"do": "echo"}])).values
     sending = asyncio.create_task(send(channel, [{"do": "sleep", "seconds": 20}]))
     await asyncio.sleep(0)
     started = time.monotonic()

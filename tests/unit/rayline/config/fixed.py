@@ -75,6 +75,7 @@ _REASONS: Final = {
         runtime_env.build.conda_layer: TIMEOUT_SECONDS
         runtime_env.build.interpreters: _PROBE_SECONDS
         runtime_env.build.model_layer: _TIMEOUT_SECONDS
+        runtime_env.build.own_layers: _TIMEOUT_SECONDS
         runtime_env.build.uv_tool: TIMEOUT_SECONDS
         runtime_env.store.http: TIMEOUT_SECONDS
     """,
