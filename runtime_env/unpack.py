@@ -12,7 +12,6 @@ earlier boot of this machine is not believed, but unpacked again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from rayline.errors import ArchiveBomb, BlobCorrupt, BlobTruncated, DiskFull, HealthCheckFailed, NotInStore, PathEscape
+from rayline.file_locks import exclusively
 from runtime_env.bundle import Bundle, Layer, LayerKind, canonical, hex_of
 from runtime_env.durable import disk_full_told
 from runtime_env.layer_reader import Entries, Limits, extract
@@ -288,8 +288,7 @@ def _remove(folder: Path) -> None:
 def _locked(root: Path) -> Iterator[None]:
     """One unpacking at a time below `root`; what a killed one left in `tmp` is removed by the next."""
     (root / "tmp").mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusively(root / ".lock"):
         for left in (root / "tmp").iterdir():
             _remove(left)
         yield

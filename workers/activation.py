@@ -15,10 +15,11 @@ from typing import Final, Protocol
 
 from rayline.app_spec import AppSpec
 from rayline.errors import RaylineError
+from rayline.file_locks import FileLease
 from rayline.reports import MAX_ENVIRONMENTS, EnvironmentLoad
 from runtime_env.bundle import Bundle
 from runtime_env.node.activation import Activation, Activations, Phase, Wanted
-from runtime_env.node.folder import NodeFolder, NodeLease
+from runtime_env.node.folder import NodeFolder
 from runtime_env.node.preparing import OnPhase, OnProgress, Prepared, failure_of
 from runtime_env.preflight import check_health
 from runtime_env.process_environment import process_environment, python_of
@@ -51,7 +52,7 @@ class Activator:
         self._preparer = preparer
         self._pod_dir = pod_dir
         self._activations = Activations()
-        self._leases: dict[str, NodeLease] = {}
+        self._leases: dict[str, FileLease] = {}
         self._ready: dict[str, str] = {}
         self._apps_known = False
         self._changed = asyncio.Event()

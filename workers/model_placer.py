@@ -11,9 +11,9 @@ from typing import Final, Protocol
 
 from rayline.config import AppValues
 from rayline.errors import RaylineError
+from rayline.file_locks import FileLease
 from rayline.models import ModelChoice, read_choices
 from rayline.reports import ModelLoad
-from runtime_env.node.folder import NodeLease
 from runtime_env.node.model_fetching import HeldModel
 from runtime_env.node.models import ModelPlacements, ModelTask
 from workers.model_turn import models_folder, read_turn, write_placed
@@ -40,7 +40,7 @@ class ModelPlacer:
         self._pod_dir = pod_dir
         self._placements = ModelPlacements()
         self._unsaid: set[str] = set()
-        self._leases: dict[str, NodeLease] = {}
+        self._leases: dict[str, FileLease] = {}
         self._begun = False
         self._wake = asyncio.Event()
 

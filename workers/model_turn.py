@@ -13,11 +13,11 @@ import fcntl
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from rayline.errors import FormatError
+from rayline.file_locks import exclusively
 from rayline.models import NodeModels
 
 FOLDER = "models"
@@ -58,7 +58,7 @@ class ModelTurn:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._entry = folder / f"actor-{os.getpid()}-{id(self):x}"
-        with self._locked():
+        with exclusively(self._folder / ".lock"):
             self._handle = os.open(self._entry, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._handle, fcntl.LOCK_EX)
             path = folder / _TURN
@@ -93,13 +93,13 @@ class ModelTurn:
 
     def prepared(self, generation: int, hold: Callable[[], object] = lambda: None) -> None:
         """This actor could serve `generation` from now on, once `hold` returned; the turn does not move on meanwhile."""
-        with self._locked():
+        with exclusively(self._folder / ".lock"):
             hold()
             os.pwrite(self._handle, (generation + 1).to_bytes(_TURN_BYTES, sys.byteorder), 0)
 
     def is_served(self) -> bool:
         """Whether another actor of the app here has loaded, so that `turn` says what it serves."""
-        with self._locked():
+        with exclusively(self._folder / ".lock"):
             return any(prepared >= 0 for prepared in self._others())
 
     def advance_together(self, generation: int) -> bool:
@@ -107,14 +107,14 @@ class ModelTurn:
         is there, or beyond. (Who has a newer one may have skipped this one.)"""
         if self.turn[0] >= generation:
             return True
-        with self._locked():
+        with exclusively(self._folder / ".lock"):
             if all(prepared == generation for prepared in self._others()):
                 self._raise_turn(generation)
         return bool(self.turn[0] >= generation)
 
     def advance(self, generation: int) -> None:
         """Move the turn on without asking: whoever is older takes no call any more."""
-        with self._locked():
+        with exclusively(self._folder / ".lock"):
             self._raise_turn(generation)
 
     def _raise_turn(self, generation: int) -> None:
@@ -139,9 +139,3 @@ class ModelTurn:
             finally:
                 os.close(handle)
         return found
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self._folder / ".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield

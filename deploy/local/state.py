@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from deploy.local.child import ProcessRecord
 from rayline.errors import LaunchError
+from rayline.file_locks import is_locked
 
 _VERSION: Final = 1
 _TOKEN_BYTES: Final = 32
@@ -91,17 +92,7 @@ class StateFolder:
 
     def locked(self) -> bool:
         """Whether a launcher holds the lock at this moment."""
-        try:
-            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return is_locked(self.path / "lock")
 
     def wait_unlocked(self, timeout_seconds: float) -> bool:
         """Until no launcher holds the lock; False when one still does after `timeout_seconds`."""

@@ -16,35 +16,16 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rayline.errors import BundleRefused, ConfigError
+from rayline.file_locks import FileLease, exclusively, is_locked
 from runtime_env.admission import SeenCounters
 from runtime_env.bundle import Bundle, Layer, hex_of
 from runtime_env.peers.cache import BlobCache
 from runtime_env.unpack import BUNDLE_FILE, discard_folders, unpack, unpack_layers
-
-
-class NodeLease:
-    """Keeps what one digest names from being collected, by any process; the kernel ends it when its holder dies."""
-
-    def __init__(self, *, digest: str, handle: int) -> None:
-        self.digest = digest
-        self._handle: int | None = handle
-
-    def release(self) -> None:
-        """May be called more than once."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-
-    def __enter__(self) -> NodeLease:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +75,7 @@ class NodeFolder:
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Be the only one who fetches, unpacks or collects; blocks while another process does."""
-        with (self.path / ".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with exclusively(self.path / ".lock"):
             yield
 
     def environment(self, digest: str) -> Path:
@@ -110,7 +90,7 @@ class NodeFolder:
         """The file of which a shared lock is a lease, for processes that have only its path."""
         return self._leases / hex_of(digest)
 
-    def lease(self, digest: str) -> NodeLease:
+    def lease(self, digest: str) -> FileLease:
         """A lease on what the digest names (a bundle or a layer); take it before looking whether it is there."""
         path = self.lease_file(digest)
         while True:
@@ -118,7 +98,7 @@ class NodeFolder:
             fcntl.flock(handle, fcntl.LOCK_SH)
             if os.fstat(handle).st_nlink:
                 os.utime(handle)
-                return NodeLease(digest=digest, handle=handle)
+                return FileLease(handle=handle)
             # It was collected between the two calls.
             os.close(handle)
 
@@ -150,7 +130,7 @@ class NodeFolder:
         alone = [
             Kept(digest, self._used_ns(digest), {digest: _tree_bytes(self.layer(digest))}, self.is_leased(digest))
             for digest in _digests(self.unpacked / "layers")
-            if (self._leases / hex_of(digest)).exists()
+            if self.lease_file(digest).exists()
         ]
         return environments + alone
 
@@ -165,19 +145,11 @@ class NodeFolder:
 
     def is_leased(self, digest: str) -> bool:
         """Whether anybody holds a lease now."""
-        with suppress(FileNotFoundError):
-            handle = os.open(self._leases / hex_of(digest), os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            finally:
-                os.close(handle)
-        return False
+        return is_locked(self.lease_file(digest))
 
     def _discard(self, digest: str) -> bool:
         """Under an exclusive lock, so that nobody takes a lease on what is about to go; False where somebody has one."""
-        path = self._leases / hex_of(digest)
+        path = self.lease_file(digest)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,7 +163,7 @@ class NodeFolder:
 
     def _used_ns(self, digest: str) -> int:
         try:
-            return (self._leases / hex_of(digest)).stat().st_mtime_ns
+            return self.lease_file(digest).stat().st_mtime_ns
         except FileNotFoundError:
             return 0
 

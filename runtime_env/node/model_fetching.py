@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayline.errors import BlobCorrupt, BlobTruncated, BundleRefused, NotInStore
+from rayline.file_locks import FileLease
 from rayline.models import ModelChoice
 from runtime_env.bundle import Layer, hex_of
 from runtime_env.durable import write_durably
 from runtime_env.model_release import ModelRelease, SignedModel
-from runtime_env.node.folder import NodeFolder, NodeLease
+from runtime_env.node.folder import NodeFolder
 from runtime_env.node.source import BlobSource
 from runtime_env.signing import Trust
 from runtime_env.store import Store
@@ -24,7 +25,7 @@ class HeldModel:
     """A model in place; nobody collects it while `lease` is held."""
 
     path: Path
-    lease: NodeLease
+    lease: FileLease
 
 
 class ModelFetcher:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from rayline.errors import DiskFull
+from rayline.file_locks import FileLease, is_locked
 from runtime_env.bundle import hex_of
 
 INCOMING: Final = "incoming"
@@ -41,26 +42,6 @@ def choose_evictions(entries: Iterable[Entry], *, kept: frozenset[str], free_byt
             chosen.append(entry)
             freed += entry.bytes
     return chosen
-
-
-class Lease:
-    """Keeps one blob from being collected, in this process or any other; the kernel ends it when its holder dies."""
-
-    def __init__(self, *, path: Path, handle: int) -> None:
-        self.path = path
-        self._handle: int | None = handle
-
-    def release(self) -> None:
-        """May be called more than once."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-
-    def __enter__(self) -> Lease:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 class BlobCache:
@@ -106,14 +87,14 @@ class BlobCache:
     def digests(self) -> frozenset[str]:
         return frozenset(entry.digest for entry in self._whole())
 
-    def lease(self, digest: str) -> Lease | None:
+    def lease(self, digest: str) -> FileLease | None:
         """A lease on a blob that is here, else None."""
         try:
             handle = os.open(self.blob(digest), os.O_RDONLY)
         except FileNotFoundError:
             return None
         fcntl.flock(handle, fcntl.LOCK_SH)
-        lease = Lease(path=self.blob(digest), handle=handle)
+        lease = FileLease(handle=handle)
         if os.fstat(handle).st_nlink == 0:
             # It was collected between the two calls.
             lease.release()
@@ -183,14 +164,7 @@ class BlobCache:
             os.close(handle)
 
     def _is_leased(self, digest: str) -> bool:
-        handle = os.open(self.blob(digest), os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_locked(self.blob(digest), access=os.O_RDONLY)
 
     def _whole(self) -> list[Entry]:
         return list(_entries(self._path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rayline.errors import NotInStore, StoreError
+from rayline.file_locks import exclusively
 from runtime_env.durable import disk_full_told, sync_folder, write_durably
 from runtime_env.model_release import SignedModel
 from runtime_env.peers.metainfo import BlobMetainfo
@@ -144,8 +144,7 @@ class FolderStore:
     def _locked(self) -> Iterator[None]:
         """One writer of the index at a time; the kernel frees the lock of one that dies."""
         self._path.mkdir(parents=True, exist_ok=True)
-        with (self._path / ".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with exclusively(self._path / ".lock"):
             yield
 
     def _read(self, path: str) -> bytes:
