@@ -26,6 +26,7 @@ from rayline.errors import MemberFenced, RecordTooLarge, TransactionIndefinite
 from rayline.events import Event, encode_event
 from rayline.results import Outcome
 from rayline.topics import EVENTS, dlq_topic, results_topic
+from rayline.waits import news_by
 
 _log = logging.getLogger(__name__)
 
@@ -238,13 +239,7 @@ class ResultPublisher:
 
     async def _more_ended(self, closes: float) -> bool:
         """Wait until more jobs have ended; False when it is time to close."""
-        wait_seconds = closes - time.monotonic()
-        if wait_seconds <= 0:
-            return False
-        try:
-            async with asyncio.timeout(wait_seconds):
-                await self._work.wait()
-        except TimeoutError:
+        if time.monotonic() >= closes or not await news_by(self._work, closes):
             return False
         self._work.clear()
         return True

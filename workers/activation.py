@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from rayline.app_spec import AppSpec
 from rayline.errors import RaylineError
 from rayline.file_locks import FileLease
 from rayline.reports import MAX_ENVIRONMENTS, EnvironmentLoad
+from rayline.waits import news_by
 from runtime_env.bundle import Bundle
 from runtime_env.node.activation import Activation, Activations, Phase, Wanted
 from runtime_env.node.folder import NodeFolder
@@ -24,6 +23,7 @@ from runtime_env.node.preparing import OnPhase, OnProgress, Prepared, failure_of
 from runtime_env.preflight import check_health
 from runtime_env.process_environment import process_environment, python_of
 from workers.bundle_process import check_guest, without_secrets
+from workers.daemon_call import in_daemon_thread, post
 from workers.pod_environments import PodEnvironment, forget_environment, write_environment
 
 MAX_TOLD_CHARS: Final = 600
@@ -87,7 +87,7 @@ class Activator:
                 if wanted is not None:
                     await self._prepare(wanted)
                 else:
-                    await self._pause()
+                    await news_by(self._wake, self._activations.wake_at())
         finally:
             for digest in list(self._leases):
                 self._release(digest)
@@ -96,14 +96,6 @@ class Activator:
         """What a beat says of them: those that are not ready first."""
         found = sorted(self._activations.all(), key=lambda one: one.phase is Phase.READY)
         return tuple(_load(one, now) for one in found[:MAX_ENVIRONMENTS])
-
-    async def _pause(self) -> None:
-        wake_at = self._activations.wake_at()
-        try:
-            async with asyncio.timeout(None if wake_at is None else max(0.0, wake_at - time.monotonic())):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _prepare(self, wanted: Wanted) -> None:
         digest = wanted.digest
@@ -130,36 +122,15 @@ class Activator:
 
     async def _in_thread(self, wanted: Wanted) -> Prepared:
         """In a daemon thread: a pod that is evicted during a long download must not wait for it."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Prepared] = loop.create_future()
+        loop, digest = asyncio.get_running_loop(), wanted.digest
 
-        def in_loop(call: object, *arguments: object) -> None:
-            # The loop is closed where the pod ended meanwhile.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(call, *arguments)  # type: ignore[arg-type]
+        def on_phase(phase: Phase) -> None:
+            post(loop, lambda one: self._advance(digest, one), phase)
 
-        def finish(prepared: Prepared | None, error: Exception | None) -> None:
-            if done.cancelled():
-                return
-            if error is not None:
-                done.set_exception(error)
-            elif prepared is not None:
-                done.set_result(prepared)
+        def on_progress(fetched_bytes: int, total_bytes: int) -> None:
+            post(loop, lambda one: self._progress(digest, *one), (fetched_bytes, total_bytes))
 
-        def work() -> None:
-            try:
-                prepared = self._preparer.prepare(
-                    wanted,
-                    lambda phase: in_loop(self._advance, wanted.digest, phase),
-                    lambda fetched, total: in_loop(self._progress, wanted.digest, fetched, total),
-                )
-            except Exception as error:  # noqa: BLE001 - carried over to who waits
-                in_loop(finish, None, error)
-            else:
-                in_loop(finish, prepared, None)
-
-        threading.Thread(target=work, name="rayline-environment", daemon=True).start()
-        return await done
+        return await in_daemon_thread(lambda: self._preparer.prepare(wanted, on_phase, on_progress), name="rayline-environment")
 
     def _advance(self, digest: str, phase: Phase) -> None:
         self._activations.advance(digest, phase, time.monotonic())

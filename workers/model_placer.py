@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,8 +13,10 @@ from rayline.errors import RaylineError
 from rayline.file_locks import FileLease
 from rayline.models import ModelChoice, read_choices
 from rayline.reports import ModelLoad
+from rayline.waits import news_by
 from runtime_env.node.model_fetching import HeldModel
 from runtime_env.node.models import ModelPlacements, ModelTask
+from workers.daemon_call import in_daemon_thread
 from workers.model_turn import models_folder, read_turn, write_placed
 
 _log: Final = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class ModelPlacer:
                 if task is not None:
                     await self._place(task)
                 else:
-                    await self._pause()
+                    await news_by(self._wake, self._placements.wake_at())
         finally:
             for lease in self._leases.values():
                 lease.release()
@@ -77,14 +78,6 @@ class ModelPlacer:
         return tuple(
             ModelLoad(app, models.wanted, read_turn(models_folder(self._pod_dir, app)), models.problem) for app, models in apps
         )
-
-    async def _pause(self) -> None:
-        wake_at = self._placements.wake_at()
-        try:
-            async with asyncio.timeout(None if wake_at is None else max(0.0, wake_at - time.monotonic())):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _place(self, task: ModelTask) -> None:
         try:
@@ -105,7 +98,10 @@ class ModelPlacer:
             self._leases.pop(digest).release()
 
     async def _fetched(self, app: str, name: str, choice: ModelChoice) -> str:
-        held = await _in_thread(self._fetcher, app, name, choice)
+        # A store that does not answer must not hold up the end of the pod.
+        held = await in_daemon_thread(
+            lambda: self._fetcher.fetch(app, name, choice), name="rayline-model", unwanted=lambda late: late.lease.release()
+        )
         before = self._leases.get(choice.digest)
         self._leases[choice.digest] = held.lease
         if before is not None:
@@ -116,34 +112,3 @@ class ModelPlacer:
         for app in sorted(self._unsaid):
             write_placed(models_folder(self._pod_dir, app), self._placements.told(app))
         self._unsaid.clear()
-
-
-async def _in_thread(fetcher: FetchesModels, app: str, name: str, choice: ModelChoice) -> HeldModel:
-    """In a daemon thread: a store that does not answer must not hold up the end of the pod."""
-    done: asyncio.Future[HeldModel] = asyncio.get_running_loop().create_future()
-    loop = asyncio.get_running_loop()
-
-    def settle(held: HeldModel | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            if held is not None:
-                held.lease.release()
-        elif error is not None:
-            done.set_exception(error)
-        elif held is not None:
-            done.set_result(held)
-
-    def work() -> None:
-        held, failure = None, None
-        try:
-            held = fetcher.fetch(app, name, choice)
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
-            failure = error
-        try:
-            loop.call_soon_threadsafe(settle, held, failure)
-        except RuntimeError:
-            # The loop has ended meanwhile, and with it the pod.
-            if held is not None:
-                held.lease.release()
-
-    threading.Thread(target=work, name="rayline-model", daemon=True).start()
-    return await done

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import TopicPartition
 
 from rayline.bus.record_batch import RecordBatchWriter
+from rayline.waits import news_by
 
 _log = logging.getLogger(__name__)
 
@@ -121,14 +123,8 @@ class ProducePipe:
         if not self._retry_at:
             await self._news.wait()
             return
-        pause = self._retry_at - asyncio.get_running_loop().time()
-        if pause > 0:
-            try:
-                async with asyncio.timeout(pause):
-                    await self._news.wait()
-                return
-            except TimeoutError:
-                pass
+        if time.monotonic() < self._retry_at and await news_by(self._news, self._retry_at):
+            return
         await self._client.force_metadata_update()
         self._retry_at = 0.0
         self._news.set()
@@ -223,7 +219,7 @@ class ProducePipe:
 
     def _retry(self) -> None:
         """Look where the partitions' leaders are, after a moment."""
-        self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
+        self._retry_at = time.monotonic() + self._retry_seconds
 
 
 def _outcome(partition: tuple[Any, ...]) -> int | BaseException:

@@ -204,7 +204,6 @@ class TransactionalProducer:
         self._transactional_id = transactional_id
         self._start_timeout_seconds = start_timeout_seconds
         self._transaction_timeout_ms = transaction_timeout_ms
-        self._commit_timeout_seconds = transaction_timeout_ms / 1000
         self._producer = _Producer(
             **settings.client_kwargs(),
             client_id=transactional_id,
@@ -281,7 +280,7 @@ class TransactionalProducer:
         self._check_arguments(batches, offsets, group)
         phase = _PhaseReport(on_phase)
         try:
-            async with asyncio.timeout(self._commit_timeout_seconds):
+            async with asyncio.timeout(self._transaction_timeout_ms / 1000):
                 return await self._run_transaction(batches, offsets, group, phase)
         except BaseException as error:
             self._usable = False
