@@ -17,6 +17,7 @@ from rayline.errors import BusError
 from rayline.events import encode_event
 from rayline.metrics import MetricsBoard, ProcessMetrics, Sample, declared
 from rayline.topics import EVENTS, VIEW
+from rayline.waits import news_by
 from scheduler.listener import Direct, Heard, Listener
 from scheduler.metering import view_samples
 from scheduler.node_feed import NodeFeed
@@ -101,11 +102,7 @@ class ResourceService:
                         await publisher.publish(EVENTS, key=event.key, value=encode_event(event), headers=[(EVENT_ID, identity)])
             except BusError as error:
                 _log.warning("resource %s/%s could not publish: %s", resource.group, resource.name, error)
-            try:
-                async with asyncio.timeout(max(0.0, min(resource.due(), events_at) - time.monotonic())):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await news_by(self._wake, min(resource.due(), events_at))
 
 
 async def run(*, name: str, group: str, clusters: Sequence[str], below: Sequence[str], interval_seconds: float) -> None:

@@ -6,7 +6,6 @@ Each job handed to `submit` comes out of the sink exactly once, unless its parti
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -19,6 +18,7 @@ from rayline.errors import WorkerError
 from rayline.jobs import Job
 from rayline.reports import NodeState
 from rayline.results import Outcome
+from rayline.waits import news_by
 from rayline.wire import AnswerHead, BatchHead, Verdict, encode_request, pack_job_ids
 from scheduler.batch import Batch, Cause, Death, next_batch_id
 from scheduler.budget import RetryBudget
@@ -179,9 +179,7 @@ class Dispatcher:
                 busy = bool(self._waiting or self._flights)
                 if not busy:
                     self._quiet.set()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(SWEEP_SECONDS if busy else None):
-                        await self._wake.wait()
+                await news_by(self._wake, time.monotonic() + SWEEP_SECONDS if busy else None)
         finally:
             await self.close()
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from rayline.errors import BusError, ConfigError
+from rayline.waits import news_by
 
 INTERVAL_SECONDS: Final = 1.0
 MIN_INTERVAL_SECONDS: Final = 0.1
@@ -96,10 +97,7 @@ class Heartbeat:
         while True:
             self._changed.clear()
             seconds = self._interval_seconds * self._uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._changed.wait()
-            except TimeoutError:
+            if not await news_by(self._changed, time.monotonic() + seconds):
                 return
 
 

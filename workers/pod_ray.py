@@ -6,11 +6,13 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from rayline.waits import news_by
 from workers.sessions import session_members, signal_session, wait_session_end
 
 STOP_SECONDS: Final = 2.0
@@ -55,11 +57,7 @@ class PodRay:
             raylet = await asyncio.to_thread(_raylet_of, os.getsid(0))
             if raylet is not None:
                 return raylet
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await ended.wait()
-            except TimeoutError:
-                continue
+            await news_by(ended, time.monotonic() + LOOK_SECONDS)
         return None
 
     def _exit(self) -> str:
