@@ -35,6 +35,12 @@ Guard = Annotated[
 AuthorName = Annotated[str | None, typer.Option("--author", help="Who changes, for the log of changes; default: your login.")]
 
 
+def check_only(only: str | None, *, canary: bool) -> None:
+    """Raises BadParameter where a process is named for a canary that nobody asked for."""
+    if only is not None and not canary:
+        raise typer.BadParameter("it names the process for --canary", param_hint="--only")
+
+
 @group.command("list")
 def list_settings(output: Output = OutputFormat.TEXT) -> None:
     """Every setting: what it does, its default, bounds, and for whom it can be set."""
@@ -110,8 +116,7 @@ def set_value(
 
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
     change = read_request(key, value)
-    if only is not None and not canary:
-        raise typer.BadParameter("it names the process for --canary", param_hint="--only")
+    check_only(only, canary=canary)
     if dry_run:
         _show_preview(settings, change, output)
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from deploy.cli.config import AuthorName, Canary, DryRun, Guard, Only, Timeout
+from deploy.cli.config import AuthorName, Canary, DryRun, Guard, Only, Timeout, check_only
 from deploy.cli.env import CacheFolder, Development, KeyFile, readable_store, signing_key, size_text, writable_store
 from deploy.cli.options import DEFAULT_STATE_DIR, Bootstrap, KafkaConfig, Output, StateDir, StoreUrl, kafka_settings
 from deploy.cli.output import OutputFormat, note, show, table
@@ -139,6 +139,7 @@ def use(
     from deploy.cli.model_flow import ModelFlow
     from deploy.config_flow import Care
 
+    check_only(only, canary=canary)
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
     chosen = _chosen(readable_store(store, state_dir), app, models)
 
