@@ -22,15 +22,19 @@ FORMAT_VARIABLE: Final = "RAYLINE_LOG_FORMAT"
 MAX_LINE_CHARS: Final = 16_384
 _HIDDEN: Final = "***"
 _LEAST_SECRET_CHARS: Final = 8
-# Name and value of what must not be written, the value up to where it ends; and passwords in addresses. No part repeats without a
-# bound where another one could take the same characters: a hostile line would take minutes.
+# Name and value of what must not be written, the value up to where it ends; what its form betrays; and passwords in addresses. No
+# part repeats without a bound where another one could take the same characters: a hostile line would take minutes.
 _SECRETS: Final = re.compile(
     r"""(?ix)
-    (?P<name>(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|sasl[._]jaas[._]config)[\w.-]{0,64}
+    (?P<name>(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|sasl[._]jaas[._]config
+            |x-amz-signature|(?<=[?&])sig(?==))[\w.-]{0,64}
         ["']?\s*(?:=|:)\s*)
-    (?P<value>"[^"]*"|'[^']*'|[^\s,;&)}\]"']+)
-    | (?P<scheme>\bauthorization["']?\s*[:=]\s*["']?|\bbearer\s+|\bbasic\s+)
-        (?P<credential>(?:bearer\s+|basic\s+)?[A-Za-z0-9._~+/=-]{6,})
+    (?P<value>b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|[^\s,;&)}\]"']+)
+    | (?P<flag>--[a-z-]{0,32}(?:password|passphrase|secret|token|api-key|access-key)\s+)(?P<argument>[^\s-]\S*)
+    | (?P<scheme>\bauthorization["']?\s*[:=]\s*b?["']?|\bbearer\s+|\bbasic\s+)
+        (?P<credential>(?:bearer\s+|basic\s+|token\s+)?[A-Za-z0-9._~+/=-]{6,})
+    | (?P<cookie>\bcookie["']?\s*[:=]\s*)(?P<jar>[^\r\n]+)
+    | \b(?:gh[opsu]_|hf_)[a-z0-9]{20,} | \beyJ[\w-]{8,}\.[\w.-]{20,}
     | (?P<url>[a-z][a-z0-9+.-]{0,30}://[^\s:/@]*:)(?P<password>[^\s/@]+)(?=@)
     | (?P<key>-----BEGIN[A-Z ]*PRIVATE\ KEY-----).*?(?:-----END[A-Z ]*PRIVATE\ KEY-----|$)
     """,
@@ -39,6 +43,7 @@ _SECRETS: Final = re.compile(
 # Looked for first: nearly all lines hold nothing of the kind.
 _HINT: Final = re.compile(
     r"(?i)passw|passphrase|secret|token|api[_-]?key|access[_-]?key|private|jaas|authorization|bearer|basic |://[^\s/]*@"
+    r"|cookie|x-amz-signature|[?&]sig=|gh[opsu]_|hf_|eyj"
 )
 
 
@@ -142,7 +147,7 @@ def lines_logged() -> Mapping[str, int]:
 
 
 def _hide(match: re.Match[str]) -> str:
-    for kept in ("name", "scheme", "url", "key"):
+    for kept in ("name", "flag", "scheme", "cookie", "url", "key"):
         if match[kept] is not None:
             return match[kept] + _HIDDEN
     return _HIDDEN

@@ -47,6 +47,16 @@ def opened(**environment: str) -> io.StringIO:
         ("aws_secret_access_key: hunter2", "aws_secret_access_key", "hunter2"),
         ("-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY----- x", " x", "hunter2"),
         ("api-key: hunter2;", "api-key", "hunter2"),
+        ("{b'sasl.password': b'hunter2', b'a': 1}", "b'a': 1", "hunter2"),
+        (r'{"password": "one\"hunter2", "a": 1}', '"a": 1', "hunter2"),
+        ("python -m app --auth-token hunter2 --verbose", "--verbose", "hunter2"),
+        ("Authorization: Token hunter2hunter2", "Authorization", "hunter2hunter2"),
+        ("{'authorization': b'Bearer hunter2hunter2'}", "authorization", "hunter2hunter2"),
+        ("Cookie: a=b; rayline_session=hunter2\nHost: x", "Host: x", "hunter2"),
+        ("GET https://store/blob?x=1&sig=hunter2&y=2", "y=2", "hunter2"),
+        ("GET https://store/blob?X-Amz-Signature=hunter2&y=2", "y=2", "hunter2"),
+        ("cloning with ghp_0123456789abcdefghijklmnop now", " now", "ghp_0123456789"),
+        ("got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTYifQ.c2lnbmF0dXJl back", " back", "c2lnbmF0dXJl"),
     ],
 )
 def test_secrets_are_hidden_and_the_rest_is_kept(text: str, kept: str, hidden: str) -> None:
@@ -54,7 +64,9 @@ def test_secrets_are_hidden_and_the_rest_is_kept(text: str, kept: str, hidden: s
     assert hidden not in redact(text)
 
 
-@pytest.mark.parametrize("text", ["took over 8 partition(s) in 0.3 s", "http://host:8080/path", "a token ring", "99 jobs"])
+@pytest.mark.parametrize(
+    "text", ["took over 8 partition(s) in 0.3 s", "http://host:8080/path", "a token ring", "99 jobs", "--password", "a cookie"]
+)
 def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
     assert redact(text) == text
 
@@ -121,7 +133,18 @@ def test_opening_again_does_not_write_lines_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["token" + "a" * 8_000, "token" * 1_600, "a" * 8_000 + " http://u@x", "token a://b:" * 700 + "@ x"]
+    "text",
+    [
+        "token" + "a" * 8_000,
+        "token" * 1_600,
+        "a" * 8_000 + " http://u@x",
+        "token a://b:" * 700 + "@ x",
+        "--token" * 1_600,
+        "--" + "-" * 8_000 + "token x",
+        "password='" + "\\" * 8_000,
+        "eyJ" * 3_000 + ".",
+        "cookie" * 1_600,
+    ],
 )
 def test_a_hostile_line_takes_no_time_to_speak_of(text: str) -> None:
     begun = time.process_time()
