@@ -16,19 +16,23 @@ _DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
 def process_environment(root: Path, bundle: Bundle, base: Mapping[str, str]) -> dict[str, str]:
-    """Variables for processes of `bundle`, unpacked at `root`, on top of `base` (usually `os.environ`)."""
+    """Variables for processes of `bundle`, unpacked at `root`, on top of `base` (usually `os.environ`).
+
+    What the bundle brings comes first on the paths, and its models have their own variables, whatever `env.variables` say: a PATH
+    or LD_LIBRARY_PATH there stands in the place of the machine's.
+    """
     kept = {name: value for name, value in base.items() if name not in _FOREIGN and not name.startswith(MODEL_VARIABLE_PREFIX)}
-    libraries = [str(root / "native" / "lib"), *filter(None, [base.get("LD_LIBRARY_PATH")])]
+    given = {**kept, **bundle.variables}
     native = (root / "native").is_dir()
-    programs = [*([str(root / "native" / "bin")] if native else []), str(root / "bin"), base.get("PATH") or _DEFAULT_PATH]
+    libraries = [str(root / "native" / "lib"), *filter(None, [given.get("LD_LIBRARY_PATH")])]
+    programs = [*([str(root / "native" / "bin")] if native else []), str(root / "bin"), given.get("PATH") or _DEFAULT_PATH]
     return {
-        **kept,
+        **given,
         "PATH": os.pathsep.join(programs),
         **({"LD_LIBRARY_PATH": os.pathsep.join(libraries)} if native else {}),
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         **{model_variable(model.name): str(root / model.path) for model in bundle.models},
-        **bundle.variables,
     }
 
 
