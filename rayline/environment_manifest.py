@@ -17,6 +17,7 @@ from rayline.yaml_lines import LocatedYaml
 MAX_REQUIREMENTS: Final = 5_000
 _LOCAL_SOURCE: Final = re.compile(r"^(?![A-Za-z][A-Za-z0-9+.-]*://)")
 _COMMENT: Final = re.compile(r"(^|\s)#.*$")
+_RIGHT_PATH: Final = "right would be a path from the folder of app.yaml"
 _FOLDERS: Final = ("libraries", "binaries", "wheels")
 
 SettingName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$", examples=["company-packages"])]
@@ -98,7 +99,7 @@ def read_environment(located: LocatedYaml, section: EnvSection) -> Environment:
         for index, path in enumerate([value] if isinstance(value, str) else value or []):
             keys = ("env", name) if isinstance(value, str) else ("env", name, index)
             if not (root / path).exists():
-                raise ManifestError(f"{located.where(keys)}: `env.{name}`: there is no {root / path}")
+                raise ManifestError(f"{located.where(keys)}: `env.{name}`: there is no {root / path}; {_RIGHT_PATH}")
     return Environment(
         python=section.python or "",
         requirements=(*listed, *in_files),
@@ -130,7 +131,7 @@ def read_models(located: LocatedYaml, sections: list[ModelSection]) -> tuple[Mod
             if "@" in section.source.split("://", 1)[1].split("/", 1)[0] and not section.source.startswith("s3://"):
                 raise ManifestError(f"{where}: the source holds a user or password; give it to the machine that builds instead")
         elif not (root / section.source).exists():
-            raise ManifestError(f"{where}: there is no {root / section.source}")
+            raise ManifestError(f"{where}: there is no {root / section.source}; {_RIGHT_PATH}, or an address")
     return tuple(ModelSource(one.name, one.source, one.digest or "", one.size) for one in sections)
 
 
@@ -139,7 +140,7 @@ def _from_file(located: LocatedYaml, root: Path, keys: tuple[str, str], name: st
         return []
     path = root / name
     if not path.is_file():
-        raise ManifestError(f"{located.where(keys)}: `{'.'.join(keys)}`: there is no file {path}")
+        raise ManifestError(f"{located.where(keys)}: `{'.'.join(keys)}`: there is no file {path}; {_RIGHT_PATH}")
     return list(_read_requirements(path, root, ()))
 
 
@@ -158,7 +159,9 @@ def _read_requirements(path: Path, root: Path, above: tuple[Path, ...]) -> Itera
         if text.startswith(("-r ", "--requirement ")):
             below = path.parent / text.split(None, 1)[1]
             if not below.is_file():
-                raise ManifestError(f"{path}:{start}: there is no file {below}")
+                raise ManifestError(
+                    f"{path}:{start}: there is no file {below}; right would be a path from the folder of {path.name}"
+                )
             yield from _read_requirements(below, root, (*above, path))
         elif text:
             yield _checked(Requirement(text, f"{path}:{start}"))

@@ -260,6 +260,9 @@ def _explain(located: LocatedYaml, error: Any) -> str:
         known = list(_section_at(keys[:-1]).model_fields)
         hint = suggestion(str(keys[-1]), known)
         return f"{where}: unknown key `{name}`{hint}; known here: {', '.join(known)}"
+    if error["type"] == "invalid_key":
+        known = ", ".join(_section_at(keys[:-1]).model_fields)
+        return f"{where}: the key {_shown(error['input'])} is no text; right would be one of: {known}"
     if error["type"] == "missing":
         return f"{where}: `{name}` is missing: {_description(keys)}"
     if error["type"] == "model_type":
@@ -289,6 +292,10 @@ def _right(error: Any, keys: tuple[Any, ...]) -> str:
             return "a whole number"
         case "float_type":
             return "a number"
+        case "list_type":
+            return "a list: [a, b], or lines that begin with `- `"
+        case "string_too_short":
+            return "text that is not empty"
         case "dict_type":
             return "a mapping (key: value)"
         case "value_error":

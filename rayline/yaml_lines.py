@@ -13,6 +13,7 @@ import yaml
 from rayline.errors import ManifestError
 
 MAX_FILE_BYTES: Final = 1024 * 1024
+_MERGE_TAG: Final = "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,12 @@ class LocatedYaml:
     def line(self, keys: Sequence[Any]) -> int:
         """The line of a path of keys, or of the nearest enclosing one that exists."""
         found = tuple(keys)
-        while found and found not in self.lines:
+        while found:
+            for candidate in (found, (*found[:-1], str(found[-1]))):
+                if candidate in self.lines:
+                    return self.lines[candidate]
             found = found[:-1]
-        return self.lines.get(found, 1)
+        return self.lines.get((), 1)
 
     def where(self, keys: Sequence[Any]) -> str:
         """`file:line` of a path of keys."""
@@ -67,9 +71,11 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
 
 def _locate(path: Path, node: yaml.Node, keys: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> None:
     lines.setdefault(keys, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
+    if isinstance(node, yaml.ScalarNode):
+        _scalar(path, node)
+    elif isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else str(key_node)
+            key = _key_name(_scalar(path, key_node)) if isinstance(key_node, yaml.ScalarNode) else str(key_node)
             line = key_node.start_mark.line + 1
             below = (*keys, key)
             if below in lines and key != "<<":
@@ -81,3 +87,19 @@ def _locate(path: Path, node: yaml.Node, keys: tuple[Any, ...], lines: dict[tupl
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             _locate(path, item, (*keys, index), lines)
+
+
+def _scalar(path: Path, node: yaml.ScalarNode) -> Any:
+    """The value of a scalar; raises ManifestError for what looks like a date or a number and is none."""
+    if node.tag == _MERGE_TAG:
+        return node.value
+    try:
+        return yaml.constructor.SafeConstructor().construct_object(node)
+    except ValueError as error:
+        line = node.start_mark.line + 1
+        raise ManifestError(f"{path}:{line}: {node.value!r} cannot be read ({error}); put text in quotes") from error
+
+
+def _key_name(key: Any) -> str:
+    """A key as pydantic names it in the place of an error: a truth value (`on`, `yes`) by its number."""
+    return str(int(key)) if isinstance(key, bool) else str(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from pathlib import Path
 
 import jsonschema
@@ -28,6 +30,15 @@ def refusal(folder: Path, text: str) -> str:
     with pytest.raises(ManifestError) as caught:
         load_manifest(write(folder, text))
     return str(caught.value)
+
+
+def refusals(path: Path) -> list[str]:
+    """What is told of a manifest, line by line; nothing where it is taken."""
+    try:
+        load_manifest(path)
+    except ManifestError as error:
+        return str(error).splitlines()
+    return []
 
 
 def test_a_minimal_manifest_has_the_defaults_of_the_app_spec(tmp_path: Path) -> None:
@@ -62,6 +73,14 @@ def test_every_field_arrives_in_the_spec_and_survives_the_topic(tmp_path: Path) 
         ("sla_seconds: .nan", ["app.yaml:3: `sla_seconds`"]),
         ("name: other", ["app.yaml:3: `name` stands here and on line 1"]),
         ("call: [", ["app.yaml:", "not valid YAML"]),
+        ("env:\n  requirements: numpy", ["app.yaml:4: `env.requirements` is 'numpy'", "right would be a list"]),
+        ("env:\n  requirements_file: none.txt", ["app.yaml:4: `env.requirements_file`", "path from the folder of app.yaml"]),
+        ("models:\n  - {name: m, source: none.bin}", ["app.yaml:4: ", "path from the folder of app.yaml"]),
+        ("version: 2020-13-45", ["app.yaml:3: '2020-13-45' cannot be read", "put text in quotes"]),
+        ("resources:\n  1: 2", ["app.yaml:4: the key 1 is no text", "right would be one of: num_cpus"]),
+        ("~: 1", ["app.yaml:3: the key None is no text", "right would be one of: name"]),
+        ("on: 1", ["app.yaml:3: the key True is no text"]),
+        ("scheduling:\n  cards:\n    7: 1.5", ["app.yaml:5: `scheduling.cards.7` is 7", "quotes"]),
         ("sla_seconds: 1\nbatching:\n  linger_ms: 2000", ["app.yaml:5: `batching.linger_ms` is 2000", "below 1000"]),
     ],
 )
@@ -69,6 +88,38 @@ def test_an_error_names_file_line_and_what_would_be_right(tmp_path: Path, line: 
     message = refusal(tmp_path, MINIMAL + line + "\n")
     for part in expected:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        True,
+        -1,
+        10**30,
+        1.5,
+        float("nan"),
+        "",
+        "\0",
+        [],
+        [[1]],
+        {},
+        {"a": {"b": [1]}},
+        {1: 2},
+        {None: 2},
+        datetime.date(2020, 1, 1),
+    ],
+    ids=repr,
+)
+def test_whatever_stands_at_a_key_is_taken_or_refused_with_its_line(tmp_path: Path, wrong: object) -> None:
+    for field, _, _ in manifest_fields():
+        first, _, second = field.replace("[]", "").partition(".")
+        inner = {"name": "m", "source": "feature.py", second: wrong}
+        value = wrong if not second else [inner] if "[]" in field else {second: wrong}
+        path = write(tmp_path, yaml.safe_dump({**yaml.safe_load(MINIMAL), first: value}, sort_keys=False))
+        for line in refusals(path):
+            assert re.match(r".*app\.yaml:\d+: ", line), field
+            assert " should " not in line, "the library's own words do not say what would be right"
 
 
 def test_all_errors_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
