@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rayline.errors import (
+    ArchiveBomb,
     BlobCorrupt,
+    BlobTruncated,
     DiskFull,
     EnvError,
+    HardLinkInside,
     HealthCheckFailed,
+    LinkEscape,
     NotInStore,
+    PathEscape,
     RolledBack,
     SignatureWrong,
+    SpecialFile,
     StoreError,
     Unsigned,
+    WrongPlatform,
 )
-from runtime_env.bundle import Bundle, hex_of
+from runtime_env.bundle import Bundle, Host, hex_of
 from runtime_env.node.activation import Phase, Wanted
 from runtime_env.node.folder import NodeFolder
 from runtime_env.node.preparing import Preparer, failure_of
 from runtime_env.node.source import StoreSource
 from runtime_env.signing import SigningKey, Trust
 from runtime_env.store import FolderStore, publish
-from tests.support.layers import bundle_of, packed_layer
+from runtime_env.store.protocol import blob_path
+from tests.support.layers import Member, archive, bundle_of, layer_of, member, packed_layer, symlink
 
 STEPS = [Phase.VERIFYING, Phase.UNPACKING, Phase.CHECKING]
 
@@ -50,6 +61,21 @@ class Site:
         layer, blob = packed_layer(tree, self.path / "built", name=version)
         bundle = bundle_of(layer, version=version)
         publish(self.store, bundle, {layer.digest: blob}, key=None if unsigned else key or self.key)
+        return bundle
+
+    def offer(self, *members: Member, files: int = 1000, host: Host | None = None) -> Bundle:
+        """A signed publication that is honest about an archive of these members, or about another machine."""
+        layer, blob = layer_of(archive([member("app/feature.py", b"new"), *members]), self.path / "built", files=files)
+        bundle = bundle_of(layer, version="v2", host=host)
+        publish(self.store, bundle, {layer.digest: blob}, key=self.key)
+        return bundle
+
+    def damage(self, bundle: Bundle, change: Callable[[bytes], bytes]) -> Bundle:
+        """Change what the store holds of a bundle's one layer."""
+        stored = self.path / "store" / blob_path(bundle.layers[0].digest)
+        data = stored.read_bytes()
+        stored.chmod(0o644)
+        stored.write_bytes(change(data))
         return bundle
 
     def preparer(self, *, development: bool = False) -> Preparer:
@@ -182,6 +208,46 @@ def test_every_failure_has_a_reason_and_a_remedy(error: Exception, remedy: str) 
     failure = failure_of(error)
     assert str(error) in failure.reason
     assert remedy in failure.remedy
+
+
+_LINK_CHAIN = (member("d/", kind=tarfile.DIRTYPE), symlink("d/up", ".."), symlink("out", "d/up/.."))
+
+REFUSED: dict[str, tuple[type[EnvError], Callable[[Site], Bundle]]] = {
+    "path slip": (PathEscape, lambda site: site.offer(member("../../evil", b"x"))),
+    "link chain": (LinkEscape, lambda site: site.offer(*_LINK_CHAIN)),
+    "hard link": (HardLinkInside, lambda site: site.offer(member("evil", kind=tarfile.LNKTYPE, link="/etc/passwd"))),
+    "device": (SpecialFile, lambda site: site.offer(member("null", kind=tarfile.CHRTYPE))),
+    "bomb": (ArchiveBomb, lambda site: site.offer(member("more", b"x"), files=1)),
+    "truncated": (BlobTruncated, lambda site: site.damage(site.offer(), lambda data: data[:-1])),
+    "one flipped byte": (BlobCorrupt, lambda site: site.damage(site.offer(), lambda data: bytes([data[0] ^ 1]) + data[1:])),
+    "wrong signature": (SignatureWrong, lambda site: site.publish("v2", key=SigningKey.generate(site.path / "stranger"))),
+    "rolled-back version": (RolledBack, lambda site: site.store.get_manifest("app@1").bundle),
+    "wrong architecture": (WrongPlatform, lambda site: site.offer(host=Host("linux", "s390x", "glibc", (2, 17)))),
+    "disk full": (DiskFull, lambda site: site.offer()),
+    "environment missing": (NotInStore, lambda _: bundle_of(version="v2")),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_each_broken_bundle_has_its_own_error_and_remedy_and_the_old_version_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    error, make = REFUSED[name]
+    site.publish("v0")
+    old = site.publish("v1")
+    site.prepare(old)
+    broken = make(site)
+    if name == "disk full":
+        monkeypatch.setattr("runtime_env.unpack.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    before = {path for path in site.path.rglob("*") if site.folder.path not in path.parents}
+    with pytest.raises(error) as caught:
+        site.prepare(broken)
+    assert type(caught.value) is error, "an error of its own, not of its family"
+    assert "agent's log" not in failure_of(caught.value).remedy
+    assert {path for path in site.path.rglob("*") if site.folder.path not in path.parents} == before
+    assert [path.name for path in (site.folder.unpacked / "envs").iterdir()] == [hex_of(old.digest)]
+    assert not list((site.folder.unpacked / "tmp").iterdir())
+    assert site.prepare(old) == "VERSION = 'v1'\n"
 
 
 def test_what_no_app_needs_is_collected_once_something_new_is_ready(site: Site) -> None:
