@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from runtime_env.model_release import ModelRelease
 
 _CHUNK: Final = 2**20
 _TIMEOUT_SECONDS: Final = 60.0
+_QUERY: Final = re.compile(r"[?#].*", re.DOTALL)
 # Weights hardly compress.
 _LEVEL: Final = 1
 
@@ -56,7 +58,7 @@ def model_layer(cache: BuildCache, root: Path, source: ModelSource) -> tuple[Mod
 def _identity(root: Path, source: ModelSource) -> list[Any]:
     """What a model's layer is made from: its digest where it is declared, else the facts of its files."""
     if source.digest:
-        return [source.name, PurePosixPath(source.source).name, source.digest]
+        return [source.name, _file_name(source), source.digest]
     path = root.joinpath(source.source)
     return [source.name, str(path), [file_facts(one, path) for one in tree_files(path)]]
 
@@ -72,7 +74,7 @@ def _copy(root: Path, source: ModelSource, tree: Path) -> None:
         shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
         return
     copied, digest = 0, hashlib.sha256()
-    with _opened(root, source) as given, (target / PurePosixPath(source.source).name).open("wb") as file:
+    with _opened(root, source) as given, (target / _file_name(source)).open("wb") as file:
         for data in _chunks(given, source):
             copied += len(data)
             if source.size_bytes is not None and copied > source.size_bytes:
@@ -88,9 +90,14 @@ def _copy(root: Path, source: ModelSource, tree: Path) -> None:
 def _model(root: Path, source: ModelSource, layer_digest: str) -> Model:
     """How the bundle names a model: a file by its path, a folder by the folder; without a declared digest, its layer's."""
     local = root.joinpath(source.source) if "://" not in source.source else None
-    below = "" if local is not None and local.is_dir() else f"/{PurePosixPath(source.source).name}"
+    below = "" if local is not None and local.is_dir() else f"/{_file_name(source)}"
     size = sum(path.stat().st_size for path in tree_files(local)) if local is not None else source.size_bytes
     return Model(source.name, f"models/{source.name}{below}", source.digest or layer_digest, size)
+
+
+def _file_name(source: ModelSource) -> str:
+    """What a model's file is called in the bundle: an address goes without its query, which may hold a signature."""
+    return PurePosixPath(_QUERY.sub("", source.source) if "://" in source.source else source.source).name
 
 
 def _opened(root: Path, source: ModelSource) -> BinaryIO:
@@ -115,5 +122,6 @@ def _chunks(given: BinaryIO, source: ModelSource) -> Iterator[bytes]:
     try:
         while data := given.read(_CHUNK):
             yield data
-    except OSError as error:
-        raise BuildError(f"model {source.name}: {source.source} broke off: {error}; try again") from error
+    except Exception as error:
+        # As above: not only the system's own errors come from an address.
+        raise BuildError(f"model {source.name}: {source.source} broke off: {type(error).__name__}: {error}; try again") from error

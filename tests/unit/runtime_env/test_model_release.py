@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from rayline.app_spec import ModelSource
 from rayline.errors import BlobCorrupt, BuildError, BundleRefused, NotInStore, SignatureWrong, StoreError, Unsigned
 from runtime_env.build.cache import BuildCache
 from runtime_env.build.model_layer import build_model
+from runtime_env.bundle import sha256 as digest_of
 from runtime_env.fetch import fetch_blobs
 from runtime_env.model_release import MODEL_VERSION, ModelRelease, SignedModel, sign_model
 from runtime_env.signing import SigningKey, Trust
@@ -154,6 +157,31 @@ def test_sources_that_are_not_there_or_other_than_declared_are_refused(workshop:
         build_model(workshop.cache, "app", tmp_path, ModelSource("detector", "s3://models/detector.bin"))
     with pytest.raises(BlobCorrupt):
         build_model(workshop.cache, "app", tmp_path, ModelSource("detector", "weights.bin", "sha256:" + "0" * 64))
+
+
+def test_the_query_of_an_address_enters_no_bundle(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(b"weights"))
+    source = ModelSource("detector", "https://host/models/net.onnx?X-Amz-Signature=a/secret#part", digest_of(b"weights"))
+    built = build_model(workshop.cache, "app", tmp_path, source)
+    assert built.release.model.path == "models/detector/net.onnx"
+    assert b"secret" not in sign_model(built.release, 1, workshop.key).to_bytes()
+    unpack_layers([built.release.layer], {built.release.layer.digest: built.blob}, tmp_path / "node")
+    (file,) = (tmp_path / "node" / "layers").rglob("net.onnx*")
+    assert (file.name, file.read_bytes()) == ("net.onnx", b"weights")
+
+
+def test_an_address_that_breaks_off_is_told_whatever_its_client_raises(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.BytesIO):
+        def read(self, _size: int | None = -1) -> bytes:
+            raise http.client.IncompleteRead(b"half")
+
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Broken())
+    source = ModelSource("detector", "https://host/net.onnx", digest_of(b"weights"))
+    with pytest.raises(BuildError, match=r"model detector: .* broke off: IncompleteRead"):
+        build_model(workshop.cache, "app", tmp_path, source)
+    assert not list(workshop.cache.path.glob("tmp/*")), "nothing half made stays"
 
 
 def test_sweeping_bundles_keeps_every_published_model_and_sweeping_models_what_is_in_use(
