@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from rayline.errors import DiskFull
+
+# As the C library, Rust (uv) and conda say it.
+_FULL: Final = re.compile(r"No space left on device|Disk quota exceeded|NoSpaceLeftError|\(os error (28|122)\)")
 
 
 @contextmanager
@@ -21,6 +26,11 @@ def disk_full_told(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"no room left at {path}: {error.strerror}; make room or use another disk, then try again") from error
         raise
+
+
+def says_disk_full(text: str) -> bool:
+    """Whether what another program said means that there was no room."""
+    return _FULL.search(text) is not None
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from rayline.errors import BuildError
+from rayline.errors import BuildError, DiskFull
+from runtime_env.durable import says_disk_full
 
 # Unchecked hash-based .pyc files hold no times, and are not compared with their source when they are loaded. The file name inside
 # is relative to the environment; the import system puts the real one in its place.
@@ -33,7 +34,7 @@ for folder, folders, names in os.walk(root):
 
 
 def compile_tree(python: Path, tree: Path) -> None:
-    """Write a `.pyc` beside each `.py` below `tree`; raises BuildError where the interpreter fails."""
+    """Write a `.pyc` beside each `.py` below `tree`; raises BuildError where the interpreter fails, DiskFull."""
     done = subprocess.run(
         [python, "-I", "-S", "-B", "-W", "ignore", "-X", "utf8", "-c", _PROGRAM, tree],
         env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
@@ -43,5 +44,7 @@ def compile_tree(python: Path, tree: Path) -> None:
         text=True,
         check=False,
     )
+    if done.returncode != 0 and says_disk_full(done.stderr):
+        raise DiskFull(f"no room left for the bytecode of {tree}; make room or use another disk, then try again")
     if done.returncode != 0:
         raise BuildError(f"{python} could not compile {tree}: {done.stderr.strip()[-2000:]}")

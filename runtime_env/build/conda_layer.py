@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from rayline.errors import BuildError, CondaMissing
+from rayline.errors import BuildError, CondaMissing, DiskFull
+from runtime_env.build.index_settings import without_passwords
+from runtime_env.durable import says_disk_full
 
 TIMEOUT_SECONDS: Final = 3600.0
 
@@ -58,4 +60,7 @@ def _run(*command: str | Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{command[0]} was not done in {TIMEOUT_SECONDS:.0f} s") from error
     if done.returncode != 0:
-        raise BuildError(f"{' '.join(map(str, command[:3]))} failed:\n{(done.stderr or done.stdout).strip()[-2000:]}")
+        told = without_passwords((done.stderr or done.stdout).strip())[-2000:]
+        if says_disk_full(told):
+            raise DiskFull(f"{command[0]} found no room; make room or use another disk, then try again:\n{told}")
+        raise BuildError(f"{' '.join(map(str, command[:3]))} failed:\n{told}")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from rayline.app_spec import Requirement
-from rayline.errors import BuildError, IndexUnreachable, PackageMissing, PinsConflict
+from rayline.errors import BuildError, DiskFull, IndexUnreachable, PackageMissing, PinsConflict
 from runtime_env.build.index_settings import without_passwords
+from runtime_env.durable import says_disk_full
 
 TIMEOUT_SECONDS: Final = 1800.0
 _MAX_LINES: Final = 14
@@ -54,7 +55,7 @@ class Uv:
         """Standard output of `uv ARGUMENTS`; `requirements` are what the message of a failure is traced back to.
 
         Raises:
-            PinsConflict, PackageMissing, IndexUnreachable: by what uv says; BuildError for anything else.
+            PinsConflict, PackageMissing, IndexUnreachable, DiskFull: by what uv says; BuildError for anything else.
         """
         try:
             done = subprocess.run(
@@ -74,7 +75,7 @@ class Uv:
         return done.stdout
 
 
-def explain(text: str, requirements: Sequence[Requirement]) -> BuildError:
+def explain(text: str, requirements: Sequence[Requirement]) -> BuildError | DiskFull:
     """uv's standard error as one of ours: the cause in uv's words, shortened, then who asked for it, then the remedy."""
     lines = [line.rstrip() for line in without_passwords(text).splitlines() if line.strip() and not line.startswith("warning:")]
     told = "\n".join(lines[:_MAX_LINES])
@@ -84,6 +85,8 @@ def explain(text: str, requirements: Sequence[Requirement]) -> BuildError:
     def message(cause: str, remedy: str) -> str:
         return "\n".join(part for part in (cause, told, where, f"→ {remedy}") if part)
 
+    if says_disk_full(told):
+        return DiskFull(message("no room left on this machine:", "make room, or give uv's cache another disk by UV_CACHE_DIR"))
     if _NETWORK.search(told) and "No solution found" not in told:
         return IndexUnreachable(message("the package index does not answer:", "check PIP_INDEX_URL/UV_INDEX and the network"))
     if _MISSING.search(told):

@@ -10,6 +10,7 @@ import pytest
 
 from rayline.app_spec import AppSpec, Environment, ModelSource, Requirement
 from rayline.errors import BuildError, ConfigError, DiskFull, IndexUnreachable, NotRelocatable, PackageMissing, PinsConflict
+from runtime_env.build.bytecode import compile_tree
 from runtime_env.build.cache import BuildCache
 from runtime_env.build.index_settings import uv_environment
 from runtime_env.build.lock import Lock, Pin, read_lock, write_lock
@@ -59,6 +60,23 @@ def test_uvs_words_become_our_errors_with_who_asked_and_without_passwords(told: 
     assert "app.yaml:5: a<1" in str(found)
     assert "app.yaml:6" not in str(found), "a name inside another is not meant"
     assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["error: failed to write to file `/cache/a`: No space left on device (os error 28)", "Disk quota exceeded (os error 122)"],
+)
+def test_a_disk_that_is_full_for_uv_is_told_as_such(told: str) -> None:
+    with pytest.raises(DiskFull, match="UV_CACHE_DIR"):
+        raise explain(told, [])
+
+
+def test_a_disk_that_is_full_for_the_compiler_is_told_as_such(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'OSError: [Errno 28] No space left on device' >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(DiskFull, match="make room"):
+        compile_tree(python, tmp_path)
 
 
 def test_scripts_start_the_python_beside_them(tmp_path: Path) -> None:
