@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any, BinaryIO, Final, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,6 +27,7 @@ from runtime_env.store.protocol import (
     read_index,
     resolve,
 )
+from runtime_env.store.reading import ToldReads
 
 TIMEOUT_SECONDS: Final = 30.0
 
@@ -79,17 +82,24 @@ class HttpStore:
         if offset and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             answer.close()
             raise StoreError(f"{self.url} answers a range with {answer.status}: its server must support ranges")
-        return cast(BinaryIO, answer)
+        return cast(BinaryIO, ToldReads(file=cast(BinaryIO, answer), telling=self._telling))
 
     def get_metainfo(self, digest: str) -> BlobMetainfo:
         return checked_metainfo(self._read(metainfo_path(digest)), digest)
 
     def _read(self, path: str) -> bytes:
-        with self._open(path) as answer:
+        with self._open(path) as answer, self._telling():
             data: bytes = answer.read(MAX_MANIFEST_BYTES + 1)
         if len(data) > MAX_MANIFEST_BYTES:
             raise StoreError(f"{self.url}/{path} is larger than {MAX_MANIFEST_BYTES} bytes")
         return data
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            raise StoreError(f"{self.url}: the transfer broke off: {type(error).__name__}: {error}; try again") from error
 
     def _open(self, path: str, *, method: str = "GET", offset: int = 0, length: int | None = None) -> http.client.HTTPResponse:
         request = urllib.request.Request(f"{self._base}/{path}", method=method)

@@ -24,6 +24,7 @@ from runtime_env.store.protocol import (
     parsed,
     resolve,
 )
+from runtime_env.store.reading import ToldReads
 
 
 class RemoteStore:
@@ -75,7 +76,7 @@ class RemoteStore:
         with self._telling():
             file = self._files.open(self._at(blob_path(digest)), "rb")
             file.seek(offset)
-            return cast(BinaryIO, file)
+        return cast(BinaryIO, ToldReads(file=file, telling=self._telling))
 
     def get_metainfo(self, digest: str) -> BlobMetainfo:
         with self._telling():

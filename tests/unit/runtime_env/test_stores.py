@@ -35,6 +35,14 @@ class RangeHandler(SimpleHTTPRequestHandler):
             self.send_header("Location", "/manifests/index.json")
             self.end_headers()
             return None
+        if self.path.startswith("/broken/"):
+            self.protocol_version = "HTTP/1.1"
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"64\r\nhalf a chunk")
+            self.close_connection = True
+            return None
         if wanted is None:
             return super().send_head()
         start = int(wanted.removeprefix("bytes=").removesuffix("-"))
@@ -158,6 +166,27 @@ def test_a_folder_behind_a_web_server_is_a_store(tmp_path: Path) -> None:
         open_store(url).entries()
     with pytest.raises(StoreError, match="read over HTTP"):
         open_writable_store(url)
+
+
+def test_a_transfer_that_breaks_off_is_told_as_such_whatever_the_client_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, blob = layer_with(tmp_path, "a")
+    with served(tmp_path) as (url, _):
+        store = open_store(f"{url}/broken")
+        with pytest.raises(StoreError, match="broke off"):
+            store.entries()
+        with pytest.raises(StoreError, match="broke off"):
+            fetch_blobs(store, [layer], tmp_path / "over-http")
+    bucket = open_writable_store(f"memory://{uuid4()}/store")
+    bucket.put_blob(layer.digest, blob)
+
+    def read(_file: object, _size: int) -> bytes:
+        raise RuntimeError("payload is not completed")  # as clients of buckets do: no OSError
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFile.read", read, raising=False)
+    with pytest.raises(StoreError, match="RuntimeError: payload is not completed"):
+        fetch_blobs(bucket, [layer], tmp_path / "from-a-bucket")
 
 
 def test_what_a_store_gives_is_checked_byte_for_byte(tmp_path: Path) -> None:
