@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from deploy.config_board import ConfigBoard
 from rayline.bus import CompactedLog, KafkaSettings
+from rayline.config import Answer, Verdict
 from rayline.topics import CONFIG_HISTORY
 
 _POLL_MS: Final = 200
@@ -36,7 +38,10 @@ class Entry:
 
 
 async def read_history(settings: KafkaSettings, board: ConfigBoard) -> list[Entry]:
-    """All changes that are known, oldest first: the log's, and those that the config topic still holds."""
+    """All changes that are known, oldest first: the log's, and those that the config topic still holds.
+
+    Where nobody waited to note what came of one, it is what processes said of it, as far as their answers are still there.
+    """
     entries = {
         written.version: Entry(
             written.key,
@@ -57,6 +62,9 @@ async def read_history(settings: KafkaSettings, board: ConfigBoard) -> list[Entr
         while not log.caught_up.is_set():
             for record in await log.getmany(timeout_ms=_POLL_MS):
                 _take(record.value, entries, outcomes)
+    for version, said in _answered(board.answers.values()).items():
+        if version in entries and entries[version].refusal is None:
+            outcomes.setdefault(version, [said])
     return [
         replace(entry, outcomes=tuple(outcomes.get(version, ()))) if version in outcomes else entry
         for version, entry in sorted(entries.items())
@@ -67,6 +75,20 @@ def before(entries: Iterable[Entry], key: str, version: int) -> Entry | None:
     """The last change of a key before a version that could be used."""
     earlier = [entry for entry in entries if entry.key == key and entry.version < version and entry.refusal is None]
     return max(earlier, key=lambda entry: entry.version, default=None)
+
+
+def _answered(answers: Iterable[Answer]) -> Mapping[int, dict[str, Any]]:
+    """What processes said, by version: `2 applied, 1 rejected`, with the reasons of those that did not take it."""
+    by_version: dict[int, list[Answer]] = {}
+    for answer in answers:
+        by_version.setdefault(answer.version, []).append(answer)
+    found: dict[int, dict[str, Any]] = {}
+    for version, said in by_version.items():
+        counts = Counter(answer.verdict for answer in said)
+        reasons = {answer.process: answer.reason for answer in said if answer.verdict is not Verdict.APPLIED}
+        text = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
+        found[version] = {"outcome": text, "evidence": reasons}
+    return found
 
 
 def _take(raw: bytes | None, entries: dict[int, Entry], outcomes: dict[int, list[dict[str, Any]]]) -> None:

@@ -284,7 +284,9 @@ def history(
 
     def line(entry: dict[str, Any]) -> str:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["at_ms"] / 1000))
-        who = FOREIGN if entry["author"] is None else f"{entry['author']}@{entry['host']} ({entry['principal']})"
+        by = ", ".join(known for known in (entry["client_id"], entry["principal"]) if known)
+        who = FOREIGN if entry["author"] is None else "@".join(filter(None, (entry["author"], entry["host"])))
+        who += f" ({by})" if by else ""
         value = "(deleted)" if entry["value"] is None else entry["value"]
         came = "refused: " + entry["refusal"] if entry["refusal"] else ", ".join(one["outcome"] for one in entry["outcomes"])
         return f"{entry['version']:>8}  {at}  {entry['key']} = {value}  {who}  {entry['why'] or ''}  {came}".rstrip()
