@@ -12,13 +12,14 @@ _REASONS: Final = {
         workers.output.forwarding: FINISH_SECONDS GATHER_SECONDS RETRY_SECONDS
         workers.output.frames: MAX_HIDDEN MAX_HIDDEN_CHARS MAX_NAME_CHARS MAX_PACKET_BYTES PACKET_BYTES
         workers.output.intake: MAX_WORKERS READ_BYTES RECEIVE_BUFFER_BYTES REFUSED_SECONDS TELL_SECONDS _CUT_MARK_BYTES
+        workers.output.intake: PACKETS_A_TURN
         workers.output.limits: REFILL_SECONDS
         workers.output.outbox: MAX_HELD_BYTES RECORD_BYTES _LINE_BYTES
     """,
     "part of a format or of a protocol: both sides must agree": """
         ingest.ledger_codec: MAX_CHARS MAX_OWNER_BYTES MAX_SPAN_BITS
         rayline.bus.transactions: MAX_METADATA_CHARS
-        rayline.jobs: DEADLINE_MS MAX_DEADLINE_DIGITS MAX_JOB_ID_BYTES
+        rayline.jobs: MAX_DEADLINE_DIGITS MAX_JOB_ID_BYTES
         rayline.reports: DEFAULT_INTERVAL_MS MAX_CPUS MAX_ENVIRONMENTS MAX_INTERVAL_MS MAX_PEER_TAGS MAX_REPORT_BYTES _TAG_BYTES
         rayline.results: MAX_ERROR_MESSAGE_CHARS MAX_ERROR_TYPE_CHARS
         rayline.suspects: MAX_RECORD_BYTES
@@ -56,6 +57,8 @@ _REASONS: Final = {
         runtime_env.build.uv_tool: _MAX_LINES
         runtime_env.layer_reader: MAX_DEPTH MAX_LINK_HOPS MAX_PATH_BYTES MAX_WINDOW_BYTES _RATIO_FROM_BYTES
         runtime_env.unpack: _FREE_MARGIN_BYTES
+        runtime_env.layer_reader: Limits.max_bytes Limits.max_files Limits.max_ratio
+        runtime_env.preflight: TRACEBACK_LINES
         scheduler.weights.fleet: MAX_DEPARTED
         workers.activation: MAX_TOLD_CHARS
         workers.answers: MAX_TRACEBACKS_PER_SECOND MAX_TRACEBACK_CHARS
@@ -78,6 +81,15 @@ _REASONS: Final = {
         runtime_env.build.own_layers: _TIMEOUT_SECONDS
         runtime_env.build.uv_tool: TIMEOUT_SECONDS
         runtime_env.store.http: TIMEOUT_SECONDS
+        rayline.client: DEFAULT_MAX_IN_FLIGHT
+        runtime_env.build.builder: _THREADS
+        runtime_env.build.model_layer: _LEVEL
+        runtime_env.bundle: Bundle.startup_seconds
+        runtime_env.layer_writer: COMPRESSION_LEVEL
+        runtime_env.node.models: GENERATIONS_KEPT
+        runtime_env.unpack: _THREADS
+        workers.agent: PodOptions.grace_seconds
+        workers.cluster: WORKER_NICE
     """,
     "how long one step waits for the next by design of that module, found by measuring; no load makes another value better": """
         ingest.batches: MAX_BATCH_BYTES _MIN_BATCH_BYTES
@@ -99,6 +111,8 @@ _REASONS: Final = {
         rayline.client: _CLOCK_SLACK_MS _POLL_MS
         rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _GOOD_BYE_SECONDS
         rayline.config.watch: _POLL_MS _REPLAY_SECONDS _TURN_SECONDS
+        rayline.config.watch: _LOGGED_A_TURN
+        rayline.config.answer: Presence.refresh_seconds
         rayline.metrics.process: GATHER_SECONDS
         workers.model_swap: LOOK_SECONDS RETRY_SECONDS WAIT_SHARE
         rayline.result_watch: _POLL_MS
@@ -109,10 +123,16 @@ _REASONS: Final = {
         scheduler.node_feed: MEMORY_SECONDS _POLL_MS
         runtime_env.node.models: FIRST_RETRY_SECONDS MAX_RETRY_SECONDS
         scheduler.resource: NEWS_PAUSE_SECONDS
+        scheduler.resource: WHOLE_EVERY_ROUNDS
+        scheduler.keeper.backoff: BackoffPolicy.cap_ms BackoffPolicy.first_ms BackoffPolicy.healthy_ms
+        scheduler.keeper.decide: Limits.ahead_ms
         scheduler.router: BUSY_PAUSE_SECONDS FIRST_LOSS_PAUSE_SECONDS LAST_LOSS_PAUSE_SECONDS
+        scheduler.router: PICKS_KEPT UPDATES_KEPT USUAL_FADES
         scheduler.seats: EVIDENCE_SECONDS EWMA_SHARE QUEUE_BEHIND_SECONDS SHARE_SECONDS
+        scheduler.seats: CORES_FOR_ONE_MORE PRIOR_BATCHES PRIOR_VARIANCE RUNNING_PATIENCE
         scheduler.trials: NEWS_SECONDS
         workers.actor: HAND_BACK_SECONDS
+        workers.actor: WAITING_PER_CALL
         workers.gate: PATIENCE_SECONDS
         workers.agent: ENVIRONMENTS_SECONDS GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS NOTICE_SECONDS SAMPLE_SECONDS
         workers.agent: TELL_SECONDS
@@ -139,6 +159,8 @@ _REASONS: Final = {
     """,
     "follows from the heartbeat's interval, which is a setting and travels with each report": """
         scheduler.view: FORGET_AFTER_SECONDS LOST_AFTER_SECONDS STALE_AFTER_SECONDS SUSPECT_AFTER_SECONDS
+        scheduler.view: SUSPECT_AFTER_BEATS
+        workers.peering: MISSED_BEATS
     """,
     "when standing still counts as a fault, which alerts rest on: follows from the SLA, from fetches and from rounds": """
         ingest.stalls: BROKER_SILENT_SECONDS MAX_UNREAD_SECONDS OPEN_TRANSACTION_SECONDS STUCK_MARGIN_SECONDS
@@ -158,10 +180,16 @@ _REASONS: Final = {
         runtime_env.peers.alerts: ANSWER_SECONDS
         runtime_env.peers.store_reader: MAX_UNWRITTEN_BYTES STORE_BACK_OFF_SECONDS _WRITTEN_LOOK_SECONDS
         runtime_env.peers.sharing: LONELY_SECONDS SETTLE_SECONDS STALL_SECONDS
+        runtime_env.peers.sharing: RUN_PIECES
+        runtime_env.peers.metainfo: _WANTED_PIECES
+        runtime_env.peers.source: _AT_ONCE
         runtime_env.peers.swarm: MAX_CONNECTIONS _RECONNECT_SECONDS _RESUME_SECONDS
     """,
     "belongs to a weight policy, which is a setting: another value is another policy": """
         scheduler.weights.fleet: FLAP_MEMORY_SECONDS
+        scheduler.weights.fleet: HIGHEST_TOLD SAMPLES_AT_ONCE
+        scheduler.weights.headroom: FULL_DISK FULL_MEMORY MAD_TO_DEVIATION RAMP_START SLOW_DEVIATIONS SLOW_ERRORS SLOW_POWER
+        scheduler.weights.headroom: SLOW_RATIO THROTTLED_FROM WELL_DEVIATIONS WELL_RATIO WELL_SPEED
         scheduler.weights.headroom: CLOCK_OFF_MS LEAST_HEALTH LEAST_ROOM LEAST_SPEED MAX_FLAPS
         scheduler.weights.headroom: RAMP_SECONDS RISE_SHARE STALE_SECONDS
         scheduler.weights.wechat: LEAST_REMAINING_PERCENT STALE_SECONDS
