@@ -12,6 +12,7 @@ from pydantic import Field
 from rayline.app_spec import Environment, ModelSource, Requirement
 from rayline.errors import ManifestError
 from rayline.manifest_types import Section, Size
+from rayline.models import model_variable
 from rayline.yaml_lines import LocatedYaml
 
 MAX_REQUIREMENTS: Final = 5_000
@@ -115,14 +116,18 @@ def read_environment(located: LocatedYaml, section: EnvSection) -> Environment:
 
 
 def read_models(located: LocatedYaml, sections: list[ModelSection]) -> tuple[ModelSource, ...]:
-    """The models, checked: names once, a digest for what is not on this machine, a local file that exists."""
+    """The models, checked: variables once, a digest for what is not on this machine, a local file that exists."""
     root = located.path.resolve().parent
-    names: dict[str, int] = {}
+    names: dict[str, str] = {}
     for index, section in enumerate(sections):
         where = located.where(("models", index, "source"))
-        if section.name in names:
-            raise ManifestError(f"{located.where(('models', index))}: a model {section.name!r} stands here and before; keep one")
-        names[section.name] = index
+        variable = model_variable(section.name)
+        if variable in names:
+            raise ManifestError(
+                f"{located.where(('models', index))}: the model {section.name!r} would be found by {variable}, and so would "
+                f"{names[variable]!r} before it; keep one, or give it another name"
+            )
+        names[variable] = section.name
         if not _LOCAL_SOURCE.match(section.source):
             if section.digest is None:
                 raise ManifestError(

@@ -82,3 +82,10 @@ def test_a_requirements_file_that_includes_itself_is_refused(tmp_path: Path) -> 
 def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(b"")
     assert "app.yaml:5" in refusal(tmp_path, "models:\n- {name: a, source: m}\n- {name: a, source: m}\n")
+
+
+def test_two_models_that_one_variable_would_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(b"")
+    told = refusal(tmp_path, "models:\n- {name: a-b, source: m}\n- {name: a_b, source: m}\n")
+    for part in ("app.yaml:5", "RAYLINE_MODEL_A_B", "'a-b'", "'a_b'"):
+        assert part in told
