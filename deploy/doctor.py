@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import psutil
 
+from deploy.broker.container import engine_answers
 from deploy.broker.java import find_jars, find_java
 from deploy.local.state import StateFolder
 from rayline.bus import KafkaSettings, check_reachable
@@ -62,7 +63,16 @@ class Finding:
 async def examine(state_dir: Path, kafka: KafkaSettings | None) -> list[Finding]:
     """All findings, in the order in which a person would mend them."""
     folder = StateFolder(state_dir)
-    checks: list[Callable[[], Finding]] = [_python, _packages, _java, _jars, _docker, _memory, _disk, _open_files]
+    checks: list[Callable[[], Finding]] = [
+        _python,
+        _packages,
+        _java,
+        _jars,
+        _docker,
+        _memory,
+        lambda: _disk(folder.path),
+        _open_files,
+    ]
     findings = list(await asyncio.gather(*(asyncio.to_thread(check) for check in checks)))
     findings.append(await asyncio.to_thread(_platform, folder))
     findings.append(await _broker(folder, kafka))
@@ -91,14 +101,14 @@ def _java() -> Finding:
         java = find_java(os.environ)
         banner = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=True).stderr
     except LaunchError as error:
-        return Finding("Java", Health.BAD, "none found", f"{error}; not needed with --bootstrap-servers")
+        return _no_local_broker("Java", "none found", error)
     except (OSError, subprocess.SubprocessError) as error:
         return Finding("Java", Health.BAD, f"does not run: {error}", "install another: `pip install 'rayline[java]'`")
     first = banner.splitlines()[0] if banner else "no version told"
     release = re.search(r'"(\d+)', first)
     if release is None or int(release[1]) < MIN_JAVA:
         return Finding(
-            "Java", Health.BAD, f"{first} at {java}", f"Kafka 4 needs Java {MIN_JAVA} or later: `pip install 'rayline[java]'`"
+            "Java", Health.BAD, f"{first} at {java}", f"Kafka 4 needs Java {MIN_JAVA} or later: let JAVA_HOME name one"
         )
     return Finding("Java", Health.GOOD, f"{first} at {java}")
 
@@ -107,8 +117,15 @@ def _jars() -> Finding:
     try:
         folder = find_jars(os.environ)
     except LaunchError as error:
-        return Finding("Kafka jars", Health.BAD, "not here", f"{error}; not needed with --bootstrap-servers")
+        return _no_local_broker("Kafka jars", "not here", error)
     return Finding("Kafka jars", Health.GOOD, f"{len(list(folder.glob('*.jar')))} in {folder}")
+
+
+def _no_local_broker(subject: str, found: str, error: LaunchError) -> Finding:
+    """Without Java or jars the broker runs in a container, where there is an engine for it."""
+    if engine_answers():
+        return Finding(subject, Health.FAIR, f"{found}; the broker will run in a container", str(error))
+    return Finding(subject, Health.BAD, found, f"{error}; not needed with --bootstrap-servers")
 
 
 def _docker() -> Finding:
@@ -140,9 +157,11 @@ def _memory() -> Finding:
     return Finding("memory", Health.GOOD, found)
 
 
-def _disk() -> Finding:
-    free = shutil.disk_usage(Path.cwd()).free
-    found = f"{free / 2**30:.1f} GiB free here"
+def _disk(folder: Path) -> Finding:
+    """Room where the state folder is, or will be."""
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    found = f"{free / 2**30:.1f} GiB free at {place}"
     if free < MIN_DISK_BYTES:
         return Finding("disk", Health.BAD, found, "make room, or put the state folder elsewhere with --state-dir")
     return Finding("disk", Health.GOOD, found)
@@ -170,8 +189,11 @@ def _platform(folder: StateFolder) -> Finding:
 
 
 async def _broker(folder: StateFolder, kafka: KafkaSettings | None) -> Finding:
-    env = folder.read_kafka()
-    settings = kafka or (KafkaSettings.from_env(env) if env else None)
+    try:
+        env = folder.read_kafka()
+        settings = kafka or (KafkaSettings.from_env(env) if env else None)
+    except RaylineError as error:
+        return Finding("broker", Health.BAD, str(error), "or name a broker with --bootstrap-servers")
     if settings is None:
         return Finding("broker", Health.GOOD, "none named and none runs here; `rayline up` starts one")
     try:

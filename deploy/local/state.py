@@ -122,7 +122,7 @@ class StateFolder:
         _replace(self._state, json.dumps(state.as_dict(), indent=1), mode=0o644)
 
     def read_kafka(self) -> dict[str, str]:
-        """The environment of KafkaSettings that the launcher uses; empty when there is none."""
+        """The environment of KafkaSettings that the launcher uses, or nothing; raises LaunchError as `read` does."""
         return dict(self._read_secrets().get("kafka", {}))
 
     def write_secrets(self, *, channel_token: str, kafka: Mapping[str, str]) -> None:
@@ -143,6 +143,8 @@ class StateFolder:
             data: dict[str, Any] = json.loads(self._secrets.read_text())
         except FileNotFoundError:
             return {}
+        except (OSError, ValueError) as error:
+            raise LaunchError(f"{self._secrets} cannot be read ({error}): ask who started it, or remove the folder") from error
         return data
 
 
