@@ -28,7 +28,7 @@ from rayline.bus import KafkaSettings
 from rayline.config import SETTINGS, AppValues, ConfigWatch, ProcessIdentity, Role
 from rayline.config import Verdict as Answered
 from rayline.metrics.board import MetricsBoard
-from rayline.reports import ActorEndpoint, NodeReport, NodeState
+from rayline.reports import ActorEndpoint, NodeLoad, NodeReport, NodeState
 from rayline.telemetry import Tracing
 from rayline.wire import ANSWER_SCHEMA, AnswerHead, JobStatus, Verdict
 from scheduler.batch import ALWAYS, Cause, Death
@@ -112,12 +112,17 @@ def admitted(tuned: Tuned, value: bytes) -> Any:
     return tuned.parts.lane._admission.admit("app.requests", 0, Record(value=value), 0.0)
 
 
-def picks(tuned: Tuned) -> Counter[str]:
-    """Where a hundred short batches go, of two nodes alike in two clusters."""
+def picks(tuned: Tuned, *, busy: str = "") -> Counter[str]:
+    """Where a hundred short batches go, of two nodes alike in two clusters; neighbours keep the one in `busy` busy."""
     one: Lane = tuned.parts.lane
     actors = {name: (ActorEndpoint("app", "1", f"x{name}", "127.0.0.1", 1, 2, f"i{name}"),) for name in "ab"}
     now = time.monotonic()
-    one._view.apply([NodeReport(name, "n", 1, 1, NodeState.READY, 1.0, actors=found) for name, found in actors.items()], now)
+    load = {name: NodeLoad(cores=1.0, host_cpu=0.95 if name == busy else 0.0, own_cpu=0.0) for name in actors}
+    reports = [
+        NodeReport(name, "n", 1, 1, NodeState.READY, 1.0, actors=found, load=load[name] if busy else None)
+        for name, found in actors.items()
+    ]
+    one._view.apply(reports, now)
     one._router.refresh(one._view, "1", now)
     went: Counter[str] = Counter()
     for _ in range(100):
@@ -126,6 +131,21 @@ def picks(tuned: Tuned) -> Counter[str]:
             went[target.cluster_name] += 1
             one._router.finished(target, now, seconds=0.001)
     return went
+
+
+def weighs_anew_after(tuned: Tuned, seconds: float) -> bool:
+    """Whether weights that were computed just now are due again after so long."""
+    weigher = tuned.parts.lane._router._weigher
+    weigher.update(0.0)
+    return bool(weigher.due(seconds))
+
+
+def results_taken(tuned: Tuned) -> int:
+    """How many results of one partition, of any number that wait, a transaction takes."""
+    publisher, shares = tuned.parts.lane._publisher, dict[TopicPartition, Any]()
+    publisher._partitions[TopicPartition("app.requests", 0)] = SimpleNamespace(waiting=1, owned=True, share=lambda most, _: most)
+    publisher._take_shares(shares)
+    return int(shares[TopicPartition("app.requests", 0)])
 
 
 def late_after(tuned: Tuned) -> float:
@@ -184,10 +204,9 @@ LANE_EFFECTS: dict[str, tuple[str, Callable[[Tuned], Any], Any, Any]] = {
     "budget.reserve_jobs": ("10", budget, 256.0, 10.0),
     "hedging.late_factor": ("3", late_after, 2.0, 3.0),
     "hedging.late_floor_ms": ("9000", late_after, 2.0, 9.0),
-    "weights.policy": ('"static"', lambda tuned: str(tuned.parts.lane._router.policy), "headroom", "static"),
-    "weights.interval_seconds": ("9", lambda tuned: tuned.parts.lane.weight_interval_seconds, 3.0, 9.0),
-    "transactions.interval_ms": ("90", lambda tuned: tuned.parts.lane._publisher._interval_seconds, 0.04, 0.09),
-    "transactions.max_results": ("90", lambda tuned: tuned.parts.lane._publisher._max_results, 8_000, 90),
+    "weights.policy": ('"static"', lambda tuned: picks(tuned, busy="a")["a"] < 40, True, False),
+    "weights.interval_seconds": ("9", lambda tuned: weighs_anew_after(tuned, 5.0), True, False),
+    "transactions.max_results": ("90", results_taken, 8_000, 90),
     "trace.sampling": ("0", lambda tuned: tuned.parts.tracing.start("x", TRACEPARENT) is not None, True, False),
 }
 SHOWN: set[str] = set(LANE_EFFECTS)
@@ -209,6 +228,26 @@ async def test_a_lanes_setting_changes_what_it_does(lane: Tuned, name: str) -> N
     assert seen(lane) == before
     lane.set(f"app/app/{name}", value)
     assert seen(lane) == after
+
+
+@shows("transactions.interval_ms")
+async def test_a_transaction_under_load_stays_open_as_long_as_it_is_told(lane: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = lane.parts.lane._publisher
+    closing: list[float] = []
+
+    async def commit(closes: float, *_: object) -> None:
+        closing.append(closes - time.monotonic())
+
+    monkeypatch.setattr(publisher, "_build", lambda _shares, _outgoing, _offsets, closes: closes)
+    monkeypatch.setattr(publisher, "_commit", commit)
+    monkeypatch.setattr(publisher, "_account", lambda _: None)
+    monkeypatch.setattr(publisher._consumer, "member", lambda: None)
+    results_taken(lane)
+    for value in ("4000", "2000"):
+        lane.set("app/app/transactions.interval_ms", value)
+        publisher._last_end = time.monotonic()
+        await publisher._publish()
+    assert closing == [pytest.approx(4.0, abs=0.9), pytest.approx(2.0, abs=0.9)]
 
 
 @shows("sla_seconds")
