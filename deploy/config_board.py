@@ -164,8 +164,8 @@ class ConfigBoard:
         self.on_answer: Callable[[Answer], None] | None = None
 
     async def __aenter__(self) -> ConfigBoard:
-        await self._config.start()
         try:
+            await self._config.start()
             await self._applied.start()
             while not (self._config.caught_up.is_set() and self._applied.caught_up.is_set()):
                 await self._read()

@@ -157,15 +157,18 @@ class ResultGuard:
         self._before = Quality(span_seconds, 0, 0, 0, None, None)
 
     async def __aenter__(self) -> ResultGuard:
-        for number, reader in enumerate(self._logs):
-            try:
+        try:
+            for reader in self._logs:
                 await reader.start()
-            except BaseException:
-                await asyncio.gather(*(started.stop() for started in self._logs[:number]))
-                raise
+        except BaseException:
+            await self._stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
         await asyncio.gather(*(reader.stop() for reader in self._logs))
 
     async def before(self) -> Quality:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,7 +51,7 @@ class DeadLetter:
         return text + (f" … ({len(value)} bytes)" if len(value) > _PREVIEW_BYTES else "")
 
 
-async def read_dead_letters(settings: KafkaSettings, app: str) -> AsyncIterator[DeadLetter]:
+async def read_dead_letters(settings: KafkaSettings, app: str) -> AsyncGenerator[DeadLetter, None]:
     """The dead letters that the topic holds at this moment, oldest first."""
     async with CompactedLog(settings=settings, topic=dlq_topic(app), client_id="rayline-dlq") as log:
         while True:
@@ -66,8 +67,11 @@ async def replay(settings: KafkaSettings, app: str, letters: Collection[str] | N
     The letters stay in the topic: one replayed twice is two jobs.
     """
     replayed: list[tuple[str, str]] = []
-    async with Publisher(settings=settings, client_id="rayline-replay") as publisher:
-        async for dead in read_dead_letters(settings, app):
+    async with (
+        Publisher(settings=settings, client_id="rayline-replay") as publisher,
+        aclosing(read_dead_letters(settings, app)) as found,
+    ):
+        async for dead in found:
             if letters is not None and dead.letter not in letters:
                 continue
             record = dead.record

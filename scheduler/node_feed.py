@@ -13,6 +13,7 @@ from typing import Final
 from rayline.bus import CompactedLog, KafkaSettings
 from rayline.errors import OffsetLost
 from rayline.topics import BEATS_PARTITION, CHANGES_PARTITION, REPORTS, VIEW
+from rayline.waits import together
 from scheduler.listener import Heard, Listener
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,9 @@ class NodeFeed:
         """Connect; raises BusError when the platform's topics do not exist."""
         async with AsyncExitStack() as stack:
             logs = [self._open(topic, partition) for topic, partition in self._sources]
-            await asyncio.gather(*(stack.enter_async_context(log) for log in logs))
+            for log in logs:
+                stack.push_async_callback(log.stop)
+            await together(*(log.start() for log in logs))
             self._logs = dict(zip(self._sources, logs, strict=True))
             self._stack = stack.pop_all()
 

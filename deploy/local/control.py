@@ -14,6 +14,7 @@ from deploy.local.startup_log import StartupLog
 from deploy.node_watch import NodeWatch
 from rayline.bus import KafkaSettings, Publisher
 from rayline.clusters import ClusterBook, DesiredCluster
+from rayline.waits import together
 
 
 class Control:
@@ -38,7 +39,7 @@ class Control:
 
     async def start(self) -> None:
         """Connect everything together; raises BusError when the platform's topics do not exist."""
-        await asyncio.gather(
+        await together(
             self._closing.enter_async_context(self._publisher),
             self._closing.enter_async_context(self.registry),
             self._closing.enter_async_context(self._clusters),

@@ -47,8 +47,10 @@ class TopicBounds:
             raise
 
     async def stop(self) -> None:
-        await self._consumer.stop()
-        await self._admin.close()
+        try:
+            await self._consumer.stop()
+        finally:
+            await self._admin.close()
 
     async def __aenter__(self) -> TopicBounds:
         await self.start()
