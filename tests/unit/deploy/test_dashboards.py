@@ -13,7 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.metrics_reference import label, prometheus_names, series
-from rayline.metrics import METRICS, MetricsBoard
+from rayline.metrics import METRICS, MetricsBoard, declared
 from rayline.metrics.declared import PROCESS, PROCESS_ATTRIBUTES
 from rayline.metrics.export import PrometheusPage
 from rayline.stalls import Stall, StallKind
@@ -49,6 +49,13 @@ def queries() -> Iterator[tuple[str, str]]:
 
 
 QUERIES = list(queries())
+SELECTED = re.compile(r"\b((?:rayline|messaging|process)_[a-z_]+)\{([^}]*)\}")
+# The labels of each series, those of a histogram's parts as well.
+OF_SERIES = {
+    name + ending: {label(attribute) for attribute in (*METRICS[metric].attributes, *PROCESS_ATTRIBUTES)}
+    for metric, name in prometheus_names().items()
+    for ending in ("", "_bucket", "_sum", "_count")
+}
 IDS = [f"{name}-{number}" for number, (name, _) in enumerate(QUERIES)]
 
 
@@ -64,6 +71,27 @@ def test_a_query_names_only_labels_that_its_metrics_have(query: str) -> None:
     known = {label(name) for metric in METRICS.values() for name in metric.attributes} | {label(n) for n in PROCESS_ATTRIBUTES}
     named = {name for part in LABELS.finditer(query) for name in METRIC.findall(part[0])} - series()
     assert not named - known
+
+
+@pytest.mark.parametrize("query", [query for _, query in QUERIES], ids=IDS)
+def test_a_selector_names_only_labels_of_its_own_metric(query: str) -> None:
+    for name, selector in SELECTED.findall(query):
+        given = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", re.sub(r'"[^"]*"', "", selector)))
+        assert given <= OF_SERIES[name] | {"le", "job", "instance"}, name
+
+
+def test_each_fault_that_must_not_pass_unseen_has_an_alert_on_its_own_metric() -> None:
+    watched = {
+        "SLA": declared.LATE,
+        "silent stall": declared.STALLED,
+        "lag": declared.LAG,
+        "evictions": declared.NODE_EVENTS,
+        "retries near budget": declared.BUDGET_LEFT,
+        "frozen process": declared.LOOP_AGE,
+    }
+    names = prometheus_names()
+    named = {found for rule in rules() for found in METRIC.findall(LABELS.sub("", rule["expr"]))}
+    assert not {what for what, metric in watched.items() if names[metric.name] not in named}
 
 
 @pytest.mark.parametrize("query", [query for _, query in QUERIES], ids=IDS)
