@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -147,11 +148,12 @@ def undeploy(
 
 
 @group.command("schema")
-def schema() -> None:
+def schema(output: Output = OutputFormat.JSON) -> None:
     """Print the JSON Schema of app.yaml, for editors."""
     from rayline.manifest import manifest_schema
 
-    show(OutputFormat.JSON, manifest_schema(), "")
+    found = manifest_schema()
+    show(output, found, json.dumps(found, indent=2, ensure_ascii=False))
 
 
 @group.command("check")

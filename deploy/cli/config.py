@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,11 +57,12 @@ def list_settings(output: Output = OutputFormat.TEXT) -> None:
 
 
 @group.command("schema")
-def schema() -> None:
+def schema(output: Output = OutputFormat.JSON) -> None:
     """Print the JSON Schema of all settings."""
     from rayline.config.declared import schema as settings_schema
 
-    show(OutputFormat.JSON, settings_schema(), "")
+    found = settings_schema()
+    show(output, found, json.dumps(found, indent=2, ensure_ascii=False))
 
 
 @group.command("get")

@@ -22,7 +22,7 @@ def console(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen at; others than this machine need a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen at.")] = DEFAULT_PORT,
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", metavar="NAME", help="Another name that browsers may ask for; repeatable.")
     ] = None,

@@ -20,10 +20,15 @@ DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 _PART: Final = re.compile(r"(<!-- generated: (?P<part>[a-z ]+) \([^)]*\) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+def all_commands() -> list[tuple[str, Any]]:
+    """Every command that people call, by its whole name (`rayline dlq list`)."""
+    return list(_walk("rayline", typer.main.get_command(app)))
+
+
 def commands() -> str:
     """Every command with its arguments and options."""
     lines: list[str] = []
-    for name, command in _walk("rayline", typer.main.get_command(app)):
+    for name, command in all_commands():
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         options = [p for p in command.params if p.param_type_name == "option" and not getattr(p, "hidden", False)]
         usage = " ".join([name, *(_argument(argument) for argument in arguments)])

@@ -14,6 +14,8 @@ from rayline.entrypoint import check_entrypoint
 from rayline.errors import ConfigError
 from rayline.manifest import load_manifest
 
+README = Path(__file__).resolve().parents[3] / "README.md"
+
 
 def test_the_scaffold_is_in_order_and_its_test_passes(tmp_path: Path) -> None:
     app, _ = write_scaffold(tmp_path / "My App", None)
@@ -42,3 +44,13 @@ def test_nothing_of_a_users_is_overwritten(tmp_path: Path) -> None:
 def test_a_name_that_makes_no_topic_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--name"):
         write_scaffold(tmp_path / "app", "a b")
+
+
+def test_the_readme_shows_the_code_and_counts_the_jobs_of_the_scaffold(tmp_path: Path) -> None:
+    write_scaffold(tmp_path / "my-app", None)
+    readme = README.read_text(encoding="utf-8")
+    shown = readme.split("```python\n")[1].split("```")[0].splitlines()
+    written = (tmp_path / "my-app" / "feature.py").read_text().splitlines()
+    assert set(shown) <= set(written)
+    jobs = len((tmp_path / "my-app" / "jobs.jsonl").read_text().splitlines())
+    assert f"results my-app --follow --from-beginning --limit {jobs}\n" in readme

@@ -10,7 +10,7 @@ import msgpack
 import pytest
 import yaml
 
-from deploy.cli.reference import DOCS, documents, render
+from deploy.cli.reference import DOCS, all_commands, documents, render
 from ingest.admission import Reason
 from rayline import jobs, results, topics
 from rayline.app_spec import AppSpec
@@ -34,6 +34,16 @@ JOB_HEADERS = {jobs.JOB_ID, jobs.DEADLINE_MS, jobs.CONTENT_TYPE, jobs.TRACEPAREN
 def test_generated_parts_are_fresh(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert render(text) == text, "run `python -m deploy.cli.reference`"
+
+
+# They print for people while they run; the last three write their outcome with `--json FILE`.
+PROGRAMS = {"rayline up", "rayline console", "rayline demo", "rayline bench", "rayline chaos"}
+
+
+def test_every_command_that_prints_speaks_to_machines_and_every_parameter_is_explained() -> None:
+    mute = {name for name, command in all_commands() if all("--output" not in one.opts for one in command.params)}
+    assert mute == PROGRAMS
+    assert [(name, one.name) for name, command in all_commands() for one in command.params if not one.help] == []
 
 
 @pytest.mark.parametrize("name", sorted(JOB_HEADERS | results.RESULT_HEADERS | results.DLQ_HEADERS))
