@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +13,7 @@ from rayline.errors import FormatError
 from rayline.results import Outcome, Result
 
 if TYPE_CHECKING:
-    from deploy.printed_lines import FoundLine
+    from deploy.printed_lines import JobLines
 
 _PHASES: Final = {
     "queue": "waiting in Kafka and for its batch to close",
@@ -59,13 +58,15 @@ def journey_text(result: Result) -> str:
     return "\n".join(lines)
 
 
-def printed_text(lines: Sequence[FoundLine] | None) -> str:
+def printed_text(printed: JobLines | None) -> str:
     """What a job printed, for a person; None where that is not known."""
-    if lines is None:
+    if printed is None:
         return "  printed   not known"
-    if not lines:
+    if printed.lost:
+        return "  printed   nothing that is still kept"
+    if not printed.lines:
         return "  printed   nothing"
-    return "\n".join(["  printed", *(f"    {part}" for line in lines for part in line.text(where=False).split("\n"))])
+    return "\n".join(["  printed", *(f"    {part}" for line in printed.lines for part in line.text(where=False).split("\n"))])
 
 
 def pick_text(result: Result) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -57,15 +57,26 @@ class FoundLine:
     printer: Printer
     line: PrintedLine
 
+    @property
+    def mark(self) -> str:
+        """`|` stdout, `!` stderr and tracebacks, `~` what is missing."""
+        return _MARKS[self.line.stream]
+
+    @property
+    def said(self) -> list[str]:
+        """What it says, line by line (only a traceback has several), with an escape for each character that is not printable."""
+        line = self.line
+        text = f"{line.dropped} lines dropped: {line.text}" if line.stream is Stream.DROPPED else line.text
+        # Anybody may write into a topic: no orders to the terminal.
+        return [on_one_line(part) for part in text.split("\n")]
+
     def text(self, *, where: bool = True) -> str:
         """For a person: time (UTC), place, job or batch, and the text; every further line of a traceback under its first."""
         line = self.line
         stamp = time.strftime("%H:%M:%S", time.gmtime(line.at_ms / 1000)) + f".{line.at_ms % 1000:03d}"
         whose = line.job or (f"batch {line.batch}" if line.batch else "–")
-        head = f"{stamp} {self.printer.place} {whose} {_MARKS[line.stream]} " if where else f"{stamp} {_MARKS[line.stream]} "
-        said = f"{line.dropped} lines dropped: {line.text}" if line.stream is Stream.DROPPED else line.text
-        # Anybody may write into a topic: no orders to the terminal.
-        first, *more = (on_one_line(part) for part in said.split("\n"))
+        head = f"{stamp} {self.printer.place} {whose} {self.mark} " if where else f"{stamp} {self.mark} "
+        first, *more = self.said
         return "\n".join([on_one_line(head) + first, *(" " * (len(head) - 2) + "! " + part for part in more)])
 
     def as_dict(self) -> dict[str, Any]:
@@ -87,6 +98,21 @@ class FoundLine:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class JobLines:
+    """What the function printed for a job, by time. `left_out` counts earlier lines beyond the limit that was asked for; `whole`
+    False: nothing older than the job is in the topic any more, so that lines of the job may be gone, too."""
+
+    lines: Sequence[FoundLine]
+    left_out: int = 0
+    whole: bool = True
+
+    @property
+    def lost(self) -> bool:
+        """Nothing is there; whether something was, is not known any more."""
+        return not self.lines and not self.whole
+
+
 async def read_lines(
     settings: KafkaSettings, wanted: Wanted, *, since_ms: int, follow: bool = False
 ) -> AsyncGenerator[list[FoundLine], None]:
@@ -96,12 +122,9 @@ async def read_lines(
     Raises:
         BusError: the topic cannot be read.
     """
-    async with CompactedLog(settings=settings, topic=LOGS, since_ms=max(0, since_ms), client_id=_CLIENT_ID) as log:
-        present: list[FoundLine] = []
-        while not log.caught_up.is_set():
-            for record in await log.getmany(timeout_ms=_POLL_MS):
-                present += _lines(record, wanted)
-        present.sort(key=lambda found: found.line.at_ms)
+    async with _open(settings, since_ms) as log:
+        present = [line async for found in _present(log, wanted) for line in found]
+        present.sort(key=_at_ms)
         yield present
         while follow:
             found = [line for record in await log.getmany(timeout_ms=_POLL_MS) for line in _lines(record, wanted)]
@@ -109,19 +132,22 @@ async def read_lines(
                 yield found
 
 
-async def lines_of(settings: KafkaSettings, result: Result) -> list[FoundLine]:
-    """What the function printed for a job that has a result, its tracebacks among it, by time.
+async def lines_of(settings: KafkaSettings, result: Result, *, most: int | None = None) -> JobLines:
+    """What the function printed for a job that has a result, its tracebacks among it; the last `most` lines, or all.
 
     Raises:
         BusError: the topic cannot be read.
         TimeoutError: it holds too much since then to be looked through in twenty seconds.
     """
     since_ms = result.timestamp_ms - round(sum(result.timing_ms.values())) - _MARGIN_MS
-    found: list[FoundLine] = []
-    async with asyncio.timeout(_SEARCH_SECONDS):
-        async for lines in read_lines(settings, wanted_for(result), since_ms=since_ms):
-            found += [one for one in lines if one.line.at_ms < result.timestamp_ms + _MARGIN_MS]
-    return found
+    kept: list[FoundLine] = []
+    count = 0
+    async with asyncio.timeout(_SEARCH_SECONDS), _open(settings, since_ms) as log:
+        async for found in _present(log, wanted_for(result)):
+            lines = [one for one in found if one.line.at_ms < result.timestamp_ms + _MARGIN_MS]
+            count += len(lines)
+            kept = _last([*kept, *lines], most)
+    return JobLines(kept, count - len(kept), log.whole)
 
 
 def wanted_for(result: Result, *, node: str | None = None) -> Wanted:
@@ -129,6 +155,25 @@ def wanted_for(result: Result, *, node: str | None = None) -> Wanted:
     app = result.source.partition("/")[0].removesuffix(".requests")
     batches = frozenset() if result.batch is None else frozenset({result.batch.rpartition("/")[0]})
     return Wanted(app, node, result.job_id, batches)
+
+
+def _open(settings: KafkaSettings, since_ms: int) -> CompactedLog:
+    return CompactedLog(settings=settings, topic=LOGS, since_ms=max(0, since_ms), client_id=_CLIENT_ID)
+
+
+async def _present(log: CompactedLog, wanted: Wanted) -> AsyncIterator[list[FoundLine]]:
+    """All that the topic held when the log was opened, in the order of each node."""
+    while not log.caught_up.is_set():
+        yield [line for record in await log.getmany(timeout_ms=_POLL_MS) for line in _lines(record, wanted)]
+
+
+def _last(lines: list[FoundLine], most: int | None) -> list[FoundLine]:
+    lines.sort(key=_at_ms)
+    return lines if most is None else lines[-most:]
+
+
+def _at_ms(found: FoundLine) -> int:
+    return found.line.at_ms
 
 
 def _lines(record: LogRecord, wanted: Wanted) -> list[FoundLine]:

@@ -18,7 +18,7 @@ from deploy.cli.output import OutputFormat, Records, note, show
 from rayline.errors import BusError, ConfigError
 
 if TYPE_CHECKING:
-    from deploy.printed_lines import FoundLine
+    from deploy.printed_lines import JobLines
     from rayline.client import NewJob
     from rayline.results import Result
 
@@ -153,11 +153,11 @@ def explain_job(
             if output is OutputFormat.TEXT:
                 show(output, {}, f"{journey_text(result)}\n{printed_text(lines)}")
             else:
-                printed = None if lines is None else [line.as_dict() for line in lines]
+                printed = None if lines is None or lines.lost else [line.as_dict() for line in lines.lines]
                 records.add({**result.as_dict(), "printed": printed})
 
 
-async def _printed(settings: Any, result: Result) -> list[FoundLine] | None:
+async def _printed(settings: Any, result: Result) -> JobLines | None:
     """What a job printed; None where that cannot be read, which does not hold up the rest of its story."""
     from deploy.printed_lines import lines_of
 

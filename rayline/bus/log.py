@@ -44,7 +44,8 @@ class CompactedLog:
     """Reads one topic (every partition, or those named), without a group, and goes on for as long as it is iterated.
 
     Owns one consumer. `caught_up` is set once everything has been handed out that the topic held at `start`: from then
-    on the reader's picture is at least as new as its start. Does not own what the records mean.
+    on the reader's picture is at least as new as its start. `whole` tells (from `start` on) whether all is still there that was
+    written since the time that was asked for: False where retention may have taken some. Does not own what the records mean.
 
     Life: `start` -> `async for record in log` (one iteration at a time) -> `stop`. Also an async context manager.
     """
@@ -84,6 +85,7 @@ class CompactedLog:
         close_whole(self._consumer._client)
         self._missing: dict[TopicPartition, int] = {}
         self.caught_up = asyncio.Event()
+        self.whole = True
 
     async def start(self) -> None:
         """Connect and find the bounds of the topic.
@@ -99,7 +101,8 @@ class CompactedLog:
             wanted = [p for p in present if self._partitions is None or p in self._partitions]
             partitions = [TopicPartition(self._topic, p) for p in wanted]
             consumer.assign(partitions)
-            first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+            kept, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+            first = kept
             if self._since_ms is not None:
                 found = await consumer.offsets_for_times(dict.fromkeys(partitions, self._since_ms))
                 first = {tp: end[tp] if found[tp] is None else found[tp].offset for tp in partitions}
@@ -112,6 +115,8 @@ class CompactedLog:
         except BaseException:
             await consumer.stop()
             raise
+        # Something older is still there, or there never was anything older.
+        self.whole = all(kept[tp] == 0 or first[tp] > kept[tp] for tp in partitions)
         for partition in partitions:
             consumer.seek(partition, end[partition] if self._from_end else first[partition])
         self._missing = {tp: end[tp] for tp in partitions if not self._from_end and end[tp] > first[tp]}

@@ -115,7 +115,9 @@ async def test_a_jobs_lines_and_traceback_are_there_after_its_pod_is_gone(pod: P
         ("working on 2", "good", f"{node}-later"),
     ]
     assert {one.printer.place for one in everything} == {f"c1/{node}"}
-    bad = [one for one in await lines_of(kafka, result_of("bad", node, everything)) if one.printer.node == node]
+    printed = await lines_of(kafka, result_of("bad", node, everything))
+    assert printed.whole
+    bad = [one for one in printed.lines if one.printer.node == node]
     assert [one.line.stream for one in bad] == [Stream.STDOUT, Stream.TRACEBACK]
     assert bad[1].line.text.endswith("ZeroDivisionError: division by zero")
     assert not await found(kafka, Wanted("other", node))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from deploy.journey import journey_text, printed_text
-from deploy.printed_lines import FoundLine, Wanted, wanted_for
+from deploy.printed_lines import FoundLine, JobLines, Wanted, wanted_for
 from rayline.bus import LogRecord
 from rayline.codec import encode_payload
 from rayline.jobs import ContentType
@@ -56,7 +56,7 @@ def test_the_story_tells_when_where_why_and_what_came_of_it() -> None:
 def test_what_was_printed_follows_line_by_line() -> None:
     traceback = found("Traceback:\n  in x\nValueError: no", Stream.TRACEBACK, job="page-7")
     missing = found("too many", Stream.DROPPED, dropped=12)
-    assert printed_text([found("reading"), traceback, missing]).split("\n") == [
+    assert printed_text(JobLines([found("reading"), traceback, missing])).split("\n") == [
         "  printed",
         "    22:13:20.500 | reading",
         "    22:13:20.500 ! Traceback:",
@@ -64,7 +64,8 @@ def test_what_was_printed_follows_line_by_line() -> None:
         "                 ! ValueError: no",
         "    22:13:20.500 ~ 12 lines dropped: too many",
     ]
-    assert printed_text([]) == "  printed   nothing"
+    assert printed_text(JobLines([])) == "  printed   nothing"
+    assert printed_text(JobLines([], whole=False)) == "  printed   nothing that is still kept"
     assert printed_text(None) == "  printed   not known"
 
 
