@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from ingest.records import Ended
 from rayline.clock import BrokerClock
 from rayline.jobs import TRACEPARENT, Job
+from rayline.logs import redact
+from rayline.metrics.declared import DESTINATION, GROUP, PARTITION, SYSTEM
 from rayline.results import Outcome
 from rayline.telemetry import JobSpan, Tracing
+from rayline.topics import group_id
 from scheduler.tracing import BatchTraces
+
+# OpenTelemetry's own names of attributes, as far as only spans have them.
+OPERATION: Final = "messaging.operation.name"
+OPERATION_TYPE: Final = "messaging.operation.type"
+MESSAGE_ID: Final = "messaging.message.id"
+OFFSET: Final = "messaging.kafka.offset"
 
 
 def start_job_span(tracing: Tracing, job: Job, *, app: str, lane: str) -> JobSpan | None:
@@ -26,7 +36,21 @@ def start_job_span(tracing: Tracing, job: Job, *, app: str, lane: str) -> JobSpa
         job_id=job.job_id,
         source=job.source,
     )
-    return None if span is None else JobSpan(span)
+    if span is None:
+        return None
+    span.set_attributes(
+        {
+            SYSTEM: "kafka",
+            OPERATION: "process",
+            OPERATION_TYPE: "process",
+            DESTINATION: job.topic,
+            PARTITION: str(job.partition),
+            OFFSET: job.offset,
+            GROUP: group_id(app),
+            MESSAGE_ID: job.job_id,
+        }
+    )
+    return JobSpan(span)
 
 
 def end_job_span(job_span: JobSpan, ended: Ended, clock: BrokerClock) -> None:
@@ -45,7 +69,7 @@ def end_job_span(job_span: JobSpan, ended: Ended, clock: BrokerClock) -> None:
         span.add_event("dispatched", timestamp=int(clock.at(journey.dispatched) * 1e6))
         span.add_event("answered", timestamp=int(clock.at(journey.answered) * 1e6))
     if ended.outcome is not Outcome.OK:
-        span.set_status(StatusCode.ERROR, f"{ended.error_type}: {ended.error_message}")
+        span.set_status(StatusCode.ERROR, redact(f"{ended.error_type}: {ended.error_message}"))
     span.end(int(clock.at(time.monotonic()) * 1e6))
     if job_span.batch is not None:
         job_span.batch.job_ended()
