@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,11 +13,20 @@ import typer
 
 from deploy.cli.apps import ManifestFile
 from deploy.cli.exit_codes import ExitCode
-from deploy.cli.options import DEFAULT_STATE_DIR, Output, StateDir, StoreUrl
+from deploy.cli.options import (
+    DEFAULT_STATE_DIR,
+    Bootstrap,
+    KafkaConfig,
+    Output,
+    StateDir,
+    StoreUrl,
+    known_kafka_settings,
+)
 from deploy.cli.output import OutputFormat, note, show, table
 from rayline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rayline.bus import KafkaSettings
     from runtime_env.build.builder import Progress
     from runtime_env.bundle import Bundle
     from runtime_env.signing import SignedBundle, SigningKey, Trust
@@ -227,13 +237,19 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
     store: StoreUrl = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
+    bootstrap_servers: Bootstrap = None,
+    kafka_config: KafkaConfig = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Remove old publications from a store, and blobs that nothing names any more. Not while a build runs."""
+    """Remove old publications from a store, never what apps run, and blobs that nothing names. Not while a build runs."""
     from runtime_env.store.sweeping import sweep
 
     place = writable_store(store, state_dir)
-    swept = sweep(place, keep=keep, dry_run=dry_run)
+    settings = known_kafka_settings(bootstrap_servers, kafka_config, state_dir)
+    if settings is None:
+        note("no platform is known here (--bootstrap-servers names one): what it runs is not looked at")
+    in_use = asyncio.run(_deployed_bundles(settings)) if settings is not None else frozenset[str]()
+    swept = sweep(place, keep=keep, in_use=in_use, dry_run=dry_run)
     record = {"manifests": [one.path for one in swept.manifests], "blobs": len(swept.blobs), "bytes": swept.freed_bytes}
     would = "would go" if dry_run else "gone"
     show(
@@ -275,6 +291,15 @@ def keygen(
     line = f"ed25519 {key.public} {comment or key.name}"
     show(output, {"key": key.name, "public": key.public, "trust_line": line, "private_file": str(path)}, line)
     note(f"the private key is in {path}; the line above goes into the file of --trust (RAYLINE_ENV_TRUST)")
+
+
+async def _deployed_bundles(settings: KafkaSettings) -> frozenset[str]:
+    """The digests of what apps run from, or are to run from next."""
+    from deploy.app_registry import AppRegistry
+
+    async with AppRegistry(settings) as registry:
+        apps = (await registry.snapshot()).values()
+    return frozenset(digest for spec in apps for digest in (spec.bundle, spec.prefetch) if digest)
 
 
 def _url(store: str | None, state_dir: Path) -> str:

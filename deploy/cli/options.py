@@ -57,18 +57,24 @@ def kafka_settings(bootstrap: str | None, config: Path | None, state_dir: Path) 
     Raises:
         ConfigError: none of them names a broker, or what they say cannot be used.
     """
+    settings = known_kafka_settings(bootstrap, config, state_dir)
+    if settings is None:
+        raise ConfigError(
+            f"no Kafka given and no platform runs in {state_dir}: start one with `rayline up`, or name a broker with "
+            "--bootstrap-servers, --kafka-config or RAYLINE_KAFKA_BOOTSTRAP_SERVERS"
+        )
+    return settings
+
+
+def known_kafka_settings(bootstrap: str | None, config: Path | None, state_dir: Path) -> KafkaSettings | None:
+    """As `kafka_settings`; None where nothing names a broker."""
     settings = explicit_kafka_settings(bootstrap, config)
     if settings is None:
         from deploy.local.state import StateFolder
         from rayline.bus import KafkaSettings
 
         env = StateFolder(state_dir).read_kafka()
-        if not env:
-            raise ConfigError(
-                f"no Kafka given and no platform runs in {state_dir}: start one with `rayline up`, or name a broker with "
-                "--bootstrap-servers, --kafka-config or RAYLINE_KAFKA_BOOTSTRAP_SERVERS"
-            )
-        settings = KafkaSettings.from_env(env)
+        settings = KafkaSettings.from_env(env) if env else None
     return settings
 
 

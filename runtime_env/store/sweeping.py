@@ -18,16 +18,17 @@ class Swept:
     freed_bytes: int
 
 
-def sweep(store: WritableStore, *, keep: int, dry_run: bool = False) -> Swept:
-    """Keep the newest `keep` publications of each app, and all of models (`sweep_models`).
+def sweep(store: WritableStore, *, keep: int, in_use: Collection[str] = (), dry_run: bool = False) -> Swept:
+    """Keep the newest `keep` publications of each app, those of bundles `in_use` (digests), and all of models (`sweep_models`).
 
     Must not run while something is published: its blobs come first.
     """
     by_app: dict[str, list[ManifestEntry]] = defaultdict(list)
     for entry in store.entries():
         by_app[entry.app].append(entry)
-    old = [entry for entries in by_app.values() for entry in entries[:-keep]]
-    kept = [entry for entries in by_app.values() for entry in entries[-keep:]]
+    old = [entry for entries in by_app.values() for entry in entries[:-keep] if entry.digest not in in_use]
+    gone = set(old)
+    kept = [entry for entries in by_app.values() for entry in entries if entry not in gone]
     named = {layer.digest for entry in kept for layer in store.get_manifest(f"{entry.app}@{entry.counter}").bundle.layers}
     named |= {store.get_model(entry).release.layer.digest for entry in store.model_entries()}
     orphans = {digest: size for digest, size in store.blobs() if digest not in named}

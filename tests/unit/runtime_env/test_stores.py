@@ -145,6 +145,16 @@ def test_sweeping_keeps_the_newest_and_every_blob_they_name(store: WritableStore
     assert {digest for digest, _ in store.blobs()} == {layers[0][0].digest, layers[2][0].digest}
 
 
+def test_sweeping_keeps_what_runs_however_old(store: WritableStore, tmp_path: Path) -> None:
+    layers = [layer_with(tmp_path, name) for name in "abc"]
+    for layer, blob in layers:
+        publish(store, bundle_of(layer), {layer.digest: blob}, key=None)
+    swept = sweep(store, keep=1, in_use={bundle_of(layers[0][0]).digest})
+    assert [entry.counter for entry in swept.manifests] == [2]
+    assert store.get_manifest(f"app@{bundle_of(layers[0][0]).digest}").counter == 1
+    assert {digest for digest, _ in store.blobs()} == {layers[0][0].digest, layers[2][0].digest}
+
+
 def test_a_folder_behind_a_web_server_is_a_store(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     layer, blob = layer_with(tmp_path, "a")
