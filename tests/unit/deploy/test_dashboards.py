@@ -16,8 +16,10 @@ from deploy.metrics_reference import label, prometheus_names, series
 from rayline.metrics import METRICS, MetricsBoard, declared
 from rayline.metrics.declared import PROCESS, PROCESS_ATTRIBUTES
 from rayline.metrics.export import PrometheusPage
+from rayline.reports import NodeReport, NodeState
 from rayline.stalls import Stall, StallKind
-from scheduler.view import Standing
+from scheduler.node_history import NodeHistory
+from scheduler.view import Standing, View
 
 FOLDER = Path(__file__).resolve().parents[3] / "deploy" / "dashboards"
 METRIC = re.compile(r"\b(?:rayline|messaging|process)_[a-z_]+\b")
@@ -141,6 +143,18 @@ def test_standings_that_alerts_name_exist() -> None:
     named = {name for group in re.findall(r'rayline_standing=~"([^"]+)"', text) for name in group.split("|")}
     assert named
     assert named <= {standing.value for standing in Standing}
+
+
+def test_a_node_that_gives_notice_and_goes_is_one_eviction_to_the_alert() -> None:
+    view, history = View(), NodeHistory()
+    seen = []
+    for seq, state in enumerate((NodeState.READY, NodeState.DRAINING, NodeState.GONE)):
+        view.apply([NodeReport("a", "p", 1, seq, state, 1.0)], float(seq))
+        seen += [one.event.kind for one in history.observe(view, float(seq))]
+    assert seen == ["node.joined", "node.ready", "node.notice", "node.gone"]
+    (rule,) = (rule for rule in rules() if rule["alert"] == "RaylineEvictions")
+    (counted,) = re.findall(r'rayline_event=~"([^"]+)"', rule["expr"])
+    assert len([kind for kind in seen if re.fullmatch(counted, kind)]) == 1
 
 
 # Who looks on sees these; Prometheus sees them by its own scrapes, or by a metric of its own.
