@@ -146,7 +146,10 @@ async def lines_of(settings: KafkaSettings, result: Result, *, most: int | None 
         async for found in _present(log, wanted_for(result)):
             lines = [one for one in found if one.line.at_ms < result.timestamp_ms + _MARGIN_MS]
             count += len(lines)
-            kept = _last([*kept, *lines], most)
+            kept += lines
+            if most is not None and len(kept) > 2 * most:
+                kept = _last(kept, most)
+    kept = _last(kept, most)
     return JobLines(kept, count - len(kept), log.whole)
 
 
@@ -168,8 +171,8 @@ async def _present(log: CompactedLog, wanted: Wanted) -> AsyncIterator[list[Foun
 
 
 def _last(lines: list[FoundLine], most: int | None) -> list[FoundLine]:
-    lines.sort(key=_at_ms)
-    return lines if most is None else lines[-most:]
+    ordered = sorted(lines, key=_at_ms)
+    return ordered if most is None else ordered[-most:]
 
 
 def _at_ms(found: FoundLine) -> int:

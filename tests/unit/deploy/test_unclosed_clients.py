@@ -56,7 +56,7 @@ async def test_where_the_first_reader_finds_no_broker_the_others_are_closed(
 
 async def test_of_two_clients_the_second_is_closed_where_the_first_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     bounds = TopicBounds(settings=NOWHERE)
-    closed = []
+    closed: list[str] = []
 
     async def fail() -> None:
         raise BusError("the connection is gone")
@@ -74,7 +74,7 @@ async def test_of_two_clients_the_second_is_closed_where_the_first_cannot_be(mon
 
 
 async def test_a_replay_that_fails_closes_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = []
+    closed: list[str] = []
 
     async def letters(*_: object) -> AsyncGenerator[DeadLetter, None]:
         try:
