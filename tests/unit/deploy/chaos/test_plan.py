@@ -24,6 +24,39 @@ def test_every_shipped_plan_can_be_read_in_both_forms(name: str) -> None:
     assert short.load_seconds <= min(60, plan.load_seconds) or name == "all"
 
 
+# What each plan must show, as it is promised: a bar that is loosened here is loosened for everybody.
+PROMISED_BARS: dict[str, dict[str, object]] = {
+    "notice": {"outcomes": ("ok",), "notice_p99_ms": 300, "notice_max_ms": 1_000},
+    "pod-kill": {"outcomes": ("ok",), "redispatch_p99_ms": 1_000, "job_p99_ms": 5_000, "job_max_ms": 10_000},
+    "freeze": {"job_max_ms": 10_000, "silent_after_ms": 3_500},
+    "head-kill": {"job_max_ms": 10_000, "serving_again_ms": 30_000},
+    "mass-eviction": {"outcomes": ("ok", "deadline_exceeded"), "extra_attempts_share": 0.2},
+    "throttle": {"share_halved_ms": 6_000, "disturbed_p99_factor": 1.5},
+    "control-plane": {"outcomes": ("ok",), "view_again_ms": 1_000},
+    "poison": {"outcomes": ("ok", "quarantined"), "quarantined": 1, "workers_lost": 6},
+    "random": {"ok_in_time_share": 0.999},
+}
+
+
+@pytest.mark.parametrize("name", PROMISED_BARS)
+def test_a_plan_keeps_the_bars_that_are_promised(name: str) -> None:
+    bars = load_plan(name).bars.model_dump()
+    assert {key: bars[key] for key in PROMISED_BARS[name]} == PROMISED_BARS[name]
+
+
+def test_plans_strike_as_often_and_as_long_as_it_is_promised() -> None:
+    faults = {name: load_plan(name).faults[0] for name in ("notice", "pod-kill", "freeze", "mass-eviction", "poison")}
+    assert (faults["notice"].count, faults["notice"].for_seconds) == (200, 5.0)
+    assert faults["pod-kill"].count == 50
+    assert faults["freeze"].for_seconds == 60.0
+    assert (faults["mass-eviction"].share, faults["mass-eviction"].within) == (0.5, 1.0)
+    assert faults["poison"].beside == 1_000
+    assert load_plan("random").load_seconds == 600
+    assert all(
+        (plan.clusters, plan.pods, plan.load.share) == (2, 3, 0.5) for plan in map(load_plan, ("notice", "pod-kill", "freeze"))
+    )
+
+
 def test_the_plans_together_strike_every_target_by_every_kind() -> None:
     specs = [spec for name in plan_names() for spec in load_plan(name).faults]
     assert {spec.kind for spec in specs} == set(Kind)
