@@ -17,7 +17,11 @@ import rayline
 from rayline.errors import HealthCheckFailed
 
 MAX_TOLD_CHARS = 2_000
-_KEPT_FROM_APPS = ("RAY_", "RAYLINE_KAFKA_", "RAYLINE_CHANNEL_TOKEN")
+_KEPT_FROM_APPS = (
+    *("RAY_", "RAYLINE_KAFKA_", "RAYLINE_CHANNEL_TOKEN", "RAYLINE_CONSOLE_TOKEN", "RAYLINE_INTERRUPTION_"),
+    # The addresses of stores and indexes may hold passwords; who has the token gets every app's layers from peers.
+    *("RAYLINE_PEERS_", "RAYLINE_ENV_", "RAYLINE_INDEX_"),
+)
 
 # Runs on Python 3.10 and later, before anything of ours is imported.
 _PROGRAM = """
@@ -38,8 +42,8 @@ main(sys.argv[2:])
 
 
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
-    """What of a platform process's variables an app's process gets: nothing that opens the broker or the channel, nor Ray's own,
-    which would lead a Ray of the app's into this cluster."""
+    """What of a platform process's variables an app's process gets: nothing that opens the broker, the channel, the store or
+    other nodes, nor Ray's own, which would lead a Ray of the app's into this cluster."""
     return {name: value for name, value in variables.items() if not name.startswith(_KEPT_FROM_APPS)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -218,6 +219,7 @@ def verify(
     from runtime_env.fetch import fetch_blobs
     from runtime_env.preflight import check_health
     from runtime_env.unpack import unpack
+    from workers.bundle_process import without_secrets
 
     place = readable_store(store, state_dir)
     signed = place.get_manifest(ref)
@@ -226,7 +228,7 @@ def verify(
         bundle = Admission(trust=_trust(trust, development), seen=seen).admit(signed)
         blobs = fetch_blobs(place, bundle.layers, Path(folder, "blobs"))
         if full:
-            check_health(unpack(bundle, blobs, Path(folder, "unpacked")), bundle)
+            check_health(unpack(bundle, blobs, Path(folder, "unpacked")), bundle, without_secrets(os.environ))
     checked = "signature, platform and every byte" + (", and its entrypoint is imported" if full else "")
     show(output, _summary(signed) | {"in_order": True, "full": full}, f"{signed.ref}: in order ({checked})")
 
