@@ -72,6 +72,8 @@ _REASONS: Final = {
     """,
     "fixed when a topic, a client or a process is made: a restart would be needed": """
         ingest.lane: HEARTBEAT_MS
+        deploy.agent_process: DEFAULT_GRACE_SECONDS _REQUEST_TIMEOUT_MS
+        deploy.keeper.lease: SESSION_TIMEOUT_MS _HEARTBEAT_MS _POLL_MS _TRANSACTION_TIMEOUT_MS
         rayline.topics: DEFAULT_MAX_MESSAGE_BYTES _DAY_MS _HOUR_MS _SEGMENT_MS
         rayline.bus.consumer: BUSY_FETCH_BYTES BUSY_FETCH_WAIT_MS
         workers.cluster: HEAD_SECONDS HEALTH_CHECK_TIMEOUT_MS LOG_ROTATION_BYTES OBJECT_STORE_BYTES
@@ -109,6 +111,9 @@ _REASONS: Final = {
         rayline.bus.progress: _COORDINATOR_SECONDS
         rayline.bus.transactions: RETRY_MS _ABORT_SECONDS _CANCEL_SECONDS
         rayline.client: _CLOCK_SLACK_MS _POLL_MS
+        deploy.agent_process: _APPS_RETRY_SECONDS _FULFIL_SECONDS
+        deploy.keeper.process: _LOOK_SECONDS _REPORT_MEMORY_SECONDS
+        deploy.resource_process: _EVENTS_SECONDS
         rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _GOOD_BYE_SECONDS
         rayline.config.watch: _POLL_MS _REPLAY_SECONDS _TURN_SECONDS
         rayline.config.watch: _LOGGED_A_TURN
@@ -166,6 +171,9 @@ _REASONS: Final = {
         ingest.stalls: BROKER_SILENT_SECONDS MAX_UNREAD_SECONDS OPEN_TRANSACTION_SECONDS STUCK_MARGIN_SECONDS
         ingest.stalls: UNHEARD_SECONDS
         rayline.metrics.process: LOOP_BLOCKED_SECONDS
+        deploy.agent_process: _LEAST_BEATS_SECONDS
+        deploy.keeper.process: _LATE_LOOK_SECONDS
+        deploy.resource_process: _LEAST_ROUNDS_SECONDS
         workers.gateway: ROUND_SECONDS
     """,
     "the rhythm and safeguards of peers; the rates are arguments of a node": """

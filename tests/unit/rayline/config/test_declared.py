@@ -19,7 +19,8 @@ from rayline.config.declared import schema
 from tests.unit.rayline.config.fixed import FIXED, FIXED_MANIFEST
 
 ROOT = Path(__file__).resolve().parents[4]
-PACKAGES = ("rayline", "runtime_env", "workers", "scheduler", "ingest")
+# Of `deploy` what runs as a process of the platform; the rest are tools, whose figures are their options.
+SOURCES = ("rayline", "runtime_env", "workers", "scheduler", "ingest", "deploy/keeper", "deploy/*_process.py")
 # How constants that an operator might want to tune are named: a bound, or a quantity with its unit.
 TUNABLE = re.compile(
     r"_?(MAX|MIN|LEAST|MOST)_|.*_(SECONDS|MS|BYTES|JOBS|SHARE|FACTOR|RECORDS|RESULTS|RETRIES|SAMPLES|CHARS"
@@ -31,8 +32,8 @@ UNIT_FACTORS = {("_SECONDS", "ms"): 1000, ("_ms", "s"): 0.001}
 def constants() -> Iterator[str]:
     """`module:NAME` of each numeric constant of the platform's packages whose name is that of a tunable, or which is a fraction;
     `module:Class.field` of each numeric default of such a name."""
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
+    for source in SOURCES:
+        for path in sorted(ROOT.glob(source if source.endswith(".py") else f"{source}/**/*.py")):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 target = (
