@@ -12,6 +12,7 @@ from deploy.config_guard import Quality
 from deploy.config_history import Entry
 from deploy.dead_letters import DeadLetter
 from deploy.observation.snapshot import NodeSeries, Series, Snapshot
+from deploy.printed_lines import JobLines
 from rayline.config import Change, Presence
 from rayline.results import Result
 
@@ -59,6 +60,9 @@ class Desk(Protocol):
     """Who acts. Every method may raise a RaylineError, or TimeoutError, whose text is for the person who asked."""
 
     async def find_job(self, app: str, job_id: str, *, hours: float) -> Found: ...
+
+    async def printed(self, result: Result) -> JobLines:
+        """What the function printed for a job, the last lines of it."""
 
     async def dead_letters(self, app: str) -> Letters: ...
 

@@ -17,6 +17,7 @@ from deploy.config_history import read_history
 from deploy.console.desk import ConfigLook, Found, Letters
 from deploy.dead_letters import DeadLetter, read_dead_letters, replay
 from deploy.node_orders import cordon_node, drain_node
+from deploy.printed_lines import JobLines, lines_of
 from rayline.bus import CompactedLog, KafkaSettings, LogRecord, Publisher
 from rayline.config import Change
 from rayline.config.record import ABSENT
@@ -34,6 +35,7 @@ _READ_SECONDS: Final = 20.0
 _ANSWER_SECONDS: Final = 10.0
 _MOST_RESULTS: Final = 100
 _MOST_LETTERS: Final = 500
+_MOST_LINES: Final = 200
 _MOST_SET: Final = 500
 # Each search reads a topic: so many people may do that at once, the others wait.
 _AT_ONCE: Final = 2
@@ -70,6 +72,11 @@ class KafkaDesk:
                 found += [result for record in records if _names(record, wanted) and (result := _read(record)) is not None]
                 whole = log.caught_up.is_set()
         return Found(found[:_MOST_RESULTS], looked, whole)
+
+    async def printed(self, result: Result) -> JobLines:
+        """The last two hundred lines, found as `rayline explain` finds them; ends after twenty seconds."""
+        async with self._turn:
+            return await lines_of(self._settings, result, most=_MOST_LINES)
 
     async def dead_letters(self, app: str) -> Letters:
         """The newest dead letters, newest first."""

@@ -53,6 +53,11 @@ def clock(at_ms: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at_ms / 1000))
 
 
+def clock_ms(at_ms: int) -> str:
+    """The time of day here, to the millisecond."""
+    return f"{clock(at_ms)}.{at_ms % 1000:03d}"
+
+
 def moment(at_ms: int) -> str:
     """Day and time here."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))

@@ -35,10 +35,12 @@ from deploy.observation.snapshot import (
     SourceState,
     Window,
 )
+from deploy.printed_lines import FoundLine, JobLines
 from deploy.progress import NoProgress
 from rayline.bus import LogRecord
 from rayline.config import Change, Presence, ProcessIdentity, Role
 from rayline.jobs import ContentType
+from rayline.printed import PrintedLine, Printer, Stream
 from rayline.results import Outcome as JobOutcome
 from rayline.results import Result
 from rayline.stalls import StallKind
@@ -133,6 +135,19 @@ class Scene:
             1_204_331,
             True,
         )
+
+    async def printed(self, result: Result) -> JobLines:
+        printer = Printer("c2", "c2-pod-4", "ocr-features", "4f1c09a2b7", "actor", "1")
+        said = HOSTILE if self.name == "hostile" else "reading 812 x 344"
+        lines = [
+            PrintedLine(self._now.at_ms - 5300, Stream.STDOUT, said, job=result.job_id),
+            PrintedLine(self._now.at_ms - 5200, Stream.STDERR, "low contrast: " + "x" * 300, job=result.job_id),
+            PrintedLine(self._now.at_ms - 5150, Stream.DROPPED, "more than logs.lines_per_second allow", dropped=4200),
+        ]
+        if result.outcome is not JobOutcome.OK:
+            trace = f'Traceback (most recent call last):\n  File "feature.py", line 12, in feature\nValueError: {said}'
+            lines.append(PrintedLine(self._now.at_ms - 5100, Stream.TRACEBACK, trace, job=result.job_id))
+        return JobLines([FoundLine(printer, line) for line in lines])
 
     async def dead_letters(self, app: str) -> Letters:
         if self.name == "empty":

@@ -7,8 +7,9 @@ from typing import Final
 from nicegui import ui
 
 from deploy.console import charts, parts, shown
-from deploy.console.desk import Found
+from deploy.console.desk import Desk, Found
 from deploy.console.frame import View, told
+from deploy.console.printed import Printed
 from deploy.journey import pick_text
 from rayline.results import Result
 
@@ -38,13 +39,16 @@ def jobs(view: View, app: str | None, job_id: str | None) -> None:
         asked = (wanted.value or "").strip()[:MAX_ID_CHARS]
         if not asked:
             return
+        printed = None
         button.props("loading")
         try:
             with told():
                 found = await view.console.desk.find_job(str(which.value), asked, hours=float(span.value))
-                _show(place, found, asked)
+                printed = _show(place, found, asked, view.console.desk)
         finally:
             button.props(remove="loading")
+        if printed is not None:
+            await printed.read()
 
     button.on_click(find)
     wanted.on("keydown.enter", find)
@@ -54,22 +58,23 @@ def jobs(view: View, app: str | None, job_id: str | None) -> None:
         ui.timer(0.05, find, once=True)
 
 
-def _show(place: ui.element, found: Found, asked: str) -> None:
+def _show(place: ui.element, found: Found, asked: str, desk: Desk) -> Printed | None:
+    """Returns whose lines are read at once: those of the only result. Of several, each is read when it is asked for."""
     place.clear()
     with place:
         looked = f"{shown.count(found.looked)} results were looked at" + ("" if found.whole else ", then the time was up")
         if not found.results:
             with parts.box("rl-card"):
                 parts.empty(f"No result of {asked}", f"{looked}. It may be older, still be on its way, or never have come in.")
-            return
-        for result in found.results[:_MOST_SHOWN]:
-            _journey(result)
+            return None
+        printed = [_journey(result, desk) for result in found.results[:_MOST_SHOWN]]
         if len(found.results) > _MOST_SHOWN:
             parts.text(f"{len(found.results)} results have that id; the first {_MOST_SHOWN} stand here.", "rl-sub")
         parts.text(looked, "rl-sub")
+    return printed[0] if len(printed) == 1 else None
 
 
-def _journey(result: Result) -> None:
+def _journey(result: Result, desk: Desk) -> Printed:
     with parts.card():
         with parts.box("rl-row"):
             parts.text(result.job_id, "rl-h1", "h2").style("overflow-wrap:anywhere")
@@ -97,6 +102,7 @@ def _journey(result: Result) -> None:
         if result.pick is not None:
             with ui.expansion("Why this node").props("dense"):
                 parts.text(_why(result), "rl-mono")
+        return Printed(result, desk)
 
 
 def _why(result: Result) -> str:
