@@ -74,6 +74,16 @@ def test_an_error_names_file_line_and_what_would_be_right(tmp_path: Path, text: 
         assert part in message
 
 
+def test_constraints_are_read_and_hold_no_addresses_either(tmp_path: Path) -> None:
+    (tmp_path / "constraints.txt").write_text("# tried together\nnumpy<2.2\n")
+    spec = load_manifest(write(tmp_path, "env:\n  constraints_file: constraints.txt\n"))
+    assert spec.environment.constraints == (Requirement("numpy<2.2", f"{tmp_path}/constraints.txt:2"),)
+    (tmp_path / "constraints.txt").write_text("numpy @ https://me:word@host/numpy.whl\n")
+    told = refusal(tmp_path, "env:\n  constraints_file: constraints.txt\n")
+    assert "constraints.txt:1: 'numpy'" in told
+    assert "word" not in told
+
+
 def test_a_requirements_file_that_includes_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("-r requirements.txt\n")
     assert "circle" in refusal(tmp_path, "env:\n  requirements_file: requirements.txt\n")

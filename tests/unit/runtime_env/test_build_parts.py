@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,11 @@ from rayline.errors import BuildError, ConfigError, DiskFull, IndexUnreachable, 
 from runtime_env.build.bytecode import compile_tree
 from runtime_env.build.cache import BuildCache
 from runtime_env.build.index_settings import uv_environment
-from runtime_env.build.lock import Lock, Pin, read_lock, write_lock
+from runtime_env.build.interpreters import Interpreter
+from runtime_env.build.lock import Lock, Pin, inputs_digest, read_lock, resolve, write_lock
 from runtime_env.build.own_layers import app_files
 from runtime_env.build.relocation import relocate_binaries, relocate_scripts, require_relocatable
-from runtime_env.build.uv_tool import explain
+from runtime_env.build.uv_tool import Uv, explain
 from runtime_env.bundle import LayerKind
 
 
@@ -69,6 +73,58 @@ def test_uvs_words_become_our_errors_with_who_asked_and_without_passwords(told: 
 def test_a_disk_that_is_full_for_uv_is_told_as_such(told: str) -> None:
     with pytest.raises(DiskFull, match="UV_CACHE_DIR"):
         raise explain(told, [])
+
+
+def test_bytecode_depends_on_the_source_alone_and_is_not_compared_with_it(tmp_path: Path) -> None:
+    made = []
+    for number, name in enumerate(("one", "another-place")):
+        tree = tmp_path / name
+        (tree / "package").mkdir(parents=True)
+        (tree / "package" / "module.py").write_text("NAMES = {'a', 'b', 'c'}\n")
+        (tree / "package" / "template.py").write_text("{{ no python }}\n")
+        os.utime(tree / "package" / "module.py", (number, number))
+        compile_tree(Path(sys.executable), tree)
+        (compiled,) = tree.rglob("*.pyc")
+        made.append((compiled.relative_to(tree), compiled.read_bytes()))
+    assert made[0] == made[1]
+    assert made[0][1][4:8] == (1).to_bytes(4, "little"), "by hash, unchecked: a node's clock says nothing"
+
+
+class RecordedUv(Uv):
+    """Resolves everything to one package, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(environment={})
+        self.asked: tuple[str, ...] = ()
+        self.read: dict[str, str] = {}
+
+    def run(self, *arguments: str, folder: Path, requirements: Sequence[Requirement] = ()) -> str:
+        self.asked = arguments
+        self.read = {path.name: path.read_text() for path in folder.iterdir()}
+        self.read["named"] = ", ".join(one.where for one in requirements)
+        (folder / "lock.txt").write_text(f"a==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
+        return ""
+
+
+def test_constraints_earlier_pins_and_own_wheels_take_part_in_what_is_resolved_and_addresses_do_not(tmp_path: Path) -> None:
+    environment = Environment(
+        requirements=(Requirement("a", "app.yaml:4"),),
+        constraints=(Requirement("b<2", "constraints.txt:1"),),
+        indexes=("company-packages",),
+        wheels=("wheels",),
+    )
+    before = Lock("3.11.7", "sha256:x", (Pin("b", "1.9", ("sha256:" + "1" * 64,)),))
+    uv, interpreter = RecordedUv(), Interpreter(Path("/python"), "3.11.7", Path("/"), "uv")
+    (tmp_path / "scratch").mkdir()
+    lock = resolve(uv, interpreter, environment, (), app_root=tmp_path, scratch=tmp_path / "scratch", before=before)
+    assert (uv.read["requirements.in"], uv.read["constraints.in"]) == ("a\n", "b<2\n")
+    assert uv.read["lock.txt"].startswith("b==1.9")
+    assert uv.read["named"] == "app.yaml:4, constraints.txt:1"
+    assert {"--no-emit-index-url", "--no-emit-find-links", "--generate-hashes"} <= set(uv.asked)
+    assert uv.asked[-2:] == ("--find-links", str(tmp_path / "wheels"))
+    assert lock.pins == (Pin("a", "1.0", ("sha256:" + "0" * 64,)),)
+    assert lock.inputs == inputs_digest(environment, ())
+    assert lock.inputs != inputs_digest(replace(environment, constraints=()), ()), "another constraint resolves anew"
 
 
 def test_a_disk_that_is_full_for_the_compiler_is_told_as_such(tmp_path: Path) -> None:
