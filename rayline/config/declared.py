@@ -1,7 +1,7 @@
 """Every tunable, declared once: validation, `rayline config`, docs/config.md and the JSON Schema are made from this list.
 
-To add one: declare it here, wire it where `ConfigWatch.on` is called, and add its effect's test (tests/…/test_config_effects.py asks
-for one by name).
+To add one: declare it here, wire it where `ConfigWatch.on` is called, and add its effect's test
+(tests/…/test_config_effects.py asks for one by name).
 """
 
 from __future__ import annotations
