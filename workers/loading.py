@@ -17,6 +17,8 @@ from rayline.models import MODEL_VARIABLE_PREFIX, model_variable
 
 # A class that has it makes its own successor: given the paths of new models by name, it returns what serves from then on.
 SUCCESSOR_METHOD = "with_models"
+# In an environment of its own they were put together before the process started, from the bundle's folders and the app's values.
+_PATHS = ("PATH", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def load_app(spec: AppSpec, models: Mapping[str, str] | None = None) -> LoadedAp
     """
     # As Ray does for actors with CPUs: a library that starts a thread for each core would take the neighbours' share.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, int(spec.resources.num_cpus))))
-    os.environ.update(spec.env)
+    os.environ.update(_variables(spec))
     own_models = _own_models(spec)
     _name_models({**own_models, **(models or {})})
     root = str(Path(spec.root).resolve())
@@ -89,6 +91,13 @@ def load_successor(spec: AppSpec, app: LoadedApp, models: Mapping[str, str]) -> 
             f"which cannot be called as {spec.entrypoint} is"
         )
     return _loaded(target, app.own_models)
+
+
+def _variables(spec: AppSpec) -> dict[str, str]:
+    """The app's own variables; in an environment of its own without those that would take its folders or models away."""
+    if not spec.bundle:
+        return dict(spec.env)
+    return {name: value for name, value in spec.env.items() if name not in _PATHS and not name.startswith(MODEL_VARIABLE_PREFIX)}
 
 
 def _own_models(spec: AppSpec) -> dict[str, str]:
