@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from rayline.events import Event, decode_event
 from rayline.lane_record import REPEAT_SECONDS, LaneRecord, decode_lane_record
 from rayline.topics import EVENTS, VIEW
 from rayline.view_record import DEFAULT_GROUP
+from rayline.waits import together
 from scheduler.node_history import EVENT_ID
 from scheduler.view import NodeView, Standing, View
 
@@ -221,7 +221,7 @@ async def open_inspector(settings: KafkaSettings, *, group: str = DEFAULT_GROUP)
     try:
         async with CompactedLog(settings=settings, topic=VIEW, since_ms=since_ms, client_id="rayline-lane-records") as log:
             inspector = NodeInspector(settings, watch, log)
-            await asyncio.gather(watch.caught_up(), inspector.read_lanes())
+            await together(watch.caught_up(), inspector.read_lanes())
             yield inspector
     finally:
         await watch.close()
