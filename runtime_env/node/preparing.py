@@ -131,7 +131,7 @@ _REMEDIES: tuple[tuple[type[RaylineError], str], ...] = (
     (RolledBack, "to go back on purpose: `rayline env publish APP@COUNTER`, then deploy"),
     (WrongPlatform, "build the bundle on a machine of this node's kind"),
     (BlobCorrupt, "look into who wrote to the store, and publish the bundle again"),
-    (BlobTruncated, "publish the bundle again: `rayline env build`"),
+    (BlobTruncated, "the rest is fetched by itself; where that does not help, publish the bundle again: `rayline env build`"),
     (BundleRefused, "build and publish the bundle again: `rayline env build`"),
     (HealthCheckFailed, "mend the app, then `rayline env build` and `rayline deploy`; its traceback is the reason"),
     (NotInStore, "publish the bundle to the store that nodes read: `rayline env build --store`"),
