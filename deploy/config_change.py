@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from deploy.config_board import CLIENT_HEADER, HOST_HEADER, PRINCIPAL_HEADER, ConfigBoard, value_text
@@ -33,8 +34,7 @@ class Author:
 
     @classmethod
     def here(cls, settings: KafkaSettings, name: str | None = None) -> Author:
-        principal = settings.sasl_plain_username or settings.ssl_certfile or "anonymous"
-        return cls(name or getpass.getuser(), socket.gethostname(), principal)
+        return cls(name or getpass.getuser(), socket.gethostname(), _principal(settings))
 
     def headers(self) -> list[tuple[str, bytes]]:
         return [
@@ -43,6 +43,20 @@ class Author:
             (PRINCIPAL_HEADER, self.principal.encode()),
             (CLIENT_HEADER, self.client_id.encode()),
         ]
+
+
+def _principal(settings: KafkaSettings) -> str:
+    """Who the broker takes us for, unless it maps names: the SASL user, or the subject of our certificate."""
+    if settings.sasl_plain_username is not None:
+        return settings.sasl_plain_username
+    if settings.ssl_certfile is None:
+        return "anonymous"
+    from cryptography.x509 import load_pem_x509_certificate
+
+    try:
+        return load_pem_x509_certificate(Path(settings.ssl_certfile).read_bytes()).subject.rfc4514_string()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the certificate {settings.ssl_certfile} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from deploy.config_board import ConfigBoard
 from deploy.config_change import Author, Changer, Effect, Outcome, canary_of, preview, read_request
@@ -107,3 +113,15 @@ def test_who_changes_is_the_principal_that_the_broker_authenticates_and_what_we_
     assert (author.name, author.principal, author.client_id) == ("ada", "ops", "rayline-config")
     assert Author.here(NOWHERE).principal == "anonymous"
     assert dict(author.headers())["rayline-principal"] == b"ops"
+
+
+def test_who_authenticates_by_a_certificate_is_its_subject(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "desk"), x509.NameAttribute(NameOID.COMMON_NAME, "ops")])
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    file = tmp_path / "cert.pem"
+    file.write_bytes(builder.sign(key, None).public_bytes(Encoding.PEM))
+    assert Author.here(KafkaSettings("127.0.0.1:1", ssl_certfile=str(file))).principal == "CN=ops,O=desk"
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Author.here(KafkaSettings("127.0.0.1:1", ssl_certfile=str(tmp_path / "none.pem")))
