@@ -32,6 +32,8 @@ from runtime_env.layer_reader import Entries, Limits, extract
 
 BUNDLE_FILE: Final = "bundle.json"
 _BOOT_FILE: Final = ".boot"
+# Closed, as models that are published by themselves are: nothing is added, replaced or removed there by accident.
+_MODELS: Final = "models/"
 _THREADS: Final = 4
 _FREE_MARGIN_BYTES: Final = 16 * 2**20
 
@@ -205,6 +207,9 @@ def _compose(bundle: Bundle, root: Path, environment: Path) -> None:
                 os.link(tree + path, base + path, follow_symlinks=False)
         for path, target in union.links.items():
             os.symlink(target, base + path)  # noqa: PTH211
+        for folder in union.folders:
+            if f"{folder}/".startswith(_MODELS):
+                Path(base + folder).chmod(0o555)
         made = Path(base)
         (made / BUNDLE_FILE).write_bytes(canonical(bundle.as_dict()))
         if copied:

@@ -165,6 +165,18 @@ def test_there_and_back_leaves_nothing_of_the_other(tmp_path: Path) -> None:
     assert (again, snapshot(again)) == (root_a, before)
 
 
+def test_models_of_a_bundle_are_closed_and_go_with_it(tmp_path: Path) -> None:
+    layer, blob = packed_layer(tree_of(tmp_path / "v1", models__net__deep__weights="w", app__feature="one"), tmp_path / "blobs")
+    bundle = bundle_of(layer)
+    root = unpack(bundle, {layer.digest: blob}, tmp_path / "node")
+    modes = {str(path.relative_to(root)): path.stat().st_mode & 0o777 for path in (root / "models", *root.rglob("models/**/*"))}
+    assert modes == {"models": 0o555, "models/net": 0o555, "models/net/deep": 0o555, "models/net/deep/weights": 0o444}
+    assert (root / "app").stat().st_mode & 0o200
+    discard(bundle, tmp_path / "node")
+    assert not root.exists()
+    assert not list((tmp_path / "node" / "tmp").iterdir())
+
+
 def test_a_second_bundle_needs_only_the_blobs_of_its_own_layers(tmp_path: Path) -> None:
     shared, blob0 = packed_layer(tree_of(tmp_path / "shared", lib__common="common"), tmp_path / "blobs", name="shared")
     a, blob1 = packed_layer(tree_of(tmp_path / "a", app__feature="a"), tmp_path / "blobs", name="a")
