@@ -97,7 +97,13 @@ def explicit_kafka_settings(bootstrap: str | None, config: Path | None) -> Kafka
 def _read_properties(path: Path) -> dict[str, str]:
     """A properties file as librdkafka and kcat read it."""
     values: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}); right would be text with lines like bootstrap.servers=HOST:PORT"
+        ) from error
+    for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue

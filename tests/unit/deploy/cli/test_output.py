@@ -104,6 +104,13 @@ def test_an_unknown_property_is_named_with_its_line(tmp_path: Path) -> None:
         explicit_kafka_settings(None, config)
 
 
+def test_a_file_of_properties_that_is_no_text_is_told_with_what_it_should_hold(tmp_path: Path) -> None:
+    config = tmp_path / "kafka.properties"
+    config.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"kafka.properties cannot be read .*bootstrap.servers=HOST:PORT"):
+        explicit_kafka_settings(None, config)
+
+
 def test_without_any_kafka_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYLINE_KAFKA_BOOTSTRAP_SERVERS", raising=False)
     with pytest.raises(ConfigError, match="rayline up"):
