@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import typer
 
@@ -188,12 +188,12 @@ def _lines(file: Path | None, content_type: Any, id_field: str | None) -> Iterat
     except OSError as error:
         raise ConfigError(f"{name} cannot be read: {error.strerror}; name a file with one JSON payload on each line") from error
     with source:
-        for number, line in enumerate(source, start=1):
+        for number, line in enumerate(_text_lines(source, name), start=1):
             if not line.strip():
                 continue
             try:
                 payload = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{name}:{number}: not JSON ({error}); each line is one payload") from error
             job_id = None
             if id_field is not None:
@@ -203,6 +203,15 @@ def _lines(file: Path | None, content_type: Any, id_field: str | None) -> Iterat
                     )
                 job_id = str(payload[id_field])
             yield NewJob(payload, job_id=job_id, content_type=content_type)
+
+
+def _text_lines(source: TextIO, name: str) -> Iterator[str]:
+    try:
+        yield from source
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{name} is no text in UTF-8 ({error}); each line is one JSON payload, --dir sends files as bytes"
+        ) from error
 
 
 def _files(folder: Path) -> Iterator[NewJob]:
