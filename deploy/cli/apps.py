@@ -35,7 +35,7 @@ def init(
     note("next: `rayline up` in one shell, and in another:")
     note(f"  rayline deploy {folder} --wait")
     note(f"  rayline submit {app} {folder}/jobs.jsonl")
-    note(f"  rayline results {app}")
+    note(f"  rayline results {app} --follow --from-beginning")
 
 
 def deploy(
