@@ -261,8 +261,8 @@ def _explain(located: LocatedYaml, error: Any) -> str:
         hint = suggestion(str(keys[-1]), known)
         return f"{where}: unknown key `{name}`{hint}; known here: {', '.join(known)}"
     if error["type"] == "invalid_key":
-        known = ", ".join(_section_at(keys[:-1]).model_fields)
-        return f"{where}: the key {_shown(error['input'])} is no text; right would be one of: {known}"
+        right = ", ".join(_section_at(keys[:-1]).model_fields)
+        return f"{where}: the key {_shown(error['input'])} is no text; right would be one of: {right}"
     if error["type"] == "missing":
         return f"{where}: `{name}` is missing: {_description(keys)}"
     if error["type"] == "model_type":
