@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ingest.records import Ended, SharedHeaders, dead_letter_headers, journey_headers, result_headers
+from ingest.records import Ended, SharedHeaders, dead_letter_headers, journey_headers, lone_headers, result_headers
 from rayline.bus.record_batch import RecordBatchWriter, encode_headers
 from rayline.clock import BrokerClock
 from scheduler.dispatcher import Journey
@@ -99,7 +99,6 @@ class OpenBatches:
 
         `now` is monotonic seconds.
         """
-        now_ms = self._clock.at(now)
         epoch_ms = self._clock.at(0.0)
         shared, letters = self._shared, self._letters
         # The same partition number keeps the order of a key, and the key's partition where the counts are equal.
@@ -107,22 +106,25 @@ class OpenBatches:
         writer = self._writers.get(number)
         if writer is None:
             writer = self._writers[number] = _Writer((self._results_topic, number), self._full_bytes, letters=False)
+        source = b""
         for ended in jobs:
-            journey = ended.journey
-            common = None
-            if journey is not None:
-                common = shared.get(journey)
-                if common is None:
-                    common = shared[journey] = journey_headers(journey, now=now)
-            job = ended.job
+            job, journey = ended.job, ended.journey
+            if journey is None:
+                common = lone_headers(ended, now=now)
+            elif (known := shared.get(journey)) is None:
+                common = shared[journey] = journey_headers(journey, now=now)
+            else:
+                common = known
+            if not source:
+                source = f"{job.topic}/{partition}/".encode()
             headers = result_headers(
-                ended, common, appended_ms=job.timestamp_ms, arrived_ms=job.arrived * 1000 + epoch_ms, now=now
+                ended, common, source=source, appended_ms=job.timestamp_ms, arrived_ms=job.arrived * 1000 + epoch_ms
             )
             full = writer.append(ended, None if ended.bare else job.key, ended.value, headers)
             if full is not None:
                 yield full
             if ended.dead_letter is not None:
-                full = letters.append(ended, *_letter(ended, int(now_ms)))
+                full = letters.append(ended, *_letter(ended, int(self._clock.at(now))))
                 if full is not None:
                     yield full
 
@@ -144,14 +146,8 @@ class _Writer:
 
     def append(self, ended: Ended, key: bytes | None, value: bytes | None, headers: bytes) -> Outgoing | None:
         """The batch that was full without this record, if one was."""
-        current = self.current
-        size = (len(key) if key is not None else 0) + (len(value) if value is not None else 0) + len(headers)
-        full = None
-        if (
-            current is None
-            or current.batch.size() + size > self._full_bytes
-            or not current.batch.append(key=key, value=value, headers=headers)
-        ):
+        current, full = self.current, None
+        if current is None or not current.batch.append(key=key, value=value, headers=headers, full_bytes=self._full_bytes):
             full = current
             current = self.current = Outgoing(self._where, RecordBatchWriter(), ended, self._letters)
             current.batch.append(key=key, value=value, headers=headers)

@@ -322,34 +322,36 @@ class Lane:
         self._meters.answered(answers)
         journey = answers.journey
         now = journey.answered
-        states: dict[int, PartitionState | None] = {}
+        attempts = journey.attempts
+        by_partition: dict[tuple[str, int], list[Ended]] = {}
         for job, status, value, error_type, error_message in zip(
             answers.jobs, answers.statuses, answers.values, answers.error_types, answers.error_messages, strict=True
         ):
-            number = job.partition
-            if number not in states:
-                states[number] = self._partitions.get(TopicPartition(job.topic, number))
-            state = states[number]
-            if state is None:
-                continue
             if status == JobStatus.OK:
-                state.end(Ended(job, Outcome.OK, value, None, None, journey.attempts, now, journey))
+                ended = Ended(job, Outcome.OK, value, None, None, attempts, now, journey)
             elif status == JobStatus.ERROR:
-                state.end(Ended(job, Outcome.ERROR, None, error_type, error_message, journey.attempts, now, journey))
+                ended = Ended(job, Outcome.ERROR, None, error_type, error_message, attempts, now, journey)
             else:
-                state.end(
-                    Ended(
-                        job,
-                        Outcome.INVALID,
-                        None,
-                        error_type,
-                        error_message,
-                        journey.attempts,
-                        now,
-                        journey,
-                        dead_letter=Reason.UNDECODABLE,
-                    )
+                ended = Ended(
+                    job,
+                    Outcome.INVALID,
+                    None,
+                    error_type,
+                    error_message,
+                    attempts,
+                    now,
+                    journey,
+                    dead_letter=Reason.UNDECODABLE,
                 )
+            where = job.topic, job.partition
+            if where in by_partition:
+                by_partition[where].append(ended)
+            else:
+                by_partition[where] = [ended]
+        for where, jobs in by_partition.items():
+            state = self._partitions.get(TopicPartition(*where))
+            if state is not None:
+                state.end(jobs)
         self._publisher.notify()
 
     def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, attempts: int) -> None:
@@ -358,7 +360,7 @@ class Lane:
         for job in jobs:
             state = self._partitions.get(TopicPartition(job.topic, job.partition))
             if state is not None:
-                state.end(Ended(job, outcome, None, error_type, error_message, attempts, now, dead_letter=dead_letter))
+                state.end([Ended(job, outcome, None, error_type, error_message, attempts, now, dead_letter=dead_letter)])
         self._publisher.notify()
 
     async def _take_over(self, on_ready: Callable[[], None] | None) -> None:
@@ -503,19 +505,19 @@ class Lane:
 
     def _reject(self, state: PartitionState, rejection: Rejection, now: float) -> None:
         state.take(rejection.job)
-        state.end(
-            Ended(
-                rejection.job,
-                Outcome.INVALID,
-                None,
-                f"rayline.{rejection.reason.value}",
-                rejection.message,
-                0,
-                now,
-                dead_letter=rejection.reason.value,
-                tombstone=rejection.tombstone,
-            )
+        reason = rejection.reason.value
+        ended = Ended(
+            rejection.job,
+            Outcome.INVALID,
+            None,
+            f"rayline.{reason}",
+            rejection.message,
+            0,
+            now,
+            dead_letter=reason,
+            tombstone=rejection.tombstone,
         )
+        state.end([ended])
         self._publisher.notify()
 
     def _submit(self, closed: Iterable[Closed]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,15 +62,18 @@ class PartitionState:
         job.held_bytes = job_bytes(job)
         self.held_bytes += job.held_bytes
 
-    def end(self, ended: Ended) -> bool:
-        """A job ended; False when it had ended before, or belongs to a takeover that is over."""
-        if self._under_way.get(ended.job.offset) is not ended.job:
-            return False
-        del self._under_way[ended.job.offset]
-        if ended.value is not None:
-            self.held_bytes += len(ended.value)
-        self._ended.append(ended)
-        return True
+    def end(self, ended: Iterable[Ended]) -> None:
+        """Jobs ended. One that had ended before, or belongs to a takeover that is over, is passed over."""
+        under_way, held_bytes = self._under_way, self.held_bytes
+        for one in ended:
+            job = one.job
+            if under_way.get(job.offset) is not job:
+                continue
+            del under_way[job.offset]
+            if one.value is not None:
+                held_bytes += len(one.value)
+            self._ended.append(one)
+        self.held_bytes = held_bytes
 
     def share(self, most: int, most_bytes: int) -> Share | None:
         """What can be published now, at most so many jobs, and bytes unless it is one; None when nothing can.

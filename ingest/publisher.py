@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -252,9 +253,11 @@ class ResultPublisher:
         for tp, share in shares.items():
             self._partitions[tp].published(share)
             self._meters.committed(share.ended, now=now, broker_ms=broker_ms)
+            for outcome, jobs in Counter([ended.outcome for ended in share.ended]).items():
+                counts[outcome] = counts.get(outcome, 0) + jobs
             for ended in share.ended:
-                counts[ended.outcome] = counts.get(ended.outcome, 0) + 1
-                self.statistics.dead_letters += ended.dead_letter is not None
+                if ended.dead_letter is not None:
+                    self.statistics.dead_letters += 1
                 if ended.job.span is not None:
                     end_job_span(ended.job.span, ended, self._clock)
         if any(state.waiting for state in self._partitions.values()):

@@ -13,11 +13,14 @@ from rayline.telemetry import traceparent_of
 from scheduler.dispatcher import Journey
 
 _NOT_PASSED_ON: Final = results.RESULT_HEADERS | {DEADLINE_MS, CONTENT_TYPE}
-_OUTCOMES: Final = {outcome: encode_header(results.OUTCOME, outcome.value.encode()) for outcome in Outcome}
+_JSON_TYPE: Final = ContentType.JSON
 _JSON: Final = encode_header(CONTENT_TYPE, ContentType.JSON.value.encode())
 _JOB_ID: Final = header_name(JOB_ID)
-_SOURCE: Final = header_name(results.SOURCE)
 _TIMING: Final = header_name(results.TIMING)
+# The outcome, and the name of the header behind it.
+_OUTCOMES: Final = {
+    outcome: encode_header(results.OUTCOME, outcome.value.encode()) + header_name(results.SOURCE) for outcome in Outcome
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -57,11 +60,16 @@ def job_bytes(job: Job) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SharedHeaders:
-    """What the results of one answer have in common: some encoded headers, their number, and all of the timing but the queue."""
+    """What the results of one answer have in common.
+
+    `count` headers in each (with the four that are its own: id, outcome, source, timing), the `encoded` ones up to the name
+    of the timing, all of the `timing` but the queue, which ended at `left` (monotonic seconds).
+    """
 
     count: int
     encoded: bytes
     timing: bytes
+    left: float
 
 
 def journey_headers(journey: Journey, *, now: float) -> SharedHeaders:
@@ -81,32 +89,58 @@ def journey_headers(journey: Journey, *, now: float) -> SharedHeaders:
     timing = results.format_timing_after_queue(
         dispatch_ms=max(0.0, dispatch_ms), execute_ms=journey.execute_ms, publish_ms=(now - journey.answered) * 1000
     )
-    return SharedHeaders(len(headers), b"".join([encode_header(*header) for header in headers]), timing)
+    return _shared(headers, timing, journey.dispatched)
 
 
-def result_headers(ended: Ended, shared: SharedHeaders | None, *, appended_ms: float, arrived_ms: float, now: float) -> bytes:
+def lone_headers(ended: Ended, *, now: float) -> SharedHeaders:
+    """Of a job that no actor answered, published at `now` (monotonic seconds)."""
+    timing = results.format_timing_after_queue(dispatch_ms=0.0, execute_ms=0.0, publish_ms=(now - ended.at) * 1000)
+    return _shared([(results.ATTEMPTS, b"%d" % ended.attempts)], timing, ended.at)
+
+
+def _shared(headers: list[Header], timing: bytes, left: float) -> SharedHeaders:
+    encoded = b"".join([encode_header(*header) for header in headers])
+    return SharedHeaders(len(headers) + 4, encoded + _TIMING, timing, left)
+
+
+def result_headers(ended: Ended, shared: SharedHeaders, *, source: bytes, appended_ms: float, arrived_ms: float) -> bytes:
     """All headers of a result, encoded.
 
-    `shared` comes from `journey_headers`; `appended_ms` is when the broker took the job, `arrived_ms` the broker's time at
-    which the lane read it; `now` is monotonic seconds.
+    `source` is `<topic>/<partition>/` of the job; `appended_ms` is when the broker took it, `arrived_ms` the broker's time at
+    which the lane read it.
     """
-    job, journey = ended.job, ended.journey
-    own: list[bytes] = []
+    job = ended.job
+    own = _own_headers(ended) if ended.error_type is not None or job.headers or job.content_type is _JSON_TYPE else ()
+    ident = job.given_id.encode() if job.given_id is not None else b"%d-%d" % (job.partition, job.offset)
+    source = b"%b%d" % (source, job.offset)
     queue_ms = arrived_ms - appended_ms
-    if queue_ms < 0.0:
-        queue_ms = 0.0
-    if shared is not None and journey is not None:
-        count, common = shared.count + 4, shared.encoded
-        timing = b"queue=%.1f%b" % (queue_ms + (journey.dispatched - job.arrived) * 1000, shared.timing)
-    else:
-        count, common = 5, encode_header(results.ATTEMPTS, b"%d" % ended.attempts)
-        after = results.format_timing_after_queue(dispatch_ms=0.0, execute_ms=0.0, publish_ms=(now - ended.at) * 1000)
-        timing = b"queue=%.1f%b" % (queue_ms + (ended.at - job.arrived) * 1000, after)
+    timing = b"queue=%.1f%b" % ((queue_ms if queue_ms > 0.0 else 0.0) + (shared.left - job.arrived) * 1000, shared.timing)
+    return b"".join(
+        (
+            varint(shared.count + len(own)),
+            _JOB_ID,
+            varint(len(ident)),
+            ident,
+            _OUTCOMES[ended.outcome],
+            varint(len(source)),
+            source,
+            shared.encoded,
+            varint(len(timing)),
+            timing,
+            *own,
+        )
+    )
+
+
+def _own_headers(ended: Ended) -> list[bytes]:
+    """What a result tells besides: its error, its encoding, and what its job brought along."""
+    job = ended.job
+    own: list[bytes] = []
     if ended.error_type is not None:
         error_type = ended.error_type[: results.MAX_ERROR_TYPE_CHARS].encode("utf-8", "replace")
         message = (ended.error_message or "")[: results.MAX_ERROR_MESSAGE_CHARS].encode("utf-8", "replace")
         own += (encode_header(results.ERROR_TYPE, error_type), encode_header(results.ERROR_MESSAGE, message))
-    if job.content_type is ContentType.JSON:
+    if job.content_type is _JSON_TYPE:
         own.append(_JSON)
     if job.headers and not ended.bare:
         not_passed_on = _NOT_PASSED_ON
@@ -114,25 +148,7 @@ def result_headers(ended: Ended, shared: SharedHeaders | None, *, appended_ms: f
             own.append(encode_header(TRACEPARENT, traceparent_of(job.span.span).encode()))
             not_passed_on = _NOT_PASSED_ON | {TRACEPARENT}
         own += [encode_header(*header) for header in job.headers if header[0] not in not_passed_on]
-    ident = job.given_id.encode() if job.given_id is not None else b"%d-%d" % (job.partition, job.offset)
-    source = b"%b/%d/%d" % (job.topic.encode(), job.partition, job.offset)
-    return b"".join(
-        (
-            varint(count + len(own)),
-            _JOB_ID,
-            varint(len(ident)),
-            ident,
-            _OUTCOMES[ended.outcome],
-            _SOURCE,
-            varint(len(source)),
-            source,
-            common,
-            _TIMING,
-            varint(len(timing)),
-            timing,
-            *own,
-        )
-    )
+    return own
 
 
 def dead_letter_headers(ended: Ended, *, time_ms: int) -> list[Header]:

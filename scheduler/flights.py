@@ -120,8 +120,13 @@ class Flight:
             types = answer.column(3).to_pylist()
             messages = answer.column(4).to_pylist()
         unfinished = self.unfinished
+        if indexes == list(unfinished) and not (retry_errors and JobStatus.ERROR in statuses):
+            # The usual answer: all that was waited for, in its order.
+            jobs = list(unfinished.values())
+            unfinished.clear()
+            return Answers(self._journey(head, now), jobs, statuses, values, types, messages)
         kept: list[int] = []
-        jobs: list[Job] = []
+        jobs = []
         for position, index in enumerate(indexes):
             job = unfinished.pop(index, None)
             if job is None:

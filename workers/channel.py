@@ -324,7 +324,10 @@ def _check(chunk: Any, batch: str, seen: bytearray) -> tuple[pa.RecordBatch, Ans
     indexes, statuses = answer.column(0), answer.column(1)
     if indexes.null_count or statuses.null_count:
         raise WireError("an answer without index or status")
-    for index in indexes.to_pylist():
+    positions = indexes.to_pylist()
+    if positions == list(range(len(seen))) and not any(seen):
+        positions, seen[:] = [], b"\1" * len(seen)
+    for index in positions:
         if not 0 <= index < len(seen) or seen[index]:
             raise WireError(f"an answer to job {index} of {len(seen)}, which is not there or was answered before")
         seen[index] = 1

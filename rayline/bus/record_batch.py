@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import google_crc32c
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c, decode_varint
+from aiokafka.record.util import decode_varint
 
 from rayline.jobs import Header
 
@@ -20,6 +21,8 @@ _PREFIX: Final = struct.Struct(">qiibI")
 _CHECKED: Final = struct.Struct(">hiqqqhii")
 _LENGTH_AT: Final = 8
 _LENGTH_END: Final = 12
+_MAGIC_AT: Final = 16
+_CRC_AT: Final = 17
 _MAGIC: Final = 2
 _TRANSACTIONAL: Final = 0x10
 _NO_LEADER_EPOCH: Final = -1
@@ -37,13 +40,16 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-_VARINTS: Final = tuple(_varint(number) for number in range(8192))
+_MANY: Final = 8192
+_VARINTS: Final = tuple(_varint(number) for number in range(_MANY))
 _NULL: Final = _varint(-1)
+# Attributes, time delta and offset delta.
+_STARTS: Final = tuple(b"\0\0" + number for number in _VARINTS)
 
 
 def varint(number: int) -> bytes:
     """A number of at least 0 as Kafka's varint."""
-    return _VARINTS[number] if number < 8192 else _varint(number)
+    return _VARINTS[number] if number < _MANY else _varint(number)
 
 
 def header_name(name: str) -> bytes:
@@ -72,31 +78,32 @@ class RecordBatchWriter:
     Owns the records so far. Does not own the producer's identity, nor the place of the batch in its sequence.
     """
 
-    __slots__ = ("_created_ms", "_parts", "_size")
+    __slots__ = ("_count", "_created_ms", "_parts", "_size")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
+        self._count = 0
         self._size = _PREFIX.size + _CHECKED.size
         self._created_ms = int(time.time() * 1000)
 
-    def append(self, *, key: bytes | None, value: bytes | None, headers: bytes = NO_HEADERS) -> bool:
-        """Add a record with encoded headers; False when the batch is full and did not take it (a first one is always taken)."""
-        delta = len(self._parts)
-        body = b"".join(
-            (
-                b"\0\0",
-                _VARINTS[delta] if delta < 8192 else _varint(delta),
-                _NULL if key is None else varint(len(key)) + key,
-                _NULL if value is None else varint(len(value)),
-                value or b"",
-                headers,
-            )
-        )
-        record = varint(len(body)) + body
-        if delta and self._size + len(record) > MAX_BATCH_BYTES:
+    def append(
+        self, *, key: bytes | None, value: bytes | None, headers: bytes = NO_HEADERS, full_bytes: int = MAX_BATCH_BYTES
+    ) -> bool:
+        """Add a record with encoded headers; False when the batch would be larger than `full_bytes` and did not take it (a first
+        one is always taken)."""
+        count = self._count
+        start = _STARTS[count] if count < _MANY else b"\0\0" + _varint(count)
+        key_size = _NULL if key is None else varint(len(key))
+        value_size = _NULL if value is None else varint(len(value))
+        key, value = key or b"", value or b""
+        body = len(start) + len(key_size) + len(key) + len(value_size) + len(value) + len(headers)
+        length = varint(body)
+        size = self._size + len(length) + body
+        if count and size > full_bytes:
             return False
-        self._parts.append(record)
-        self._size += len(record)
+        self._parts += (length, start, key_size, key, value_size, value, headers)
+        self._count = count + 1
+        self._size = size
         return True
 
     def size(self) -> int:
@@ -105,16 +112,16 @@ class RecordBatchWriter:
 
     def record_count(self) -> int:
         """Records so far."""
-        return len(self._parts)
+        return self._count
 
     def build(self, producer_id: int, producer_epoch: int, base_sequence: int) -> bytes:
         """The batch as it goes over the wire; a retry must send the same bytes."""
-        count = len(self._parts)
+        count = self._count
         state = (producer_id, producer_epoch, base_sequence)
         fields = _CHECKED.pack(_TRANSACTIONAL, count - 1, self._created_ms, self._created_ms, *state, count)
         checked = b"".join((fields, *self._parts))
         length = _PREFIX.size - _LENGTH_END + len(checked)
-        return _PREFIX.pack(0, length, _NO_LEADER_EPOCH, _MAGIC, calc_crc32c(checked)) + checked
+        return _PREFIX.pack(0, length, _NO_LEADER_EPOCH, _MAGIC, google_crc32c.value(checked)) + checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +210,14 @@ class _TolerantBatch:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
+
+    def validate_crc(self) -> bool:
+        """Whether the bytes are those that the producer wrote."""
+        data, begin, end = self._where
+        if data[begin + _MAGIC_AT] != _MAGIC:
+            return bool(self._batch.validate_crc())
+        (expected,) = struct.unpack_from(">I", data, begin + _CRC_AT)
+        return bool(google_crc32c.value(bytes(data[begin + _PREFIX.size : end])) == expected)
 
     def __next__(self) -> Any:
         return next(self._batch)

@@ -50,12 +50,13 @@ class StateMachine(RuleBasedStateMachine):
     def a_job_ends(self, data: st.DataObject, value: bytes | None) -> None:
         one = self.under_way.pop(data.draw(st.sampled_from(sorted(self.under_way))))
         self.waiting[one.offset] = ended(one, value)
-        assert self.state.end(self.waiting[one.offset])
-        assert not self.state.end(ended(one)), "a late answer counted"
+        self.state.end([self.waiting[one.offset], ended(one)])
+        assert self.state.waiting == len(self.waiting), "a late answer counted"
 
     @rule(offset=st.integers(0, 50))
     def a_job_of_an_earlier_takeover_ends(self, offset: int) -> None:
-        assert not self.state.end(ended(job(offset)))
+        self.state.end([ended(job(offset))])
+        assert self.state.waiting == len(self.waiting)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -104,11 +105,11 @@ def test_a_full_ledger_takes_the_lowest_offsets_whenever_their_jobs_ended() -> N
     late = jobs[1:]
     random.Random(3).shuffle(late)
     for one in late:
-        state.end(ended(one))
+        state.end([ended(one)])
     while (share := state.share(500, NO_LIMIT)) is not None:
         state.published(share)
     assert state.waiting > 0, "the ledger is not full"
-    state.end(ended(jobs[0]))
+    state.end([ended(jobs[0])])
     while (share := state.share(500, NO_LIMIT)) is not None:
         state.published(share)
     assert (state.waiting, state.held_bytes, state.ledger.frontier) == (0, 0, state.ledger.position)

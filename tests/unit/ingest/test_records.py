@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.records import Ended, dead_letter_headers, journey_headers, result_headers
+from ingest.records import Ended, dead_letter_headers, journey_headers, lone_headers, result_headers
 from rayline import results
 from rayline.bus.record_batch import RecordBatchWriter, read_batch
 from rayline.jobs import CONTENT_TYPE, DEADLINE_MS, ContentType, Header
@@ -21,9 +21,10 @@ header_lists = st.lists(st.tuples(names, st.binary(max_size=20)), max_size=12)
 
 
 def headers_of(ended: Ended) -> list[Header]:
-    shared = journey_headers(ended.journey, now=11.0) if ended.journey is not None else None
+    shared = lone_headers(ended, now=11.0) if ended.journey is None else journey_headers(ended.journey, now=11.0)
+    headers = result_headers(ended, shared, source=b"app.requests/0/", appended_ms=1_000.0, arrived_ms=1_040.0)
     writer = RecordBatchWriter()
-    writer.append(key=None, value=None, headers=result_headers(ended, shared, appended_ms=1_000.0, arrived_ms=1_040.0, now=11.0))
+    writer.append(key=None, value=None, headers=headers)
     (record,) = read_batch(writer.build(-1, -1, -1))
     return [(name, raw or b"") for name, raw in record.headers]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +98,27 @@ def test_a_name_that_is_not_utf8_is_handed_out_marked_and_what_follows_it_too() 
         (b"after", [("after", b"v")]),
         (b"next", [("next", b"v")]),
     ]
+
+
+@given(records, st.data())
+def test_a_batch_with_a_changed_byte_is_not_taken_for_whole(contents: Records, data: st.DataObject) -> None:
+    whole = by_aiokafka(contents)
+    at = data.draw(st.integers(21, len(whole) - 1))
+    changed = whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :]
+    for one, is_whole in ((whole, True), (changed, False)):
+        batch = TolerantRecords(one).next_batch()
+        assert batch is not None
+        assert batch.validate_crc() is is_whole
+
+
+def test_a_batch_of_the_old_format_is_checked_too() -> None:
+    builder = LegacyRecordBatchBuilder(1, 0, 1 << 20)
+    builder.append(0, 1_000, b"key", b"value")
+    whole = bytes(builder.build())
+    for one, is_whole in ((whole, True), (whole[:-1] + bytes([whole[-1] ^ 1]), False)):
+        batch = TolerantRecords(one).next_batch()
+        assert batch is not None
+        assert batch.validate_crc() is is_whole
 
 
 def test_a_marked_name_is_written_in_a_form_that_every_reader_takes() -> None:
