@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
+import aiokafka.client as kafka_client
 import aiokafka.errors as kafka_errors
 import tenacity
 
@@ -48,15 +50,45 @@ async def start_when_reachable(start: Callable[[], Awaitable[object]], settings:
 
 
 def close_whole(client: Any) -> None:
-    """Make an aiokafka client's `close` wait for a connection that is still being made, and close that one, too.
+    """Make an aiokafka client's `close` wait for a connection that is still being made, and close that one, too; and its
+    `bootstrap`, broken off, close what it asks for the cluster's shape.
 
-    aiokafka 0.14 closes those it has; one that is being made at that moment would stay open for as long as the process lives.
+    aiokafka 0.14 closes those it has: both others would stay open for as long as the process lives.
     """
-    close_known = client.close
+    close_known, bootstrap_whole = client.close, client.bootstrap
 
     async def close() -> None:
         await close_known()
         async with client._get_conn_lock:
             await close_known()
 
-    client.close = close
+    async def bootstrap() -> None:
+        made: list[Any] = []
+        token = _bootstrapping.set(made)
+        try:
+            await bootstrap_whole()
+        except BaseException:
+            for connection in made:
+                connection.close()
+            raise
+        finally:
+            _bootstrapping.reset(token)
+
+    client.close, client.bootstrap = close, bootstrap
+
+
+_bootstrapping: ContextVar[list[Any] | None] = ContextVar("connections that a bootstrap made", default=None)
+_create_connection = kafka_client.create_conn
+
+
+async def _create_known(*args: Any, **options: Any) -> Any:
+    connection = await _create_connection(*args, **options)
+    made = _bootstrapping.get()
+    # All others tell their client when they close: it knows them.
+    if made is not None and "on_close" not in options:
+        made.append(connection)
+    return connection
+
+
+# There is no other way to learn of them.
+kafka_client.create_conn = _create_known
