@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 0.1
 MAX_PASSED: Final = 16
+# However slow actors are, a job that has more than this share of its time left is sent.
+MOST_NEEDED_SHARE: Final = 0.5
 # An actor that its gateway does not see for so long is given up; shorter gaps are a gateway's restart.
 UNSEEN_SECONDS: Final = 2.0
 _CALLED_OFF: Final = {
@@ -198,9 +200,11 @@ class Dispatcher:
         fresh = self._waiting.fresh
         while fresh:
             batch = fresh[0]
-            if batch.first_expiry <= now:
+            # Where nothing else waits for it, an actor's time costs nothing.
+            needed = self._times.needed_seconds(len(batch.jobs)) if len(self._waiting) > 1 else 0.0
+            if batch.first_expiry <= now + needed:
                 fresh.popleft()
-                live = self._expire(batch, batch.jobs, now)
+                live = self._expire(batch, batch.jobs, now, needed=needed)
                 if live:
                     fresh.appendleft(batch.part(live))
                 continue
@@ -219,7 +223,8 @@ class Dispatcher:
         while again and len(passed) < MAX_PASSED:
             batch = again.popleft()
             paid = batch.again is not None
-            live = self._expire(batch, batch.jobs, now, needed=self._times.expected_seconds(len(batch.jobs)) if paid else 0.0)
+            scarce = paid or len(self._waiting) + len(passed) > 0
+            live = self._expire(batch, batch.jobs, now, needed=self._times.needed_seconds(len(batch.jobs)) if scarce else 0.0)
             if not live:
                 continue
             if len(live) != len(batch.jobs):
@@ -247,6 +252,7 @@ class Dispatcher:
         flight.alone = batch.suspect
         flight.pick = self._router.last_pick()
         left = batch.last_expiry - flight.dispatched
+        flight.budget_seconds = left
         flight.late_at = flight.dispatched + self._times.late_after_seconds(len(batch.jobs), left_seconds=left)
         self._flights.add(flight)
         if self._traces is not None:
@@ -314,6 +320,9 @@ class Dispatcher:
             self._router.busy(target, now)
         elif verdict is Verdict.DRAINING:
             self._router.draining(target, now)
+        elif verdict is Verdict.TIMEOUT and flight.was_short:
+            # Its actor had no fair chance: that is no evidence against it.
+            self._times.too_short(flight.budget_seconds, most_seconds=self._spec.sla_seconds * MOST_NEEDED_SHARE)
         elif not done:
             self._lose(flight, f"{verdict} ({reason})", now)
         cause = _CAUSES[verdict]
@@ -436,7 +445,8 @@ class Dispatcher:
         if not jobs:
             return
         if needed:
-            why = f"the job's deadline leaves no time for another attempt, which takes about {needed:.2g} s"
+            again = "another attempt" if batch.attempts else "an attempt"
+            why = f"the job's deadline leaves no time for {again}, which takes about {needed:.2g} s"
         else:
             why = f"the job's deadline passed {'while it was being worked on' if batch.attempts else 'before a worker was free'}"
         self._sink.ended(jobs, Outcome.DEADLINE_EXCEEDED, "rayline.DeadlineExceeded", why, batch.attempts)

@@ -23,6 +23,10 @@ MIN_SAMPLES: Final = 30
 UNMEASURED_SHARE: Final = 0.5
 WINDOW_SAMPLES: Final = 512
 _RESORT_AFTER: Final = 32
+# What turned out too short is not tried again soon: after a batch without an answer in time, so much more than it had is asked
+# for; each one that ends takes that back by a share.
+TOO_SHORT_FACTOR: Final = 1.5
+TOO_SHORT_FADES: Final = 0.9
 
 
 @dataclass(slots=True)
@@ -51,6 +55,7 @@ class ServiceTimes:
         self._windows: dict[int, _Window] = {}
         self._late_factor = LATE_FACTOR
         self._late_floor_seconds = LATE_FLOOR_SECONDS
+        self._too_short_seconds = 0.0
 
     def tune(self, *, late_factor: float | None = None, late_floor_seconds: float | None = None) -> None:
         """From how many times the 99th percentile on a batch is late, and never before so many seconds."""
@@ -66,6 +71,18 @@ class ServiceTimes:
         if window is None:
             window = self._windows[size_class] = _Window()
         window.add(seconds)
+        self._too_short_seconds *= TOO_SHORT_FADES
+
+    def too_short(self, seconds: float, *, most_seconds: float) -> None:
+        """A batch had so many seconds, and no answer in them; not more than `most_seconds` is asked for because of that."""
+        self._too_short_seconds = min(most_seconds, max(self._too_short_seconds, TOO_SHORT_FACTOR * seconds))
+
+    def needed_seconds(self, jobs: int) -> float:
+        """The time that a batch of so many jobs must have left to be worth its actor's time; 0 where nothing is known.
+
+        Work that ends too late is work that others in the queue miss: after an overload it would go on for ever.
+        """
+        return max(self.expected_seconds(jobs), self._too_short_seconds)
 
     def expected_seconds(self, jobs: int) -> float:
         """How long a batch of so many jobs takes at best guess, rather too short than too long; 0 where nothing is known.
