@@ -20,6 +20,7 @@ from rayline.reports import NodeLoad, NodeState
 from runtime_env.node.folder import NodeFolder
 from workers.activation import Activator, Prepares
 from workers.actor import NOTICE_MARK, POD_DIR_VARIABLE
+from workers.bundle_process import for_ray
 from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_environment, ray_folder, remove_ray_folder
 from workers.heartbeat import INTERVAL_SECONDS, Heartbeat
 from workers.model_placer import FetchesModels, ModelPlacer
@@ -353,7 +354,7 @@ class Agent:
             *([] if options.resources is None else [f"--resources={options.resources}"]),
             *ports.ray_options(),
         )
-        environment = {**os.environ, **ray_environment(options.token_path), POD_DIR_VARIABLE: str(self._folder)}
+        environment = {**for_ray(os.environ), **ray_environment(options.token_path), POD_DIR_VARIABLE: str(self._folder)}
         return PodRay(command=command, environment=environment)
 
 

@@ -17,8 +17,8 @@ import rayline
 from rayline.errors import HealthCheckFailed
 
 MAX_TOLD_CHARS = 2_000
-_KEPT_FROM_APPS = (
-    *("RAY_", "RAYLINE_KAFKA_", "RAYLINE_CHANNEL_TOKEN", "RAYLINE_CONSOLE_TOKEN", "RAYLINE_INTERRUPTION_"),
+_SECRETS = (
+    *("RAYLINE_KAFKA_", "RAYLINE_CHANNEL_TOKEN", "RAYLINE_CONSOLE_TOKEN", "RAYLINE_INTERRUPTION_"),
     # The addresses of stores and indexes may hold passwords; who has the token gets every app's layers from peers.
     *("RAYLINE_PEERS_", "RAYLINE_ENV_", "RAYLINE_INDEX_"),
 )
@@ -44,7 +44,12 @@ main(sys.argv[2:])
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
     """What of a platform process's variables an app's process gets: nothing that opens the broker, the channel, the store or
     other nodes, nor Ray's own, which would lead a Ray of the app's into this cluster."""
-    return {name: value for name, value in variables.items() if not name.startswith(_KEPT_FROM_APPS)}
+    return {name: value for name, value in for_ray(variables).items() if not name.startswith("RAY_")}
+
+
+def for_ray(variables: Mapping[str, str]) -> dict[str, str]:
+    """What a pod's Ray gets, whose workers are processes of apps, too: Ray's own besides."""
+    return {name: value for name, value in variables.items() if not name.startswith(_SECRETS)}
 
 
 def guest_command(python: Path, *arguments: str) -> list[str]:

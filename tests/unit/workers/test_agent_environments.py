@@ -11,6 +11,7 @@ import pytest
 from workers import agent as agents
 from workers.agent import Agent, PodOptions
 from workers.notices import Notice
+from workers.ports import PortBlock
 
 
 class Environments:
@@ -54,3 +55,18 @@ async def test_one_long_download_keeps_the_others_waiting_no_longer_than_that(
 ) -> None:
     monkeypatch.setattr(agents, "ENVIRONMENTS_SECONDS", 0.05)
     await asyncio.wait_for(begin(agent, Environments()), 20)
+
+
+async def test_the_workers_of_a_pods_ray_do_not_see_what_opens_the_platform(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(agents, "PodRay", lambda **options: given.update(options))
+    for name in ("RAYLINE_KAFKA_SASL_PASSWORD", "RAYLINE_CHANNEL_TOKEN", "RAYLINE_PEERS_TOKEN", "RAYLINE_ENV_STORE"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("MINE", "kept")
+    agent._start_ray(PortBlock(number=1, lock_fd=-1))
+    environment = given["environment"]
+    assert "secret" not in environment.values()
+    assert (environment["MINE"], environment["RAY_AUTH_MODE"]) == ("kept", "token")
