@@ -350,7 +350,14 @@ class Dispatcher:
         self._flights.discard(flight)
         # 0 where nothing of any size was measured; then this batch tells the router nothing of its time, either.
         usual_seconds = self._times.expected_seconds(len(flight.batch.jobs)) or 1.0
-        self._router.finished(flight.target, now, seconds=seconds, usual_seconds=usual_seconds, alone=flight.alone)
+        self._router.finished(
+            flight.target,
+            now,
+            seconds=seconds,
+            execute_seconds=flight.execute_seconds,
+            usual_seconds=usual_seconds,
+            alone=flight.alone,
+        )
         self._wake.set()
 
     def _lose(self, flight: Flight, why: str, now: float) -> None:

@@ -65,7 +65,8 @@ class Flight:
     `unfinished` maps positions in the batch to the jobs that still wait for their answer, `errors` holds those that raised and
     run again. `rival` is the flight that runs some of the same jobs at the same time: the older one of two is hedged by the one
     that has `hedge` set. `alone`: nothing else runs beside it, and `begins` is what its actor said last (`AnswerHead.begins`).
-    `paid`: it drew on the budget. `budget_seconds` is the time that it had when it was sent.
+    `paid`: it drew on the budget. `budget_seconds` is the time that it had when it was sent,
+    `execute_seconds` how long it ran, as its actor said last.
     """
 
     batch: Batch
@@ -75,6 +76,7 @@ class Flight:
     errors: list[Job]
     late_at: float = inf
     budget_seconds: float = inf
+    execute_seconds: float | None = None
     paid: bool = False
     hedge: bool = False
     alone: bool = False
@@ -115,6 +117,8 @@ class Flight:
         indexes: list[int] = answer.column(0).to_pylist()
         if head.begins is not None:
             self.begins = head.begins
+        if head.execute_ms:
+            self.execute_seconds = head.execute_ms / 1000
         if not indexes:
             return None
         statuses: list[int] = answer.column(1).to_pylist()

@@ -22,7 +22,7 @@ import numpy as np
 
 from rayline.app_spec import SchedulingPolicy
 from scheduler.routes import Route, Routes
-from scheduler.seats import EWMA_SHARE, QUEUE_BEHIND_SECONDS, NodeSeats, OwnShare, Seat, Target
+from scheduler.seats import QUEUE_BEHIND_SECONDS, NodeSeats, OwnShare, Seat, Target
 from scheduler.swrr import SmoothWeightedRoundRobin
 from scheduler.view import View
 from scheduler.weights import DEFAULT_INTERVAL_SECONDS, Weigher, WeightPolicy, policy_of
@@ -201,10 +201,18 @@ class Router:
         return None
 
     def finished(
-        self, target: Target, now: float, *, seconds: float | None, usual_seconds: float = 1.0, alone: bool = False
+        self,
+        target: Target,
+        now: float,
+        *,
+        seconds: float | None,
+        execute_seconds: float | None = None,
+        usual_seconds: float = 1.0,
+        alone: bool = False,
     ) -> None:
-        """A batch ended on an actor; `seconds` is its service time where it ran to its end, `usual_seconds` what one of its size
-        takes on any node, above 0. `alone`: as it was picked."""
+        """A batch ended on an actor; `seconds` is its service time where it ran to its end, `execute_seconds` that without the
+        wait for its turn (where not known: the same), `usual_seconds` what one of its size takes on any node, above 0. `alone`:
+        as it was picked."""
         instance = target.endpoint.instance
         seat = self._seats.get(instance)
         if seat is None:
@@ -221,8 +229,7 @@ class Router:
             faded = USUAL_FADES * self._usual_seconds
             self._usual_seconds = usual_seconds if usual_seconds > faded else faded
             seat.losses = 0
-            old = seat.service_seconds
-            seat.service_seconds = seconds if old is None else old + EWMA_SHARE * (seconds - old)
+            seat.served(seconds, seconds if execute_seconds is None else execute_seconds)
         node.settle(seat, now)
         self._place(target.node, node)
 

@@ -14,7 +14,8 @@ _key = attrgetter("key")
 
 @dataclass(slots=True, eq=False)
 class Route:
-    """One node with actors that says that it is ready. `endpoints` are those of the app that get work, if any do."""
+    """One node with actors that says that it is ready. `endpoints` are those of the app that get work, if any do;
+    `interval_ms` is that of its beats when it was last looked at closely."""
 
     key: str
     node: NodeFacts
@@ -23,6 +24,7 @@ class Route:
     of_version: tuple[ActorEndpoint, ...]
     endpoints: tuple[ActorEndpoint, ...] = ()
     silent: bool = False
+    interval_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ class Routes:
         self._routes: dict[str, Route] = {}
         self._versioned: set[str] = set()  # those that are not silent and have actors of the version
         self._silent: set[str] = set()
-        # When to look for silence: one entry for each route that was not silent when it was last looked at.
+        # When to look for silence, for each route that was not silent when it was last looked at; other entries are out of date.
         self._silences: list[tuple[float, str]] = []
-        self._watched: set[str] = set()
+        self._watched: dict[str, float] = {}
         self._live: dict[str, NodeFacts] = {}
 
     def update(self, view: View, version: str, now: float) -> RouteChanges:
@@ -60,7 +62,7 @@ class Routes:
         horizon = view.horizon(now)
         if view is not self._view or version != self._version:
             self._view, self._version = view, version
-            self._routes, self._versioned, self._silent, self._silences, self._watched = {}, set(), set(), [], set()
+            self._routes, self._versioned, self._silent, self._silences, self._watched = {}, set(), set(), [], {}
             look = {*view.keys(), *self._live}
         else:
             look = {*view.changed_since(self._revision), *self._fallen_silent(horizon), *self._silent}
@@ -78,6 +80,7 @@ class Routes:
                 and route.actors is node.actors
                 and node.state is NodeState.READY
                 and not node.cordoned
+                and node.interval_ms >= route.interval_ms
                 and not node.silent(horizon)
             ):
                 told.append(route)
@@ -128,9 +131,10 @@ class Routes:
             self._versioned.add(key)
         else:
             self._versioned.discard(key)
-        if key not in self._watched:
-            self._watched.add(key)
-            heapq.heappush(self._silences, (node.silent_after, key))
+        route.interval_ms = node.interval_ms
+        due = self._watched.get(key)
+        if due is None or node.silent_after < due:
+            self._watch(key, node.silent_after)
         return route
 
     def _endpoints(self, route: Route) -> tuple[ActorEndpoint, ...]:
@@ -142,13 +146,19 @@ class Routes:
         """Routes that were not heard in time; the next look at the others is put off."""
         silences, fallen, heard = self._silences, [], []
         while silences and silences[0][0] < horizon:
-            _, key = heapq.heappop(silences)
+            due, key = heapq.heappop(silences)
+            if self._watched.get(key) != due:
+                continue
             route = self._routes.get(key)
             if route is None or route.node.silent(horizon):
-                self._watched.discard(key)
+                del self._watched[key]
                 fallen.append(key)
             else:
-                heard.append((route.node.silent_after, key))
+                heard.append((key, route.node.silent_after))
         for entry in heard:
-            heapq.heappush(silences, entry)
+            self._watch(*entry)
         return fallen
+
+    def _watch(self, key: str, due: float) -> None:
+        self._watched[key] = due
+        heapq.heappush(self._silences, (due, key))

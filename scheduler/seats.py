@@ -8,6 +8,7 @@ from typing import Final
 
 from rayline.reports import ActorEndpoint, NodeLoad
 
+# Behind a batch that runs shorter than this another one may wait: the actor then never idles, and turns nobody away.
 QUEUE_BEHIND_SECONDS: Final = 0.2
 EWMA_SHARE: Final = 0.2
 # What ended since the last update of weights counts against so many batches before: a few say little, many say all.
@@ -43,11 +44,15 @@ class Target:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """One actor process. Times are monotonic seconds. `idle` and `spare` are what the node counted it as."""
+    """One actor process. Times are monotonic seconds. `idle` and `spare` are what the node counted it as.
+
+    `service_seconds` is from dispatch to answer, `execute_seconds` without the wait for those before it.
+    """
 
     target: Target
     in_flight: int = 0
     service_seconds: float | None = None
+    execute_seconds: float | None = None
     paused_until: float = 0.0
     losses: int = 0
     reserved: bool = False  # the batch there wants to be alone
@@ -60,6 +65,12 @@ class Seat:
     def __post_init__(self) -> None:
         self.slots = self.target.endpoint.slots
         self.concurrency = max(1, self.slots - 1)
+
+    def served(self, seconds: float, execute_seconds: float) -> None:
+        """A batch ended after so long, of which it ran so long."""
+        old, ran = self.service_seconds, self.execute_seconds
+        self.service_seconds = seconds if old is None else old + EWMA_SHARE * (seconds - old)
+        self.execute_seconds = execute_seconds if ran is None else ran + EWMA_SHARE * (execute_seconds - ran)
 
 
 @dataclass(slots=True)
@@ -125,7 +136,7 @@ class NodeSeats:
         """Count a seat anew after anything about it has changed."""
         idle = spare = False
         if seat.seated and not seat.reserved and now >= seat.paused_until:
-            in_flight, seconds = seat.in_flight, seat.service_seconds
+            in_flight, seconds = seat.in_flight, seat.execute_seconds
             idle = in_flight < seat.concurrency
             spare = seconds is not None and seconds < QUEUE_BEHIND_SECONDS and in_flight < seat.slots
         if idle is not seat.idle:

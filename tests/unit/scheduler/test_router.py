@@ -63,12 +63,21 @@ def test_an_idle_node_comes_before_a_place_behind_a_running_batch() -> None:
     assert Counter(target.node_name for target in running if target) == {"big": SLOTS - 1, "small": SLOTS - 1}
 
 
-@pytest.mark.parametrize(("seconds", "places"), [(QUEUE_BEHIND_SECONDS / 2, SLOTS), (QUEUE_BEHIND_SECONDS * 2, SLOTS - 1)])
-def test_a_place_in_the_queue_is_offered_only_behind_short_batches(seconds: float, places: int) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "execute_seconds", "places"),
+    [
+        (QUEUE_BEHIND_SECONDS / 2, None, SLOTS),
+        (QUEUE_BEHIND_SECONDS * 2, None, SLOTS - 1),
+        (QUEUE_BEHIND_SECONDS * 2, QUEUE_BEHIND_SECONDS / 2, SLOTS),
+    ],
+)
+def test_a_place_in_the_queue_is_offered_only_behind_batches_that_run_shortly(
+    seconds: float, execute_seconds: float | None, places: int
+) -> None:
     router, _ = router_over(report("a"))
     first = router.pick(0.0)
     assert first is not None
-    router.finished(first, 0.0, seconds=seconds)
+    router.finished(first, 0.0, seconds=seconds, execute_seconds=execute_seconds)
     assert sum(router.pick(0.0) is not None for _ in range(10)) == places
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -138,3 +140,14 @@ def test_looks_for_silence_do_not_pile_up_while_nodes_come_and_go() -> None:
         view.apply([report("n1", turn)], turn * 5.0 + 4.0)
         routes.update(view, "1", turn * 5.0 + 4.0)
     assert len(routes._silences) <= 2
+
+
+def test_a_node_that_beats_more_often_from_now_on_is_missed_earlier() -> None:
+    view, routes = View(), Routes("app")
+    view.apply([replace(report("n0", 1), interval_ms=3_000), report("n1", 1)], 0.0)
+    routes.update(view, "1", 0.0)
+    view.apply([replace(report("n0", 2), interval_ms=1_000)], 0.5)
+    routes.update(view, "1", 0.5)
+    for second in (1, 2, 3, 4):
+        view.apply([report("n1", second + 1)], float(second))
+    assert routes.update(view, "1", 4.0).gone == ["c/n0"]
