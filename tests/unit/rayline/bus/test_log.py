@@ -22,7 +22,9 @@ class Consumer:
     since: int | None = None
 
     def __init__(self, **_: Any) -> None:
-        self._client = SimpleNamespace(close=self.stop, _wait_on_metadata=self._partitions, _get_conn_lock=asyncio.Lock())
+        self._client = SimpleNamespace(
+            bootstrap=self.start, close=self.stop, _wait_on_metadata=self._partitions, _get_conn_lock=asyncio.Lock()
+        )
         state = SimpleNamespace(position=0)
         assignment = SimpleNamespace(state_value=lambda _: state)
         self._subscription = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
