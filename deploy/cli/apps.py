@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -152,8 +151,7 @@ def schema(output: Output = OutputFormat.JSON) -> None:
     """Print the JSON Schema of app.yaml, for editors."""
     from rayline.manifest import manifest_schema
 
-    found = manifest_schema()
-    show(output, found, json.dumps(found, indent=2, ensure_ascii=False))
+    show(output, manifest_schema())
 
 
 @group.command("check")

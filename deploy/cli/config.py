@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,8 +60,7 @@ def schema(output: Output = OutputFormat.JSON) -> None:
     """Print the JSON Schema of all settings."""
     from rayline.config.declared import schema as settings_schema
 
-    found = settings_schema()
-    show(output, found, json.dumps(found, indent=2, ensure_ascii=False))
+    show(output, settings_schema())
 
 
 @group.command("get")

@@ -49,14 +49,17 @@ class Records:
             sys.stdout.flush()
 
 
-def show(output: OutputFormat, record: Mapping[str, Any], text: str) -> None:
-    """One answer: `text` for people, the record for machines (indented as `json`, on one line as `jsonl`)."""
-    if output is OutputFormat.TEXT:
+def show(output: OutputFormat, record: Mapping[str, Any], text: str | None = None) -> None:
+    """One answer: `text` for people, the record for machines (indented as `json`, on one line as `jsonl`).
+
+    Without a text people get the record as `json`, too.
+    """
+    if output is OutputFormat.TEXT and text is not None:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    elif output is OutputFormat.JSON:
-        sys.stdout.write(json.dumps(record, indent=2, ensure_ascii=False, default=_plain) + "\n")
-    else:
+    elif output is OutputFormat.JSONL:
         sys.stdout.write(to_json(record) + "\n")
+    else:
+        sys.stdout.write(json.dumps(record, indent=2, ensure_ascii=False, default=_plain) + "\n")
     sys.stdout.flush()
 
 
