@@ -106,7 +106,7 @@ class OpenBatches:
         writer = self._writers.get(number)
         if writer is None:
             writer = self._writers[number] = _Writer((self._results_topic, number), self._full_bytes, letters=False)
-        source = b""
+        place = b""
         for ended in jobs:
             job, journey = ended.job, ended.journey
             if journey is None:
@@ -115,10 +115,10 @@ class OpenBatches:
                 common = shared[journey] = journey_headers(journey, now=now)
             else:
                 common = known
-            if not source:
-                source = f"{job.topic}/{partition}/".encode()
+            if not place:
+                place = f"{job.topic}/{partition}/".encode()
             headers = result_headers(
-                ended, common, source=source, appended_ms=job.timestamp_ms, arrived_ms=job.arrived * 1000 + epoch_ms
+                ended, common, place=place, appended_ms=job.timestamp_ms, arrived_ms=job.arrived * 1000 + epoch_ms
             )
             full = writer.append(ended, None if ended.bare else job.key, ended.value, headers)
             if full is not None:

@@ -323,7 +323,7 @@ class Lane:
         journey = answers.journey
         now = journey.answered
         attempts = journey.attempts
-        by_partition: dict[tuple[str, int], list[Ended]] = {}
+        jobs: list[Ended] = []
         for job, status, value, error_type, error_message in zip(
             answers.jobs, answers.statuses, answers.values, answers.error_types, answers.error_messages, strict=True
         ):
@@ -343,24 +343,27 @@ class Lane:
                     journey,
                     dead_letter=Reason.UNDECODABLE,
                 )
-            where = job.topic, job.partition
-            if where in by_partition:
-                by_partition[where].append(ended)
-            else:
-                by_partition[where] = [ended]
-        for where, jobs in by_partition.items():
-            state = self._partitions.get(TopicPartition(*where))
-            if state is not None:
-                state.end(jobs)
-        self._publisher.notify()
+            jobs.append(ended)
+        self._end(jobs)
 
     def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, attempts: int) -> None:
         now = time.monotonic()
         dead_letter = "quarantined" if outcome is Outcome.QUARANTINED else None
-        for job in jobs:
-            state = self._partitions.get(TopicPartition(job.topic, job.partition))
+        self._end([Ended(job, outcome, None, error_type, error_message, attempts, now, dead_letter=dead_letter) for job in jobs])
+
+    def _end(self, jobs: Iterable[Ended]) -> None:
+        """Jobs of any partitions ended; those of a partition in their order."""
+        by_partition: dict[tuple[str, int], list[Ended]] = {}
+        for ended in jobs:
+            where = ended.job.topic, ended.job.partition
+            if where in by_partition:
+                by_partition[where].append(ended)
+            else:
+                by_partition[where] = [ended]
+        for where, of_one in by_partition.items():
+            state = self._partitions.get(TopicPartition(*where))
             if state is not None:
-                state.end([Ended(job, outcome, None, error_type, error_message, attempts, now, dead_letter=dead_letter)])
+                state.end(of_one)
         self._publisher.notify()
 
     async def _take_over(self, on_ready: Callable[[], None] | None) -> None:

@@ -13,7 +13,6 @@ from rayline.telemetry import traceparent_of
 from scheduler.dispatcher import Journey
 
 _NOT_PASSED_ON: Final = results.RESULT_HEADERS | {DEADLINE_MS, CONTENT_TYPE}
-_JSON_TYPE: Final = ContentType.JSON
 _JSON: Final = encode_header(CONTENT_TYPE, ContentType.JSON.value.encode())
 _JOB_ID: Final = header_name(JOB_ID)
 _TIMING: Final = header_name(results.TIMING)
@@ -103,16 +102,17 @@ def _shared(headers: list[Header], timing: bytes, left: float) -> SharedHeaders:
     return SharedHeaders(len(headers) + 4, encoded + _TIMING, timing, left)
 
 
-def result_headers(ended: Ended, shared: SharedHeaders, *, source: bytes, appended_ms: float, arrived_ms: float) -> bytes:
+def result_headers(ended: Ended, shared: SharedHeaders, *, place: bytes, appended_ms: float, arrived_ms: float) -> bytes:
     """All headers of a result, encoded.
 
-    `source` is `<topic>/<partition>/` of the job; `appended_ms` is when the broker took it, `arrived_ms` the broker's time at
+    `place` is `<topic>/<partition>/` of the job; `appended_ms` is when the broker took it, `arrived_ms` the broker's time at
     which the lane read it.
     """
     job = ended.job
-    own = _own_headers(ended) if ended.error_type is not None or job.headers or job.content_type is _JSON_TYPE else ()
+    # The usual result has none.
+    own = _own_headers(ended) if ended.error_type is not None or job.headers or job.content_type is ContentType.JSON else ()
     ident = job.given_id.encode() if job.given_id is not None else b"%d-%d" % (job.partition, job.offset)
-    source = b"%b%d" % (source, job.offset)
+    source = b"%b%d" % (place, job.offset)
     queue_ms = arrived_ms - appended_ms
     timing = b"queue=%.1f%b" % ((queue_ms if queue_ms > 0.0 else 0.0) + (shared.left - job.arrived) * 1000, shared.timing)
     return b"".join(
@@ -140,7 +140,7 @@ def _own_headers(ended: Ended) -> list[bytes]:
         error_type = ended.error_type[: results.MAX_ERROR_TYPE_CHARS].encode("utf-8", "replace")
         message = (ended.error_message or "")[: results.MAX_ERROR_MESSAGE_CHARS].encode("utf-8", "replace")
         own += (encode_header(results.ERROR_TYPE, error_type), encode_header(results.ERROR_MESSAGE, message))
-    if job.content_type is _JSON_TYPE:
+    if job.content_type is ContentType.JSON:
         own.append(_JSON)
     if job.headers and not ended.bare:
         not_passed_on = _NOT_PASSED_ON

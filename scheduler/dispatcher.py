@@ -251,9 +251,8 @@ class Dispatcher:
         batch.attempts += 1
         flight.alone = batch.suspect
         flight.pick = self._router.last_pick()
-        left = batch.last_expiry - flight.dispatched
-        flight.budget_seconds = left
-        flight.late_at = flight.dispatched + self._times.late_after_seconds(len(batch.jobs), left_seconds=left)
+        late_after = self._times.late_after_seconds(len(batch.jobs), left_seconds=flight.budget_seconds)
+        flight.late_at = flight.dispatched + late_after
         self._flights.add(flight)
         if self._traces is not None:
             self._traces.launched(flight)

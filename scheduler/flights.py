@@ -65,8 +65,7 @@ class Flight:
     `unfinished` maps positions in the batch to the jobs that still wait for their answer, `errors` holds those that raised and
     run again. `rival` is the flight that runs some of the same jobs at the same time: the older one of two is hedged by the one
     that has `hedge` set. `alone`: nothing else runs beside it, and `begins` is what its actor said last (`AnswerHead.begins`).
-    `paid`: it drew on the budget. `budget_seconds` is the time that it had when it was sent,
-    `execute_seconds` how long it ran, as its actor said last.
+    `paid`: it drew on the budget. `execute_seconds` is how long it ran, as its actor said last.
     """
 
     batch: Batch
@@ -75,7 +74,6 @@ class Flight:
     unfinished: dict[int, Job]
     errors: list[Job]
     late_at: float = inf
-    budget_seconds: float = inf
     execute_seconds: float | None = None
     paid: bool = False
     hedge: bool = False
@@ -88,9 +86,14 @@ class Flight:
     pick: bytes | None = None
 
     @property
+    def budget_seconds(self) -> float:
+        """The time that it had when it was sent."""
+        return self.batch.last_expiry - self.dispatched
+
+    @property
     def was_short(self) -> bool:
         """It had less time than a batch of its size may take before it counts as late."""
-        return self.dispatched + self.budget_seconds <= self.late_at
+        return self.batch.last_expiry <= self.late_at
 
     def call_off(self, why: CalledOff) -> None:
         """End it; it lands as soon as its channel has let go."""

@@ -56,9 +56,10 @@ class ModelTurn:
 
     def __init__(self, *, folder: Path) -> None:
         self._folder = folder
+        self._lock = folder / ".lock"
         folder.mkdir(parents=True, exist_ok=True)
         self._entry = folder / f"actor-{os.getpid()}-{id(self):x}"
-        with exclusively(self._folder / ".lock"):
+        with exclusively(self._lock):
             self._handle = os.open(self._entry, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._handle, fcntl.LOCK_EX)
             path = folder / _TURN
@@ -93,13 +94,13 @@ class ModelTurn:
 
     def prepared(self, generation: int, hold: Callable[[], object] = lambda: None) -> None:
         """This actor could serve `generation` from now on, once `hold` returned; the turn does not move on meanwhile."""
-        with exclusively(self._folder / ".lock"):
+        with exclusively(self._lock):
             hold()
             os.pwrite(self._handle, (generation + 1).to_bytes(_TURN_BYTES, sys.byteorder), 0)
 
     def is_served(self) -> bool:
         """Whether another actor of the app here has loaded, so that `turn` says what it serves."""
-        with exclusively(self._folder / ".lock"):
+        with exclusively(self._lock):
             return any(prepared >= 0 for prepared in self._others())
 
     def advance_together(self, generation: int) -> bool:
@@ -107,14 +108,14 @@ class ModelTurn:
         is there, or beyond. (Who has a newer one may have skipped this one.)"""
         if self.turn[0] >= generation:
             return True
-        with exclusively(self._folder / ".lock"):
+        with exclusively(self._lock):
             if all(prepared == generation for prepared in self._others()):
                 self._raise_turn(generation)
         return bool(self.turn[0] >= generation)
 
     def advance(self, generation: int) -> None:
         """Move the turn on without asking: whoever is older takes no call any more."""
-        with exclusively(self._folder / ".lock"):
+        with exclusively(self._lock):
             self._raise_turn(generation)
 
     def _raise_turn(self, generation: int) -> None:

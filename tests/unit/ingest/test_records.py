@@ -22,7 +22,7 @@ header_lists = st.lists(st.tuples(names, st.binary(max_size=20)), max_size=12)
 
 def headers_of(ended: Ended) -> list[Header]:
     shared = lone_headers(ended, now=11.0) if ended.journey is None else journey_headers(ended.journey, now=11.0)
-    headers = result_headers(ended, shared, source=b"app.requests/0/", appended_ms=1_000.0, arrived_ms=1_040.0)
+    headers = result_headers(ended, shared, place=b"app.requests/0/", appended_ms=1_000.0, arrived_ms=1_040.0)
     writer = RecordBatchWriter()
     writer.append(key=None, value=None, headers=headers)
     (record,) = read_batch(writer.build(-1, -1, -1))
