@@ -67,6 +67,7 @@ def _of_outcomes(bars: Bars, verdict: Verdict) -> Iterator[Bar]:
 
 
 def _at_most(bars: Bars, verdict: Verdict) -> Iterator[Bar]:
+    crossings = verdict.share_crossings
     limits: list[tuple[str, float | None, float | None]] = [
         ("job latency p99, ms", bars.job_p99_ms, verdict.latency_ms.p99),
         ("job latency max, ms", bars.job_max_ms, verdict.latency_ms.max),
@@ -79,6 +80,10 @@ def _at_most(bars: Bars, verdict: Verdict) -> Iterator[Bar]:
         ("extra attempts, share of jobs", bars.extra_attempts_share, verdict.extra_attempts_share),
         ("workers lost to jobs", bars.workers_lost, verdict.workers_lost),
         ("throttled pod's share below half after, ms", bars.share_halved_ms, verdict.share_halved_ms),
+        ("its share back to 80 % after, ms", bars.share_back_ms, verdict.share_back_ms),
+        ("falls of its share below half", bars.share_crossings, None if crossings is None else crossings[0]),
+        ("rises of its share over half", bars.share_crossings, None if crossings is None else crossings[1]),
+        ("its share in the first 4 s / undisturbed", bars.share_at_return, verdict.share_at_return),
         ("p99 during the fault / before", bars.disturbed_p99_factor, verdict.disturbed_p99_factor),
         ("view whole again after, ms", bars.view_again_ms, verdict.view_again_ms),
         ("old processes alive", 0 if bars.serving_again_ms is not None else None, verdict.old_processes_alive),

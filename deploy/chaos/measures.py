@@ -6,9 +6,10 @@ A number that nothing was observed for is None (or an empty list), never 0.
 from __future__ import annotations
 
 import bisect
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -24,8 +25,14 @@ SLOW_MS: Final = 1_000.0
 # A kill's moment is taken just before the signals are sent, one process after the other.
 KILL_TAKES_MS: Final = 30.0
 SHARE_WINDOW_MS: Final = 2_000.0
+# A pod of six has a few dozen jobs in so long: fewer, and chance alone would look like flapping.
+FLAP_WINDOW_MS: Final = 4_000.0
+BACK_SHARE: Final = 0.8
+# The half line is crossed only by who gets so far beyond it, in parts of the undisturbed share.
+FLAP_BAND: Final = 0.1
 NORMAL_FACTOR: Final = 2.0
 NORMAL_FLOOR_MS: Final = 250.0
+_began: Final = attrgetter("began_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +189,20 @@ def back_in_rotation(stroke: Stroke, evidence: Evidence) -> float | None:
 
 def share(session: int, executions: Sequence[Execution], from_ms: float, until_ms: float) -> float | None:
     """The pod's part of all jobs that began in this span; None when none did."""
-    counts = Counter(execution.session == session for execution in executions if from_ms <= execution.began_ms < until_ms)
-    total = counts[True] + counts[False]
-    return counts[True] / total if total else None
+    first = bisect.bisect_left(executions, from_ms, key=_began)
+    span = executions[first : bisect.bisect_left(executions, until_ms, lo=first, key=_began)]
+    return sum(execution.session == session for execution in span) / len(span) if span else None
+
+
+def undisturbed_share(stroke: Stroke, executions: Sequence[Execution]) -> float | None:
+    """The pod's part of all jobs in the ten seconds before the fault; None where it had none."""
+    return share(stroke.session, executions, stroke.at_ms - 10_000, stroke.at_ms) or None
 
 
 def share_halved_after(stroke: Stroke, evidence: Evidence) -> float | None:
     """From a throttle to the end of the first 2 s in which the pod's share is below half of what it was before; None: never."""
     end_ms = stroke.until_ms or float("inf")
-    before = share(stroke.session, evidence.executions, stroke.at_ms - 10_000, stroke.at_ms)
+    before = undisturbed_share(stroke, evidence.executions)
     if before is None:
         return None
     start_ms = stroke.at_ms
@@ -203,17 +215,46 @@ def share_halved_after(stroke: Stroke, evidence: Evidence) -> float | None:
 
 
 def share_back_after(stroke: Stroke, evidence: Evidence) -> float | None:
-    """From a throttle's end to the end of the first 2 s in which the pod's share is over half of what it was; None: never."""
-    before = share(stroke.session, evidence.executions, stroke.at_ms - 10_000, stroke.at_ms)
-    if before is None or stroke.until_ms is None or not evidence.executions:
+    """From a fault's end to the end of the first 4 s in which the pod has `BACK_SHARE` of what it had before; None: never."""
+    before = undisturbed_share(stroke, evidence.executions)
+    if before is None or stroke.until_ms is None:
         return None
     start_ms, last_ms = stroke.until_ms, evidence.executions[-1].began_ms
-    while start_ms + SHARE_WINDOW_MS <= last_ms:
-        after = share(stroke.session, evidence.executions, start_ms, start_ms + SHARE_WINDOW_MS)
-        if after is not None and after > before / 2:
-            return start_ms + SHARE_WINDOW_MS - stroke.until_ms
-        start_ms += SHARE_WINDOW_MS / 4
+    while start_ms + FLAP_WINDOW_MS <= last_ms:
+        after = share(stroke.session, evidence.executions, start_ms, start_ms + FLAP_WINDOW_MS)
+        if after is not None and after >= BACK_SHARE * before:
+            return start_ms + FLAP_WINDOW_MS - stroke.until_ms
+        start_ms += FLAP_WINDOW_MS / 8
     return None
+
+
+def share_crossings(stroke: Stroke, evidence: Evidence) -> tuple[int, int] | None:
+    """How often the pod's share fell below half of what it was before the fault, and rose over it, from the fault to the end of
+    the load, looked at every 4 s; None where it had no share before."""
+    before = undisturbed_share(stroke, evidence.executions)
+    if before is None:
+        return None
+    falls = rises = 0
+    high = True
+    start_ms, last_ms = stroke.at_ms, evidence.executions[-1].began_ms
+    while start_ms + FLAP_WINDOW_MS <= last_ms:
+        now = share(stroke.session, evidence.executions, start_ms, start_ms + FLAP_WINDOW_MS)
+        if now is not None and high and now < (0.5 - FLAP_BAND) * before:
+            high, falls = False, falls + 1
+        elif now is not None and not high and now > (0.5 + FLAP_BAND) * before:
+            high, rises = True, rises + 1
+        start_ms += FLAP_WINDOW_MS
+    return falls, rises
+
+
+def share_at_return(stroke: Stroke, evidence: Evidence) -> float | None:
+    """What part of its undisturbed share the pod has in the first 4 s after the first batch sent there after the fault's end."""
+    before, waited = undisturbed_share(stroke, evidence.executions), back_in_rotation(stroke, evidence)
+    if before is None or waited is None or stroke.until_ms is None:
+        return None
+    start_ms = stroke.until_ms + waited
+    after = share(stroke.session, evidence.executions, start_ms, start_ms + FLAP_WINDOW_MS)
+    return None if after is None else after / before
 
 
 def percentile_between(answers: Sequence[Answer], from_ms: float, until_ms: float, percentile: float) -> float | None:

@@ -182,6 +182,15 @@ class Bars(_Strict):
     extra_attempts_share: float | None = None
     workers_lost: int | None = Field(default=None, description="processes that jobs killed, at most")
     share_halved_ms: float | None = Field(default=None, description="a throttled pod's share is below half after so long")
+    share_back_ms: float | None = Field(
+        default=None, description="what was throttled or frozen has 80 % of its undisturbed share, so long after the end"
+    )
+    share_crossings: int | None = Field(
+        default=None, description="its share falls below half, and rises over half, at most so often each"
+    )
+    share_at_return: float | None = Field(
+        default=None, description="what was frozen starts slowly: at most this part of its undisturbed share at first"
+    )
     disturbed_p99_factor: float | None = Field(default=None, description="p99 during a lasting fault against before")
     view_again_ms: float | None = Field(
         default=None, description="after a control-plane fault the view tells of every node again"

@@ -51,6 +51,7 @@ def _numbers(verdict: Verdict) -> Table:
         ("latency normal again", _one(verdict.normal_ms)),
         ("successor serves after", _one(verdict.serving_again_ms)),
         ("back in rotation after", _one(verdict.back_in_rotation_ms)),
+        ("share back to 80 % after", _one(verdict.share_back_ms)),
         ("extra attempts", "–" if verdict.extra_attempts_share is None else f"{verdict.extra_attempts_share:.1%}"),
         ("inside 10 s and ok", f"{verdict.ok_in_time_share:.3%}"),
     ]

@@ -154,20 +154,36 @@ class Verdict:
         """The longest of all killed heads (of pods, where no head was killed); None where a successor never served."""
         struck = [stroke for stroke in self.done if stroke.kind is Kind.KILL and stroke.role is Target.HEAD]
         struck = struck or [s for s in self.done if s.kind in (Kind.KILL, Kind.NOTICE) and s.role is Target.POD]
-        waits = [measures.serving_again(stroke, self.found.evidence) for stroke in struck]
-        return None if not waits or None in waits else max(wait for wait in waits if wait is not None)
+        return _largest([measures.serving_again(stroke, self.found.evidence) for stroke in struck])
+
+    @cached_property
+    def slowed(self) -> list[Stroke]:
+        """What took a pod's share away for a while: throttles and freezes."""
+        return [s for s in self.done if s.kind in (Kind.THROTTLE, Kind.FREEZE) and s.role is Target.POD]
 
     @cached_property
     def share_halved_ms(self) -> float | None:
         """The longest of all throttles; None where a share never fell."""
         waits = [measures.share_halved_after(stroke, self.found.evidence) for stroke in self.done if stroke.kind is Kind.THROTTLE]
-        return None if not waits or None in waits else max(wait for wait in waits if wait is not None)
+        return _largest(waits)
 
     @cached_property
     def share_back_ms(self) -> float | None:
-        """The longest of all throttles; None where a share never came back."""
-        waits = [measures.share_back_after(stroke, self.found.evidence) for stroke in self.done if stroke.kind is Kind.THROTTLE]
-        return None if not waits or None in waits else max(wait for wait in waits if wait is not None)
+        """The longest of all throttles and freezes; None where a share never came back."""
+        return _largest([measures.share_back_after(stroke, self.found.evidence) for stroke in self.slowed])
+
+    @cached_property
+    def share_crossings(self) -> tuple[int, int] | None:
+        """The most falls, and the most rises, of one throttled or frozen pod's share."""
+        counts = [measures.share_crossings(stroke, self.found.evidence) for stroke in self.slowed]
+        known = [count for count in counts if count is not None]
+        return (max(falls for falls, _ in known), max(rises for _, rises in known)) if known else None
+
+    @cached_property
+    def share_at_return(self) -> float | None:
+        """The largest of all freezes; None where a pod got nothing again."""
+        frozen = [stroke for stroke in self.slowed if stroke.kind is Kind.FREEZE]
+        return _largest([measures.share_at_return(stroke, self.found.evidence) for stroke in frozen])
 
     @cached_property
     def disturbed_p99_factor(self) -> float | None:
@@ -188,8 +204,9 @@ class Verdict:
     @cached_property
     def view_again_ms(self) -> float | None:
         """The longest of all faults of the control plane; None where a node was never told of again."""
-        waits = [measures.view_again(self.found.view, stroke.at_ms) for stroke in self.done if stroke.role in _CONTROL_PLANE]
-        return None if not waits or None in waits else max(wait for wait in waits if wait is not None)
+        return _largest(
+            [measures.view_again(self.found.view, stroke.at_ms) for stroke in self.done if stroke.role in _CONTROL_PLANE]
+        )
 
     @cached_property
     def old_processes_alive(self) -> int:
@@ -238,6 +255,9 @@ class Verdict:
             "back_in_rotation_ms": _rounded(self.back_in_rotation_ms),
             "share_halved_ms": _rounded(self.share_halved_ms),
             "share_back_ms": _rounded(self.share_back_ms),
+            "share_falls": None if self.share_crossings is None else self.share_crossings[0],
+            "share_rises": None if self.share_crossings is None else self.share_crossings[1],
+            "share_at_return": _rounded(self.share_at_return, 3),
             "view_again_ms": _rounded(self.view_again_ms),
             "workers_lost_to_jobs": self.workers_lost,
         }
@@ -259,6 +279,12 @@ class Verdict:
         if stroke.how:
             told["how"] = stroke.how
         return {**told, "recovery_ms": round(recovery.recovery_ms, 1), "settled_ms": round(recovery.settled_ms, 1)}
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    """None where there is none, or one of them is not known."""
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
 
 
 def _percentiles(latency: LatencyMs) -> dict[str, float | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deploy.chaos import measures
+from deploy.chaos.evidence.executions import Execution
+from deploy.chaos.faults import Stroke
 from deploy.chaos.measures import Recovery
 from deploy.chaos.plan import Kind, Target
 from deploy.chaos.site import Seen
@@ -98,20 +100,73 @@ def test_a_successor_serves_when_a_pod_that_started_later_begins_a_job() -> None
     assert measures.serving_again(stroke(Kind.KILL), later) == 9_000
 
 
-def test_a_share_is_halved_and_comes_back_at_the_end_of_the_first_window_that_shows_it() -> None:
-    before = [execution(n, 101 + n % 2, -10_000 + n * 50, -9_999 + n * 50) for n in range(200)]
-    during = [execution(n, 102 if n * 50 >= 3_000 or n % 2 else 101, n * 50, n * 50 + 1) for n in range(400)]
-    throttled = stroke(Kind.THROTTLE, until_ms=FAULT_MS + 20_000)
-    halved = measures.share_halved_after(throttled, evidence(executions=[*before, *during]))
+LOAD_PER_SECOND = 40
+
+
+def load_of(*parts: tuple[float, float]) -> list[Execution]:
+    """Jobs at a steady rate from 10 s before the fault on; each part is so many seconds long, in which pod 101 has so much of
+    its usual half of them."""
+    made: list[Execution] = []
+    owed = 0.0
+    for seconds, kept in ((10.0, 1.0), *parts):
+        for _ in range(round(seconds * LOAD_PER_SECOND)):
+            owed += kept / 2
+            mine = owed >= 1
+            owed -= mine
+            moment = len(made) * 1000 / LOAD_PER_SECOND - 10_000
+            made.append(execution(len(made), 101 if mine else 102, moment, moment + 1))
+    return made
+
+
+def throttled_for(seconds: float, kind: Kind = Kind.THROTTLE) -> Stroke:
+    return stroke(kind, until_ms=FAULT_MS + seconds * 1000)
+
+
+def test_a_share_is_halved_at_the_end_of_the_first_window_that_shows_it() -> None:
+    halved = measures.share_halved_after(throttled_for(20), evidence(executions=load_of((3, 1), (17, 0.2))))
     assert halved is not None
-    assert 3_000 < halved <= 5_000
-    after = [execution(n, 102 if n * 50 < 4_000 or n % 2 else 101, 20_000 + n * 50, 20_001 + n * 50) for n in range(400)]
-    back = measures.share_back_after(throttled, evidence(executions=[*before, *during, *after]))
+    assert 4_000 < halved <= 5_000
+    assert measures.share_halved_after(throttled_for(20), evidence(executions=load_of((20, 0.9)))) is None
+
+
+def test_a_share_is_back_when_it_has_four_fifths_of_what_it_had_before() -> None:
+    back = measures.share_back_after(throttled_for(20), evidence(executions=load_of((20, 0.1), (6, 0.5), (8, 0.7), (12, 0.9))))
     assert back is not None
-    assert 4_000 < back <= 6_500
-    assert measures.share_back_after(throttled, evidence(executions=[*before, *during])) is None
-    steady = [execution(n, 101 + n % 2, n * 50, n * 50 + 1) for n in range(400)]
-    assert measures.share_halved_after(throttled, evidence(executions=[*before, *steady])) is None
+    assert 15_000 < back <= 18_500
+
+
+@pytest.mark.parametrize("parts", [[(20, 0.1)], [(20, 0.1), (30, 0.7)]], ids=["the load ends", "it stays short"])
+def test_a_share_that_does_not_come_back_is_none(parts: list[tuple[float, float]]) -> None:
+    assert measures.share_back_after(throttled_for(20), evidence(executions=load_of(*parts))) is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "crossings"),
+    [
+        ([(20, 0.1), (20, 1)], (1, 1)),
+        ([(20, 0.1), (4, 1), (4, 0.1), (12, 1)], (2, 2)),
+        ([(20, 0.1), (4, 0.55), (4, 0.45), (4, 0.55), (8, 1)], (1, 1)),
+        ([(20, 1)], (0, 0)),
+        ([(8, 0.2), (4, 1), (8, 0.2)], (2, 1)),
+    ],
+    ids=["once down, once up", "flaps while it recovers", "trembles at half", "no effect", "flaps during the fault"],
+)
+def test_flapping_is_counted_by_crossings_of_half(parts: list[tuple[float, float]], crossings: tuple[int, int]) -> None:
+    assert measures.share_crossings(throttled_for(20), evidence(executions=load_of(*parts))) == crossings
+
+
+def test_a_pod_without_a_share_before_tells_nothing_of_its_share() -> None:
+    seen = evidence(executions=[execution(n, 102, -10_000 + n * 25, -9_999 + n * 25) for n in range(1_600)])
+    assert measures.share_back_after(throttled_for(20), seen) is None
+    assert measures.share_crossings(throttled_for(20), seen) is None
+    assert measures.share_at_return(throttled_for(20), seen) is None
+
+
+def test_a_slow_start_is_the_share_from_the_first_new_batch_on() -> None:
+    frozen = throttled_for(20, Kind.FREEZE)
+    seen = evidence(executions=load_of((23, 0), (4, 0.2), (20, 1)), sent=[(101, 23_000.0)])
+    assert measures.share_at_return(frozen, seen) == pytest.approx(0.2, abs=0.03)
+    assert measures.share_at_return(frozen, evidence(executions=seen.executions)) is None
 
 
 def test_normal_is_three_quiet_seconds_in_a_row() -> None:

@@ -98,3 +98,19 @@ def test_disturbed_jobs_are_compared_with_those_before() -> None:
     lasting = stroke(Kind.THROTTLE, until_ms=FAULT_MS + 5_000)
     seen = evidence([answer(due=-5_000, took=100), answer(due=1_000, took=140)])
     assert verdict(strokes=[lasting], seen=seen).disturbed_p99_factor == pytest.approx(1.4)
+
+
+def test_a_share_that_flaps_or_stays_away_is_a_missed_bar() -> None:
+    lasting = stroke(Kind.THROTTLE, until_ms=FAULT_MS + 8_000)
+    wanted = Bars(share_back_ms=10_000, share_crossings=1)
+
+    def named(*kept: bool) -> list[str]:
+        """`kept`: whether the pod has its share, in each 4 s from 12 s before the fault on."""
+        jobs = [(n, n * 25.0 - 12_000) for n in range(len(kept) * 160)]
+        seen = evidence([answer(due=1)], [execution(n, 101 if kept[n // 160] and n % 2 else 102, at, at + 1) for n, at in jobs])
+        return missed(strokes=[lasting], seen=seen, bars=wanted)
+
+    up, down = True, False
+    assert named(up, up, up, down, down, up, up, up) == []
+    assert named(up, up, up, down, down, down, down, down) == ["its share back to 80 % after, ms"]
+    assert named(up, up, up, down, up, down, up, up) == ["falls of its share below half", "rises of its share over half"]
