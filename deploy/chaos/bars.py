@@ -85,6 +85,8 @@ def _at_most(bars: Bars, verdict: Verdict) -> Iterator[Bar]:
         ("rises of its share over half", bars.share_crossings, None if crossings is None else crossings[1]),
         ("its share in the first 4 s / undisturbed", bars.share_at_return, verdict.share_at_return),
         ("p99 during the fault / before", bars.disturbed_p99_factor, verdict.disturbed_p99_factor),
+        ("99.9 % ok again after, ms", bars.ok_again_ms, verdict.ok_again_ms),
+        ("latency normal again after, ms", bars.normal_again_ms, verdict.normal_ms),
         ("view whole again after, ms", bars.view_again_ms, verdict.view_again_ms),
         ("old processes alive", 0 if bars.serving_again_ms is not None else None, verdict.old_processes_alive),
     ]

@@ -1,7 +1,7 @@
 """The load beside the faults: an open loop that keeps to its schedule, whatever happens to the answers or to the broker.
 
-It is a process of its own, so that nothing here delays it, and it slows nothing of what it measures. Job `n` is due `n / rate`
-seconds after the beginning; a job that could not be produced in time counts as waiting from when it was due.
+It is a process of its own, so that nothing here delays it, and it slows nothing of what it measures. Jobs are due at a steady
+rate, or at one rate after the other; a job that could not be produced in time counts as waiting from when it was due.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,14 +30,25 @@ FIRST_EXTRA: Final = 1_000_000_000
 @dataclass(frozen=True, slots=True)
 class Clockwork:
     """Job `n` is due `n / rate` seconds after the beginning, on the clock of `time.time` (epoch milliseconds); `extras`
-    says it of those that were put in between, by number (negative: poison)."""
+    says it of those that were put in between, by number (negative: poison).
+
+    `phases`, each with its seconds and its jobs a second, come first, one after the other; then the rate holds.
+    """
 
     begun_ms: float
     rate_per_second: float
     extras: Mapping[int, float] = field(default_factory=dict)
+    phases: Sequence[tuple[float, float]] = ()
 
     def due_ms(self, number: int) -> float:
-        return self.extras.get(number, self.begun_ms + number * 1000 / self.rate_per_second)
+        if number in self.extras:
+            return self.extras[number]
+        begun_ms, jobs_before = self.begun_ms, 0.0
+        for seconds, per_second in self.phases:
+            if number < jobs_before + seconds * per_second:
+                return begun_ms + (number - jobs_before) * 1000 / per_second
+            begun_ms, jobs_before = begun_ms + seconds * 1000, jobs_before + seconds * per_second
+        return begun_ms + (number - jobs_before) * 1000 / self.rate_per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,11 @@ class LoadOptions:
     rate_per_second: float
     first_number: int = 0
     jobs: int | None = None
+    phases: Sequence[tuple[float, float]] = ()
+
+    def clockwork(self, begun_ms: float, extras: Mapping[int, float] | None = None) -> Clockwork:
+        """When each job is due of a load that began then."""
+        return Clockwork(begun_ms, self.rate_per_second, extras or {}, self.phases)
 
 
 class Load:
@@ -64,11 +80,11 @@ class Load:
 
     async def start(self) -> Clockwork:
         """Begin; the schedule counts from now."""
-        command = (sys.executable, "-P", "-m", "deploy.chaos.load", json.dumps(_as_dict(self._options)))
+        command = (sys.executable, "-P", "-m", "deploy.chaos.load", json.dumps(asdict(self._options)))
         self._process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
         )
-        return Clockwork((await self._answer())["begun_ms"], self._options.rate_per_second)
+        return self._options.clockwork((await self._answer())["begun_ms"])
 
     async def poison(self, *, beside: int = 0) -> None:
         """One more job, now, that kills the process which runs it, in the middle of `beside` good ones."""
@@ -86,7 +102,7 @@ class Load:
         if answer["failures"]:
             raise BrokerUnavailable(f"{answer['failed']} jobs could not be produced: {answer['failures'][0]}")
         extras = {int(number): due_ms for number, due_ms in answer["extras"].items()}
-        return Clockwork(answer["begun_ms"], self._options.rate_per_second, extras)
+        return self._options.clockwork(answer["begun_ms"], extras)
 
     async def stop(self) -> Clockwork:
         """No more jobs; returns as `wait` does."""
@@ -142,7 +158,7 @@ class _Producer:
 
     def run(self) -> None:
         self._producer.list_topics(self._topic, timeout=DELIVERY_MS / 1000)
-        clockwork = Clockwork(time.time() * 1000, self._options.rate_per_second)
+        clockwork = self._options.clockwork(time.time() * 1000)
         _print({"begun_ms": clockwork.begun_ms})
         threading.Thread(target=self._listen, name="words", daemon=True).start()
         number = self._options.first_number
@@ -197,10 +213,6 @@ class _Producer:
         if error is not None:
             self._failed += 1
             self._failures.append(str(error))
-
-
-def _as_dict(options: LoadOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in LoadOptions.__dataclass_fields__}
 
 
 def _print(answer: Mapping[str, Any]) -> None:

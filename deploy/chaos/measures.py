@@ -32,7 +32,9 @@ BACK_SHARE: Final = 0.8
 FLAP_BAND: Final = 0.1
 NORMAL_FACTOR: Final = 2.0
 NORMAL_FLOOR_MS: Final = 250.0
+LEAST_SPAN_MS: Final = 10_000.0
 _began: Final = attrgetter("began_ms")
+_due: Final = attrgetter("due_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,23 +265,39 @@ def percentile_between(answers: Sequence[Answer], from_ms: float, until_ms: floa
     return float(np.percentile(found, percentile, method="inverted_cdf")) if found else None
 
 
-def normal_after(fault_ms: float, answers: Sequence[Answer]) -> float | None:
-    """From a fault to the first of three seconds in a row whose p95 is at most twice that of the ten seconds before the fault
-    (but up to 250 ms is always normal); None when that never came. Jobs count in the second in which they were due."""
-    due = [answer.due_ms for answer in sorted(answers, key=lambda answer: answer.due_ms)]
-    ordered = sorted(answers, key=lambda answer: answer.due_ms)
+def normal_after(from_ms: float, answers: Sequence[Answer], *, usual_until_ms: float | None = None) -> float | None:
+    """From a moment to the first of three seconds in a row whose p95 is at most twice that of the ten seconds before
+    `usual_until_ms` (None: before that moment), but up to 250 ms is always normal; None when that never came. Jobs count in the
+    second in which they were due."""
+    ordered = sorted(answers, key=_due)
+    due = [answer.due_ms for answer in ordered]
 
     def p95(from_ms: float, until_ms: float) -> float | None:
         span = ordered[bisect.bisect_left(due, from_ms) : bisect.bisect_left(due, until_ms)]
         return float(np.percentile([answer.latency_ms for answer in span], 95)) if span else None
 
-    bound = max(NORMAL_FLOOR_MS, NORMAL_FACTOR * (p95(fault_ms - 10_000, fault_ms) or 0.0))
-    start_ms = fault_ms
+    usual_until_ms = from_ms if usual_until_ms is None else usual_until_ms
+    bound = max(NORMAL_FLOOR_MS, NORMAL_FACTOR * (p95(usual_until_ms - 10_000, usual_until_ms) or 0.0))
+    start_ms = from_ms
     while due and start_ms + 3_000 <= due[-1] + 1_000:
         seconds = [p95(start_ms + number * 1000, start_ms + number * 1000 + 1000) for number in range(3)]
         if all(value is not None and value <= bound for value in seconds):
-            return start_ms - fault_ms
+            return start_ms - from_ms
         start_ms += 250
+    return None
+
+
+def ok_after(from_ms: float, answers: Sequence[Answer], *, share: float, within_ms: float) -> float | None:
+    """From a moment until so large a share of all jobs that are due later (ten seconds of them at least) is `ok` within
+    `within_ms`; None when that never came."""
+    ordered = sorted((answer for answer in answers if answer.due_ms >= from_ms), key=_due)
+    bad = sum(answer.outcome != "ok" or answer.latency_ms > within_ms for answer in ordered)
+    for number, answer in enumerate(ordered):
+        if ordered[-1].due_ms - answer.due_ms < LEAST_SPAN_MS:
+            break
+        if bad <= (1 - share) * (len(ordered) - number):
+            return answer.due_ms - from_ms
+        bad -= answer.outcome != "ok" or answer.latency_ms > within_ms
     return None
 
 

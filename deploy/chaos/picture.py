@@ -32,6 +32,7 @@ FAULTS: Final = {
     Kind.FREEZE: "#1d6fd1",
     Kind.POISON: "#7b2fa8",
 }
+SHADE: Final = "#f3ecdf"
 OTHER_FAULT: Final = "#3a7d7c"
 PODS: Final = ("#1d6fd1", "#c2570c", "#1b7f4d", "#7b2fa8", "#b8860b", "#3a7d7c", "#b3261e", "#5b6b7d", "#d46a9f", "#6aa84f")
 
@@ -185,10 +186,10 @@ def _seconds_axis(paper: Paper, frame: Frame, bottom: float) -> None:
 
 
 def _fault_lines(paper: Paper, frame: Frame, verdict: Verdict, bottom: float) -> None:
-    """Behind everything else: a shade while a fault lasts, and a thin line where it struck."""
-    for stroke in verdict.done:
-        if stroke.until_ms is not None and stroke.kind is not Kind.NOTICE:
-            paper.box(frame.x(stroke.at_ms), TOP_PX, frame.x(stroke.until_ms), TOP_PX + LATENCY_PX, fill="#f3ecdf")
+    """Behind everything else: a shade while a fault or a burst lasts, and a thin line where it struck."""
+    lasting = [(s.at_ms, s.until_ms) for s in verdict.done if s.until_ms is not None and s.kind is not Kind.NOTICE]
+    for from_ms, until_ms in [*verdict.bursts, *lasting]:
+        paper.box(frame.x(from_ms), TOP_PX, frame.x(until_ms), TOP_PX + LATENCY_PX, fill=SHADE)
     many = len(verdict.done) > 60
     for stroke in verdict.done:
         x = frame.x(stroke.at_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -158,11 +159,27 @@ class RandomPlan(_Strict):
     faults: tuple[RandomFault, ...] = Field(min_length=1)
 
 
+class LoadPhase(_Strict):
+    """A part of the load at another rate: `times` what the load has otherwise, for so many seconds."""
+
+    seconds: float = Field(gt=0)
+    times: float = Field(gt=0, le=100)
+
+
 class LoadSpec(_Strict):
-    """Jobs a second: `rate`, or a `share` of what a calibration finds that this platform sustains."""
+    """Jobs a second: `rate`, or a `share` of what a calibration finds that this platform sustains.
+
+    `phases` follow each other from the load's beginning; after them, and where there are none, the rate is that.
+    """
 
     share: float = Field(default=0.5, gt=0, le=1)
     rate: float | None = Field(default=None, gt=0)
+    phases: tuple[LoadPhase, ...] = ()
+
+    def bursts(self) -> list[tuple[float, float]]:
+        """From when until when more comes than otherwise, in seconds of the load."""
+        ends = list(accumulate(phase.seconds for phase in self.phases))
+        return [(end - phase.seconds, end) for end, phase in zip(ends, self.phases, strict=True) if phase.times > 1]
 
 
 class Bars(_Strict):
@@ -192,6 +209,12 @@ class Bars(_Strict):
         default=None, description="what was frozen starts slowly: at most this part of its undisturbed share at first"
     )
     disturbed_p99_factor: float | None = Field(default=None, description="p99 during a lasting fault against before")
+    ok_again_ms: float | None = Field(
+        default=None, description="so long after the last burst (or fault), 99.9 % of the jobs that follow are `ok` within 10 s"
+    )
+    normal_again_ms: float | None = Field(
+        default=None, description="so long after the last burst (or fault), latency is as it was before the first one"
+    )
     view_again_ms: float | None = Field(
         default=None, description="after a control-plane fault the view tells of every node again"
     )
@@ -216,8 +239,8 @@ class Plan(_Strict):
 
     @model_validator(mode="after")
     def _strikes(self) -> Plan:
-        if not self.faults and self.random is None:
-            raise ValueError("a plan has `faults`, or `random`")
+        if not self.faults and self.random is None and not self.load.bursts():
+            raise ValueError("a plan has `faults`, or `random`, or a phase of the load with more `times` than 1")
         return self
 
     @property

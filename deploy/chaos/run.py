@@ -118,7 +118,8 @@ async def strike_under_load(
     results_from = await asyncio.to_thread(end_offsets, servers, results_topic(theatre.app))
     view_from = await asyncio.to_thread(end_offsets, servers, VIEW)
     begun_ms = time.time() * 1000
-    load = Load(LoadOptions(servers, theatre.app, rate))
+    phases = [(phase.seconds, phase.times * rate) for phase in plan.load.phases]
+    load = Load(LoadOptions(servers, theatre.app, rate, phases=phases))
     wire = Wire(theatre.lanes)
     injector = FaultInjector(site=theatre.site, load=load, network=theatre.network, on_stroke=on_stroke)
     watching = [asyncio.create_task(wire.run(), name="wire"), asyncio.create_task(_note_endpoints(theatre), name="endpoints")]

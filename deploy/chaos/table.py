@@ -15,7 +15,7 @@ MAX_FAULTS: Final = 24
 
 def verdict_table(verdict: Verdict) -> Group:
     """One line for each fault (the first ones of many), then one for each number, with its bar where it has one."""
-    return Group(_faults(verdict), _numbers(verdict), _bars(verdict.bars()))
+    return Group(*([_faults(verdict)] if verdict.strokes else []), _numbers(verdict), _bars(verdict.bars()))
 
 
 def _faults(verdict: Verdict) -> Table:
@@ -42,13 +42,17 @@ def _numbers(verdict: Verdict) -> Table:
     outcomes = ", ".join(f"{name} {count}" for name, count in verdict.outcomes.items())
     load = verdict.found
     of = f", of {load.sustained_per_second:.0f} sustained" if load.sustained_per_second is not None else ""
+    begun_ms = load.begun_ms
+    bursts = [f"{(start - begun_ms) / 1000:.0f} to {(end - begun_ms) / 1000:.0f} s" for start, end in verdict.bursts]
     rows = [
+        *(("burst", burst) for burst in bursts),
         ("jobs", f"{verdict.jobs} at {load.rate_per_second:.0f}/s{of}: {outcomes}"),
         ("latency p50 / p99 / max", _three(verdict.latency_ms)),
         ("notice to last dispatch", _three(verdict.notice_ms)),
         ("kill to second dispatch", _three(verdict.redispatch_ms)),
         ("longest recovery", f"{verdict.recovery_ms:.0f} ms"),
         ("latency normal again", _one(verdict.normal_ms)),
+        ("99.9 % ok again", _one(verdict.ok_again_ms)),
         ("successor serves after", _one(verdict.serving_again_ms)),
         ("back in rotation after", _one(verdict.back_in_rotation_ms)),
         ("share back to 80 % after", _one(verdict.share_back_ms)),

@@ -23,6 +23,7 @@ from deploy.checker import LatencyMs, Report
 
 SLA_MS: Final = 10_000.0
 CALM_MS: Final = 14_000.0
+OK_AGAIN_SHARE: Final = 0.999
 _CONTROL_PLANE: Final = (Target.RESOURCE, Target.KEEPER, Target.GATEWAY)
 _LASTING: Final = (Kind.THROTTLE, Kind.HOG, Kind.FREEZE, Kind.LOSS, Kind.DELAY, Kind.PARTITION, Kind.DISK_FULL)
 
@@ -119,9 +120,30 @@ class Verdict:
         return max((recovery.recovery_ms for recovery in self.recoveries), default=0.0)
 
     @cached_property
+    def bursts(self) -> list[tuple[float, float]]:
+        """From when until when the load was larger than otherwise."""
+        begun_ms = self.found.begun_ms
+        return [(begun_ms + start * 1000, begun_ms + end * 1000) for start, end in self.plan.load.bursts()]
+
+    @cached_property
+    def disturbed(self) -> tuple[float, float] | None:
+        """When the last burst began and ended; without a burst, twice the moment of the last fault."""
+        at_ms = self.done[-1].at_ms if self.done else None
+        return self.bursts[-1] if self.bursts else None if at_ms is None else (at_ms, at_ms)
+
+    @cached_property
     def normal_ms(self) -> float | None:
-        """From the last fault until latency is as before the first one for three seconds."""
-        return measures.normal_after(self.done[-1].at_ms, self.answers) if self.done else None
+        """From the end of the last burst (or the last fault) until latency is as before it for three seconds."""
+        if self.disturbed is None:
+            return None
+        return measures.normal_after(self.disturbed[1], self.answers, usual_until_ms=self.disturbed[0])
+
+    @cached_property
+    def ok_again_ms(self) -> float | None:
+        """From the end of the last burst (or the last fault) until `OK_AGAIN_SHARE` of all later jobs are `ok` in time."""
+        if self.disturbed is None:
+            return None
+        return measures.ok_after(self.disturbed[1], self.answers, share=OK_AGAIN_SHARE, within_ms=SLA_MS)
 
     @cached_property
     def extra_attempts_share(self) -> float | None:
@@ -244,6 +266,10 @@ class Verdict:
                 "sustained_per_second": _rounded(self.found.sustained_per_second),
                 "seconds": round((self.found.ended_ms - self.found.begun_ms) / 1000, 1),
                 "work_ms": self.plan.work_ms,
+                "phases": [
+                    {"seconds": phase.seconds, "per_second": round(phase.times * self.found.rate_per_second, 1)}
+                    for phase in self.plan.load.phases
+                ],
             },
             "notice_witnesses_ms": {
                 name: _percentiles(LatencyMs.of([getattr(last, name) for last in lasts]))
@@ -251,6 +277,7 @@ class Verdict:
             },
             "redispatches": len(measures.redispatches(self.done, self.found.evidence)),
             "normal_again_ms": _rounded(self.normal_ms),
+            "ok_again_ms": _rounded(self.ok_again_ms),
             "serving_again_ms": _rounded(self.serving_again_ms),
             "back_in_rotation_ms": _rounded(self.back_in_rotation_ms),
             "share_halved_ms": _rounded(self.share_halved_ms),

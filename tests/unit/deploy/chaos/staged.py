@@ -11,7 +11,7 @@ from deploy.chaos.evidence.executions import Execution
 from deploy.chaos.evidence.wire import Sent
 from deploy.chaos.faults import Stroke
 from deploy.chaos.measures import Evidence
-from deploy.chaos.plan import Bars, Kind, Target, load_plan
+from deploy.chaos.plan import Bars, Kind, LoadSpec, Target, load_plan
 from deploy.chaos.site import Seen
 from deploy.chaos.verdict import Found, Verdict
 from deploy.checker import LatencyMs, Report
@@ -52,6 +52,7 @@ def verdict(
     left: int = 0,
     bars: Bars | None = None,
     view: Sequence[tuple[float, set[str]]] = (),
+    load: LoadSpec | None = None,
 ) -> Verdict:
     plan = load_plan("notice")
     found = Found(
@@ -65,4 +66,4 @@ def verdict(
         view=[(FAULT_MS + at, frozenset(nodes)) for at, nodes in view],
         old_processes_alive=0,
     )
-    return Verdict(plan.model_copy(update={"bars": bars or Bars()}), 3, found, left)
+    return Verdict(plan.model_copy(update={"bars": bars or Bars(), "load": load or LoadSpec()}), 3, found, left)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +13,7 @@ import pytest
 
 import deploy.chaos
 from deploy.chaos.jobs import expected_result, job_payload, rounds_for
-from deploy.chaos.load import Clockwork
+from deploy.chaos.load import Clockwork, LoadOptions
 
 
 @pytest.fixture
@@ -43,6 +45,20 @@ def test_jobs_and_their_results_differ() -> None:
 def test_jobs_are_due_at_a_steady_rate_and_extras_when_they_were_asked_for() -> None:
     clockwork = Clockwork(begun_ms=1000.0, rate_per_second=50.0, extras={-1: 1234.0})
     assert [clockwork.due_ms(number) for number in (0, 1, 50, -1)] == [1000.0, 1020.0, 2000.0, 1234.0]
+
+
+def test_a_load_of_phases_has_the_rate_of_each_one_after_the_other_and_then_its_own() -> None:
+    clockwork = Clockwork(begun_ms=1000.0, rate_per_second=10.0, phases=[(2.0, 10.0), (1.0, 50.0)])
+    due = [clockwork.due_ms(number) for number in range(90)]
+    assert due[:21] == [1000.0 + number * 100 for number in range(21)]
+    assert due[20:71] == [3000.0 + number * 20 for number in range(51)]
+    assert due[70:] == [4000.0 + number * 100 for number in range(20)]
+
+
+def test_a_load_tells_its_process_all_of_its_phases() -> None:
+    options = LoadOptions("k:1", "app", 10.0, phases=[(2.0, 10.0), (1.0, 50.0)])
+    told = LoadOptions(**json.loads(json.dumps(asdict(options))))
+    assert [told.clockwork(0.0).due_ms(n) for n in range(90)] == [options.clockwork(0.0).due_ms(n) for n in range(90)]
 
 
 def test_more_work_takes_more_rounds() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.chaos import measures
+from deploy.chaos.evidence.answers import Answer
 from deploy.chaos.evidence.executions import Execution
 from deploy.chaos.faults import Stroke
 from deploy.chaos.measures import Recovery
@@ -175,6 +176,34 @@ def test_normal_is_three_quiet_seconds_in_a_row() -> None:
     quiet = [answer(due=4_000 + n * 20, took=60) for n in range(300)]
     assert measures.normal_after(FAULT_MS, [*before, *slow, *quiet]) == pytest.approx(4_000, abs=250)
     assert measures.normal_after(FAULT_MS, [*before, *slow]) is None
+
+
+def test_what_is_normal_after_a_burst_is_what_was_before_it_began() -> None:
+    calm = [answer(due=-20_000 + n * 20, took=200) for n in range(500)]
+    burst = [answer(due=-10_000 + n * 20, took=9_000) for n in range(500)]
+    slow, quiet = ([answer(due=from_ms + n * 20, took=took) for n in range(300)] for from_ms, took in ((0, 1_000), (6_000, 300)))
+    all_of_it = [*calm, *burst, *slow, *quiet]
+    assert measures.normal_after(FAULT_MS, all_of_it, usual_until_ms=FAULT_MS - 10_000) == pytest.approx(6_000, abs=250)
+    assert measures.normal_after(FAULT_MS, all_of_it) == 0, "compared with the burst itself everything is normal"
+
+
+def ok_after(answers: list[Answer], share: float = 0.999) -> float | None:
+    return measures.ok_after(FAULT_MS, answers, share=share, within_ms=10_000)
+
+
+def test_jobs_are_ok_again_from_the_last_one_on_that_was_not_unless_it_is_one_of_a_thousand() -> None:
+    late = [answer(n, due=n * 20, took=10_100, outcome="deadline_exceeded") for n in range(100)]
+    good = [answer(n, due=n * 20) for n in range(100, 1_600)]
+    assert ok_after([*late, *good]) == pytest.approx(1_980, abs=20)
+    good[700] = answer(800, due=16_000, took=10_001)
+    assert ok_after([*late, *good]) == pytest.approx(1_980, abs=20)
+    assert ok_after([*late, *good], share=1.0) == pytest.approx(16_020)
+
+
+def test_an_overload_that_does_not_end_or_a_load_that_ends_too_early_is_none() -> None:
+    assert ok_after([answer(n, due=n * 20, outcome="deadline_exceeded") for n in range(1_000)]) is None
+    assert ok_after([answer(n, due=n * 20) for n in range(400)]) is None
+    assert ok_after([]) is None
 
 
 def test_the_view_is_whole_again_when_every_node_of_before_was_told_of() -> None:

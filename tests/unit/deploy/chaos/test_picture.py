@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageColor
 
-from deploy.chaos.picture import GOOD, OUTCOMES, draw_picture, save_picture
-from deploy.chaos.plan import Kind
+from deploy.chaos.picture import GOOD, OUTCOMES, SHADE, draw_picture, save_picture
+from deploy.chaos.plan import Kind, LoadPhase, LoadSpec
 from tests.unit.deploy.chaos.staged import FAULT_MS, answer, evidence, execution, stroke, verdict
 
 
@@ -26,6 +26,13 @@ def test_a_late_job_is_marked_in_the_colour_of_its_outcome(tmp_path: Path) -> No
     picture = Image.open(tmp_path / "out" / "run.png").convert("RGB")
     assert ImageColor.getrgb(OUTCOMES["deadline_exceeded"]) in colours(picture)
     assert ImageColor.getrgb(GOOD) in colours(picture)
+
+
+def test_the_ground_is_shaded_while_a_burst_lasts() -> None:
+    load = LoadSpec(phases=(LoadPhase(seconds=10, times=1), LoadPhase(seconds=20, times=6)))
+    shade = ImageColor.getrgb(SHADE)
+    assert shade in colours(draw_picture(verdict(strokes=[], load=load)))
+    assert shade not in colours(draw_picture(verdict(strokes=[])))
 
 
 def test_many_faults_need_no_more_room_than_one() -> None:

@@ -9,7 +9,19 @@ import pytest
 from deploy.chaos.plan import PLANS, Kind, Target, load_plan, plan_names
 from rayline.errors import ConfigError
 
-PROMISED = {"notice", "pod-kill", "freeze", "head-kill", "mass-eviction", "throttle", "control-plane", "poison", "random", "all"}
+PROMISED = {
+    "notice",
+    "pod-kill",
+    "freeze",
+    "head-kill",
+    "mass-eviction",
+    "throttle",
+    "control-plane",
+    "poison",
+    "random",
+    "overload",
+    "all",
+}
 
 
 def test_the_promised_plans_are_shipped() -> None:
@@ -42,6 +54,7 @@ PROMISED_BARS: dict[str, dict[str, object]] = {
     "control-plane": {"outcomes": ("ok",), "view_again_ms": 1_000},
     "poison": {"outcomes": ("ok", "quarantined"), "quarantined": 1, "workers_lost": 6},
     "random": {"ok_in_time_share": 0.999},
+    "overload": {"outcomes": ("ok", "deadline_exceeded"), "ok_again_ms": 20_000, "normal_again_ms": 20_000},
 }
 
 
@@ -62,6 +75,14 @@ def test_plans_strike_as_often_and_as_long_as_it_is_promised() -> None:
     assert all(
         (plan.clusters, plan.pods, plan.load.share) == (2, 3, 0.5) for plan in map(load_plan, ("notice", "pod-kill", "freeze"))
     )
+
+
+def test_the_overload_is_three_times_what_is_sustained_and_then_half_of_it_again() -> None:
+    plan = load_plan("overload")
+    assert plan.faults == ()
+    assert [phase.times * plan.load.share for phase in plan.load.phases] == [0.5, 3.0]
+    assert plan.load.bursts() == [(20.0, 50.0)]
+    assert plan.load_seconds - 50 >= 60
 
 
 def test_the_plans_together_strike_every_target_by_every_kind() -> None:
@@ -100,6 +121,14 @@ def test_what_is_no_plan_is_refused_with_its_path(tmp_path: Path, text: str) -> 
     path = tmp_path / "own.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"own\.yaml"):
+        load_plan(str(path))
+
+
+@pytest.mark.parametrize("load", ["{rate: 5}", "{phases: [{seconds: 5, times: 0.5}]}"])
+def test_a_plan_that_neither_strikes_nor_overloads_is_refused(tmp_path: Path, load: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"summary: mine\nload_seconds: 5\nload: {load}\n")
+    with pytest.raises(ConfigError, match="faults"):
         load_plan(str(path))
 
 

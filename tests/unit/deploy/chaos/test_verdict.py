@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from deploy.chaos.plan import Bars, Kind, Target
+from deploy.chaos.plan import Bars, Kind, LoadPhase, LoadSpec, Target
 from tests.unit.deploy.chaos.staged import FAULT_MS, REPORT, answer, evidence, execution, stroke, verdict
 
 PROMISED_KEYS = [
@@ -114,3 +114,23 @@ def test_a_share_that_flaps_or_stays_away_is_a_missed_bar() -> None:
     assert named(up, up, up, down, down, up, up, up) == []
     assert named(up, up, up, down, down, down, down, down) == ["its share back to 80 % after, ms"]
     assert named(up, up, up, down, up, down, up, up) == ["falls of its share below half", "rises of its share over half"]
+
+
+def test_an_overload_must_end_with_its_burst() -> None:
+    load = LoadSpec(rate=50, phases=(LoadPhase(seconds=10, times=1), LoadPhase(seconds=10, times=6)))
+    wanted = Bars(ok_again_ms=20_000, normal_again_ms=20_000)
+
+    def named(late_until: float) -> list[str]:
+        """Jobs that are due from 5 s after the burst's beginning (which is at the fault's moment) until then are late."""
+        late = [answer(n, due=n * 20.0, took=10_050, outcome="deadline_exceeded") for n in range(250, int(late_until * 50))]
+        good = [answer(n, due=n * 20.0) for n in [*range(-500, 250), *range(int(late_until * 50), 3_000)]]
+        return missed(strokes=[], seen=evidence([*late, *good]), bars=wanted, load=load)
+
+    assert named(late_until=25) == []
+    assert named(late_until=35) == ["99.9 % ok again after, ms", "latency normal again after, ms"]
+    assert named(late_until=60) == ["99.9 % ok again after, ms", "latency normal again after, ms"]
+
+
+def test_a_burst_is_told_with_its_rate() -> None:
+    load = LoadSpec(phases=(LoadPhase(seconds=10, times=6),))
+    assert verdict(load=load).to_json()["load"]["phases"] == [{"seconds": 10.0, "per_second": 300.0}]
