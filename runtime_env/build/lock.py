@@ -21,6 +21,8 @@ _PYTHON: Final = re.compile(r"^# python (\S+)$", re.MULTILINE)
 _INPUTS: Final = re.compile(r"^# inputs (\S+)$", re.MULTILINE)
 _PIN: Final = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;\\]+)")
 _HASH: Final = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
+# From 26 on pyarrow cannot be imported beside numpy 1, and its metadata says nothing of it: a resolver does not know.
+_BESIDE_NUMPY_1: Final = Requirement("pyarrow<26", "numpy 1 needs an older pyarrow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +85,23 @@ def resolve(
     asked = [*environment.requirements, *platform]
     given, constraints, made = scratch / "requirements.in", scratch / "constraints.in", scratch / "lock.txt"
     given.write_text("".join(f"{one.text}\n" for one in asked), encoding="utf-8")
-    constraints.write_text("".join(f"{one.text}\n" for one in environment.constraints), encoding="utf-8")
     if before is not None:
         made.write_text("".join(f"{pin.text()}\n" for pin in before.pins), encoding="utf-8")
-    if asked:
+
+    def find(limits: Sequence[Requirement]) -> tuple[Pin, ...]:
+        constraints.write_text("".join(f"{one.text}\n" for one in limits), encoding="utf-8")
         uv.run(
             *("pip", "compile", str(given), "-c", str(constraints), "-o", str(made), "--python", str(interpreter.executable)),
             *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet"),
             *("--only-binary", ":all:", *find_links(environment, app_root)),
             folder=scratch,
-            requirements=[*asked, *environment.constraints],
+            requirements=[*asked, *limits],
         )
-    pins = _parse(made.read_text(encoding="utf-8"), made) if asked else ()
+        return _parse(made.read_text(encoding="utf-8"), made)
+
+    pins = find(environment.constraints) if asked else ()
+    if _has_numpy_1(pins):
+        pins = find([*environment.constraints, _BESIDE_NUMPY_1])
     return Lock(interpreter.version, inputs_digest(environment, platform), pins)
 
 
@@ -109,6 +116,10 @@ def write_lock(path: Path, lock: Lock) -> None:
     if not path.exists() or path.read_bytes() != text:
         write_durably(path, text)
         path.chmod(0o644)
+
+
+def _has_numpy_1(pins: Sequence[Pin]) -> bool:
+    return any(pin.name == "numpy" and pin.version.startswith("1.") for pin in pins)
 
 
 def _parse(text: str, path: Path) -> tuple[Pin, ...]:

@@ -377,6 +377,18 @@ def test_two_pythons_and_two_versions_of_a_package_stand_side_by_side(workshop: 
     assert told == [f"{PYTHON} 1.0", f"{OTHER} 2.0"]
 
 
+@needs_python
+def test_beside_numpy_1_the_pyarrow_is_one_that_can_be_imported_there(workshop: Workshop, tmp_path: Path) -> None:
+    for name, version in (("numpy", "1.26.4"), ("numpy", "2.1"), ("pyarrow", "25.0"), ("pyarrow", "26.0")):
+        write_wheel(workshop.index.folder, name, version)
+    old = workshop.build(app(tmp_path / "old", "  requirements: ['numpy<2', pyarrow]\n"))
+    new = workshop.build(app(tmp_path / "new", "  requirements: [numpy, pyarrow]\n"))
+    assert set(old.bundle.packages) == {"numpy==1.26.4", "pyarrow==25.0"}
+    assert set(new.bundle.packages) == {"numpy==2.1", "pyarrow==26.0"}
+    with pytest.raises(PinsConflict, match=r"(?s)pyarrow<26.*numpy 1 needs an older pyarrow"):
+        workshop.build(app(tmp_path / "both", "  requirements: ['numpy<2', 'pyarrow>=26']\n"))
+
+
 def test_a_python_that_is_not_here_is_refused_with_what_is() -> None:
     from runtime_env.build.interpreters import choose_interpreter
 
