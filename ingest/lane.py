@@ -279,6 +279,7 @@ class Lane:
             *partition_samples(facts, self._stall_watch),
             *view_samples(self._view, now),
             *weight_samples(self._router.weights()),
+            Sample(metrics.SLA, self._spec.sla_seconds),
             Sample(metrics.HELD_JOBS, self._jobs_held()),
             Sample(metrics.HELD_BYTES, self._bytes_held()),
             Sample(metrics.QUEUED, self._dispatcher.queued),

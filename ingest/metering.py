@@ -55,8 +55,8 @@ class JobMeters:
 
     def samples(self, app: str) -> Iterable[Sample]:
         kafka = {d.SYSTEM: "kafka", d.DESTINATION: requests_topic(app), d.GROUP: group_id(app)}
-        yield Sample(d.CONSUMED, self.records_read, kafka)
-        yield Sample(d.PROCESS_DURATION, self._process.snapshot(), kafka)
+        yield Sample(d.CONSUMED, self.records_read, {**kafka, d.OPERATION: "poll"})
+        yield Sample(d.PROCESS_DURATION, self._process.snapshot(), {**kafka, d.OPERATION: "process"})
         yield Sample(d.LATE, self._late)
         for metric, histogram in (
             (d.LATENCY, self._latency),
@@ -72,8 +72,9 @@ class JobMeters:
 
 def publisher_samples(statistics: PublisherStatistics, app: str) -> Iterable[Sample]:
     """Of what was committed."""
-    yield Sample(d.SENT, sum(statistics.results.values()), {d.SYSTEM: "kafka", d.DESTINATION: results_topic(app)})
-    yield Sample(d.SENT, statistics.dead_letters, {d.SYSTEM: "kafka", d.DESTINATION: dlq_topic(app)})
+    kafka = {d.SYSTEM: "kafka", d.OPERATION: "send"}
+    yield Sample(d.SENT, sum(statistics.results.values()), {**kafka, d.DESTINATION: results_topic(app)})
+    yield Sample(d.SENT, statistics.dead_letters, {**kafka, d.DESTINATION: dlq_topic(app)})
     for outcome, jobs in statistics.results.items():
         yield Sample(d.RESULTS, jobs, {d.OUTCOME: outcome.value})
     yield Sample(d.TRANSACTIONS, statistics.transactions)

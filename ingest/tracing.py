@@ -9,14 +9,13 @@ from ingest.records import Ended
 from rayline.clock import BrokerClock
 from rayline.jobs import TRACEPARENT, Job
 from rayline.logs import redact
-from rayline.metrics.declared import DESTINATION, GROUP, PARTITION, SYSTEM
+from rayline.metrics.declared import DESTINATION, GROUP, OPERATION, PARTITION, SYSTEM
 from rayline.results import Outcome
 from rayline.telemetry import JobSpan, Tracing
-from rayline.topics import group_id
+from rayline.topics import group_id, requests_topic
 from scheduler.tracing import BatchTraces
 
 # OpenTelemetry's own names of attributes, as far as only spans have them.
-OPERATION: Final = "messaging.operation.name"
 OPERATION_TYPE: Final = "messaging.operation.type"
 MESSAGE_ID: Final = "messaging.message.id"
 OFFSET: Final = "messaging.kafka.offset"
@@ -40,13 +39,9 @@ def start_job_span(tracing: Tracing, job: Job, *, app: str, lane: str) -> JobSpa
         return None
     span.set_attributes(
         {
-            SYSTEM: "kafka",
-            OPERATION: "process",
-            OPERATION_TYPE: "process",
-            DESTINATION: job.topic,
+            **_processing(app),
             PARTITION: str(job.partition),
             OFFSET: job.offset,
-            GROUP: group_id(app),
             MESSAGE_ID: job.job_id,
         }
     )
@@ -79,4 +74,17 @@ def batch_traces(tracing: Tracing | None, clock: BrokerClock, *, app: str, lane:
     """Spans of a lane's batches and attempts, in the broker's time as its jobs'; None where nothing is traced."""
     if tracing is None:
         return None
-    return BatchTraces(tracing=tracing, app=app, lane=lane, epoch_ns=lambda at: int(clock.at(at) * 1e6))
+    return BatchTraces(
+        tracing=tracing, app=app, lane=lane, messaging=_processing(app), epoch_ns=lambda at: int(clock.at(at) * 1e6)
+    )
+
+
+def _processing(app: str) -> dict[str, str]:
+    """What the conventions for messaging want of every span that works on an app's jobs."""
+    return {
+        SYSTEM: "kafka",
+        OPERATION: "process",
+        OPERATION_TYPE: "process",
+        DESTINATION: requests_topic(app),
+        GROUP: group_id(app),
+    }

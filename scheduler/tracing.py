@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from scheduler.flights import Flight
 
+# OpenTelemetry's own name.
+BATCH_MESSAGES: Final = "messaging.batch.message_count"
 _NOTHING: Final[Mapping[int, str]] = {}
 # How an attempt ends that did nothing wrong.
 _WELL: Final = frozenset({"done", "beaten"})
@@ -59,9 +61,13 @@ class BatchTraces:
     Life: `launched` → `head` for the actor → `landed`, for each flight.
     """
 
-    def __init__(self, *, tracing: Tracing, app: str, lane: str, epoch_ns: Callable[[float], int]) -> None:
-        """`epoch_ns` maps monotonic seconds to epoch nanoseconds, as jobs' spans have them."""
+    def __init__(
+        self, *, tracing: Tracing, app: str, lane: str, messaging: Mapping[str, str], epoch_ns: Callable[[float], int]
+    ) -> None:
+        """`messaging`: what the conventions for messaging want of a batch's span, besides its count of messages. `epoch_ns` maps
+        monotonic seconds to epoch nanoseconds, as jobs' spans have them."""
         self._tracing = tracing
+        self._messaging = messaging
         self._app = app
         self._lane = lane
         self._epoch_ns = epoch_ns
@@ -131,6 +137,7 @@ class BatchTraces:
         )
         if span is None:
             return None
+        span.set_attributes({**self._messaging, BATCH_MESSAGES: len(flight.batch.jobs)})
         batch = BatchSpan(span, len(traced))
         for one in traced:
             one.batch = batch

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs
 
 import uvicorn
 from fastapi import FastAPI
+from nicegui import Client, ui
 from nicegui import app as pages
-from nicegui import ui
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -74,6 +74,11 @@ def server(web: FastAPI) -> uvicorn.Server:
     """Serves until it is told to end; its own log lines stay at warnings."""
     settings = uvicorn.Config(web, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2)
     return uvicorn.Server(settings)
+
+
+def viewers() -> int:
+    """Pages that a browser has open now."""
+    return sum(client.has_socket_connection for client in Client.instances.values())
 
 
 def _add_pages(console: Console) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from deploy.observation import NodeSeries, Observation, Series, Snapshot
 
 
 class Watched:
     """Keeps the newest snapshot, so that any number of viewers cost one. Does not own the observation.
+
+    `changed_at` is when the newest came (monotonic seconds).
 
     Life: `async with` → any use; what ends the observation comes out of `failure`.
     """
@@ -17,6 +20,7 @@ class Watched:
         self._observation = observation
         self._newest: Snapshot | None = None
         self._version = 0
+        self.changed_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Watched:
@@ -52,3 +56,4 @@ class Watched:
         async for snapshot in self._observation.subscribe():
             self._newest = snapshot
             self._version += 1
+            self.changed_at = time.monotonic()

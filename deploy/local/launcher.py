@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from deploy.local.child import ProcessRecord
 from deploy.local.launch import rayline_command
 from deploy.local.plan import PlatformPlan
 from deploy.local.platform import LocalPlatform
 from deploy.local.startup_log import StartupLog
 from deploy.local.state import StateFolder
+from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.errors import LaunchError
+from rayline.metrics import ProcessMetrics, Sample, declared
 
 __all__ = ["PlatformPlan", "run_detached", "run_in_foreground"]
 
@@ -30,9 +36,17 @@ async def run_in_foreground(plan: PlatformPlan) -> bool:
     Raises:
         LaunchError: a part did not come up, or another launcher runs here.
         RaylineError: the platform cannot go on.
+        ConfigError: the environment names no port for its metrics.
     """
+    identity = ProcessIdentity(role=Role.LAUNCHER, name=socket.gethostname())
+    async with ProcessMetrics(identity=identity) as metrics:
+        return await _run(plan, identity, metrics)
+
+
+async def _run(plan: PlatformPlan, identity: ProcessIdentity, metrics: ProcessMetrics) -> bool:
     log = StartupLog()
     platform = LocalPlatform(plan, log=log)
+    metrics.board.source(lambda _: _children(platform.processes()))
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -55,7 +69,9 @@ async def run_in_foreground(plan: PlatformPlan) -> bool:
             await starting
             _say_what_next(log, platform, plan)
             going_on: set[asyncio.Future[Any]] = {interrupted, platform.failure}
-            await asyncio.wait(going_on, return_when=asyncio.FIRST_COMPLETED)
+            async with ConfigWatch(settings=platform.settings, identity=identity) as watch:
+                metrics.tell_by(watch)
+                await asyncio.wait(going_on, return_when=asyncio.FIRST_COMPLETED)
             if platform.failure.done():
                 await platform.failure
             return True
@@ -70,6 +86,11 @@ async def run_in_foreground(plan: PlatformPlan) -> bool:
             log.say("stopped")
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+def _children(processes: Iterable[ProcessRecord]) -> list[Sample]:
+    counted = Counter(record.role for record in processes)
+    return [Sample(declared.CHILDREN, count, {declared.CHILD: role}) for role, count in counted.items()]
 
 
 def run_detached(plan: PlatformPlan) -> None:

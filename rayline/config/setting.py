@@ -37,6 +37,8 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     RESOURCE = "resource"
     KEEPER = "keeper"
+    CONSOLE = "console"
+    LAUNCHER = "launcher"
 
 
 class About(StrEnum):

@@ -19,6 +19,7 @@ DESTINATION: Final = "messaging.destination.name"
 PARTITION: Final = "messaging.destination.partition.id"
 GROUP: Final = "messaging.consumer.group.name"
 SYSTEM: Final = "messaging.system"
+OPERATION: Final = "messaging.operation.name"
 # Ours.
 ROLE: Final = "rayline.role"
 PROCESS: Final = "rayline.process"
@@ -35,6 +36,7 @@ EVENT: Final = "rayline.event"
 ACTION: Final = "rayline.action"
 LEVEL: Final = "rayline.level"
 PHASE: Final = "rayline.phase"
+CHILD: Final = "rayline.child"
 
 PROCESS_ATTRIBUTES: Final = (ROLE, PROCESS, APP, CLUSTER, NODE)
 
@@ -103,10 +105,20 @@ _JOB, _MESSAGE = "{job}", "{message}"
 
 # Jobs and results.
 CONSUMED = _add(
-    "messaging.client.consumed.messages", _C, _MESSAGE, "Job records read.", _LANE, attributes=(SYSTEM, DESTINATION, GROUP)
+    "messaging.client.consumed.messages",
+    _C,
+    _MESSAGE,
+    "Job records read.",
+    _LANE,
+    attributes=(SYSTEM, OPERATION, DESTINATION, GROUP),
 )
 SENT = _add(
-    "messaging.client.sent.messages", _C, _MESSAGE, "Results and dead letters committed.", _LANE, attributes=(SYSTEM, DESTINATION)
+    "messaging.client.sent.messages",
+    _C,
+    _MESSAGE,
+    "Results and dead letters committed.",
+    _LANE,
+    attributes=(SYSTEM, OPERATION, DESTINATION),
 )
 PROCESS_DURATION = _add(
     "messaging.process.duration",
@@ -114,7 +126,7 @@ PROCESS_DURATION = _add(
     "s",
     "From reading a job to the commit of its result.",
     _LANE,
-    attributes=(SYSTEM, DESTINATION, GROUP),
+    attributes=(SYSTEM, OPERATION, DESTINATION, GROUP),
     bounds=_LATENCY_SECONDS,
 )
 LATENCY = _add(
@@ -141,6 +153,9 @@ PUBLISH = _add(
     "rayline.job.publish.duration", _H, "s", "From a job's end to the commit of its result.", _LANE, bounds=_STAGE_SECONDS
 )
 BATCH_SIZE = _add("rayline.batch.size", _H, _JOB, "Jobs of a dispatched batch.", _LANE, bounds=_BATCH_JOBS)
+SLA = _add(
+    "rayline.app.sla", _G, "s", "The SLA in force: the deadline of a job that names none, from the broker's append on.", _LANE
+)
 HELD_JOBS = _add("rayline.jobs.held", _U, _JOB, "Jobs in a lane's memory, from reading to commit.", _LANE)
 HELD_BYTES = _add("rayline.memory.held", _U, "By", "Payload and result bytes in a lane's memory.", _LANE)
 QUEUED = _add("rayline.batches.queued", _U, "{batch}", "Batches that wait for an actor.", _LANE)
@@ -229,6 +244,15 @@ VIEW_PUBLISHED_BYTES = _add("rayline.view.published.size", _C, "By", "Bytes of t
 REPORTS_HEARD = _add("rayline.view.heard", _C, _MESSAGE, "Records of nodes heard.", _RESOURCE)
 LEADING = _add("rayline.keeper.leading", _G, "1", "1 for the keeper that leads.", _KEEPER)
 KEEPER_ACTIONS = _add("rayline.keeper.actions", _C, "{action}", "What the keeper ordered.", _KEEPER, attributes=(ACTION,))
+VIEWERS = _add("rayline.console.viewers", _U, "{viewer}", "Pages of the console that are open in browsers.", Role.CONSOLE)
+CHILDREN = _add(
+    "rayline.launcher.children",
+    _U,
+    "{process}",
+    "Processes that the launcher keeps alive, by what they are for.",
+    Role.LAUNCHER,
+    attributes=(CHILD,),
+)
 
 # Every process.
 _EVERY = tuple(Role)

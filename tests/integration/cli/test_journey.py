@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import stat
+import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,16 @@ def test_a_second_up_says_that_one_is_running(platform: Run) -> None:
     refused = platform("up", expect=1)
     assert "is running already" in refused.err
     assert "rayline down" in refused.err
+
+
+def test_status_tells_where_every_process_shows_its_metrics(platform: Run) -> None:
+    report = platform("status", "-o", "json").json()
+    roles = Counter(process.split("/")[0] for process in report["addresses"])
+    assert roles.keys() >= {"lane", "agent", "gateway", "resource", "keeper", "launcher"}
+    assert ("console" in roles) == (report["console"] is not None)
+    for process, address in report["addresses"].items():
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
+            assert f'rayline_process="{process}"' in page.read().decode()
 
 
 def test_secrets_are_ours_alone_and_doctor_finds_all_in_order(platform: Run, folder: Path) -> None:

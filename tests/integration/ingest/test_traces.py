@@ -118,6 +118,8 @@ async def test_one_trace_holds_job_batch_and_each_attempt_and_links_the_other_jo
     assert [link.context.span_id for link in other.links] == [batch.context.span_id]
     assert batch.attributes is not None
     assert (batch.attributes["rayline.jobs"], batch.attributes["rayline.traced"]) == (4, 2)
+    assert batch.attributes["messaging.batch.message_count"] == 4
+    assert batch.attributes["messaging.destination.name"] == requests_topic(app)
     attempts = named(exporter, "rayline.attempt")
     assert {parent_of(span) for span in attempts} == {batch.context.span_id}
     attributes = [dict(span.attributes or {}) for span in attempts]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import urllib.request
 from pathlib import Path
+from random import Random
 
 import pytest
 import tenacity
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.app_registry import publish_app
+from deploy.broker.java import free_port
 from deploy.metrics_reference import prometheus_names
 from deploy.status import read_status
 from rayline.app_spec import AppSpec
@@ -38,15 +41,22 @@ LATER = {
 }
 
 
-async def test_lane_resource_and_keeper_show_what_is_declared_for_them(kafka: KafkaSettings, tmp_path: Path) -> None:
+async def test_lane_resource_keeper_and_console_show_what_is_declared_for_them(kafka: KafkaSettings, tmp_path: Path) -> None:
     app = fresh("shown")
     await publish_app(kafka, AppSpec(app, "1", "/nowhere", "m:f", partitions=1))
-    wanted = {f"lane/{app}/0": "lane", f"resource/{app}-0": "resource", f"keeper/{app}": "keeper"}
+    port = free_port(Random())
+    wanted = {
+        f"lane/{app}/0": "lane",
+        f"resource/{app}-0": "resource",
+        f"keeper/{app}": "keeper",
+        f"console/{socket.gethostname()}-{port}": "console",
+    }
     names = prometheus_names()
     commands = [
         ["lane", "--app", app, "--instance", "0"],
         ["resource", "--name", "0", "--group", app],
         ["keeper", "--name", app],
+        ["console", "--port", str(port)],
     ]
     async with processes(kafka, *commands):
         async for attempt in tenacity.AsyncRetrying(wait=tenacity.wait_fixed(0.5), stop=tenacity.stop_after_delay(90)):

@@ -21,6 +21,8 @@ from tests.unit.scheduler import virtual_time
 from tests.unit.scheduler.test_hedged_batches import PLACES, warm_up
 from tests.unit.scheduler.world import Exchange, World, all_done, all_out, forever
 
+MESSAGING = {"messaging.system": "kafka", "messaging.operation.name": "process"}
+
 
 class Traced:
     """A world whose dispatcher is traced, and the spans that ended in it."""
@@ -29,7 +31,7 @@ class Traced:
         self.exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracing = Tracing(provider)
-        traces = BatchTraces(tracing=self.tracing, app="app", lane="0", epoch_ns=lambda at: int(at * 1e9))
+        traces = BatchTraces(tracing=self.tracing, app="app", lane="0", messaging=MESSAGING, epoch_ns=lambda at: int(at * 1e9))
         self.world = World(nodes=nodes, places=PLACES, traces=traces, budget=RetryBudget(now=0.0))
 
     def job(self, offset: int, *, traced: bool = True) -> Job:
@@ -95,6 +97,8 @@ def test_an_attempt_that_failed_says_why_and_what_is_left_goes_on_in_the_same_ba
     assert first == (1, False, verdict.value, 3)
     assert {(outcome, left) for _, _, outcome, left in others} == {("done", 0)}
     (batch,) = traced.named("rayline.batch")
+    told = {name: value for name, value in (batch.attributes or {}).items() if name.startswith("messaging.")}
+    assert told == {**MESSAGING, "messaging.batch.message_count": 3}
     assert {span.parent.span_id for span in traced.named("rayline.attempt") if span.parent is not None} == {batch.context.span_id}
     assert traced.named("rayline.attempt")[0].status.status_code is StatusCode.ERROR
 

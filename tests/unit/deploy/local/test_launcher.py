@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local import launcher
+from deploy.local.child import ProcessRecord
 from deploy.local.launcher import PlatformPlan, run_detached, run_in_foreground
+from rayline.config import ProcessIdentity
 from rayline.errors import LaunchError
+
+CHILDREN = "rayline_launcher_children"
 
 
 class FakePlatform:
@@ -29,6 +37,9 @@ class FakePlatform:
         self.hurried = asyncio.Event()
         self.settings = SimpleNamespace(bootstrap_servers="here:1")
         self.folder = SimpleNamespace(logs="logs")
+
+    def processes(self) -> list[ProcessRecord]:
+        return [ProcessRecord(name=name, role=name.split("-")[0], pid=1, started=0.0) for name in ("kafka", "lane-1", "lane-2")]
 
     async def start(self) -> None:
         self.started = True
@@ -51,8 +62,36 @@ class FakePlatform:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-async def interrupted(monkeypatch: pytest.MonkeyPatch, platform: FakePlatform, folder: Path) -> bool:
+class FakeWatch:
+    """Stands for ConfigWatch: writes down whose it was, and that it ended, among the platform's calls; goes on as it is told."""
+
+    def __init__(self, platform: FakePlatform, identity: ProcessIdentity, then: Callable[[FakeWatch], None]) -> None:
+        self._calls = platform.calls
+        self._then = then
+        self.identity = identity
+        self.metrics: str | None = None
+        self.status = SimpleNamespace(problem=None)
+
+    def announce(self, *, metrics: str | None) -> None:
+        self.metrics = metrics
+        self._then(self)
+
+    async def __aenter__(self) -> FakeWatch:
+        self._calls.append("watch")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._calls.append("good-bye")
+
+
+async def interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+    platform: FakePlatform,
+    folder: Path,
+    announced: Callable[[FakeWatch], None] = lambda _: None,
+) -> bool:
     monkeypatch.setattr(launcher, "LocalPlatform", lambda *_, **__: platform)
+    monkeypatch.setattr(launcher, "ConfigWatch", lambda *, identity, **_: FakeWatch(platform, identity, announced))
     return await run_in_foreground(PlatformPlan(state_dir=folder))
 
 
@@ -60,7 +99,44 @@ async def interrupted(monkeypatch: pytest.MonkeyPatch, platform: FakePlatform, f
 async def test_an_interrupt_stops_what_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes_up: bool) -> None:
     platform = FakePlatform(comes_up=comes_up, interrupted_in=("start",))
     assert await interrupted(monkeypatch, platform, tmp_path) is comes_up
-    assert platform.calls == ["start", "stop"]
+    assert [call for call in platform.calls if call not in ("watch", "good-bye")] == ["start", "stop"]
+
+
+async def test_the_launcher_shows_its_metrics_and_says_good_bye_before_its_broker_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform, told = FakePlatform(comes_up=True), list[tuple[str, str]]()
+
+    def look(watch: FakeWatch) -> None:
+        async def ask() -> None:
+            try:
+                page = await asyncio.to_thread(read, f"http://{watch.metrics}/metrics")
+                while CHILDREN not in page:
+                    page = await asyncio.to_thread(read, f"http://{watch.metrics}/metrics")
+                told.append((watch.identity.process, page))
+            finally:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        asking.append(asyncio.ensure_future(ask()))
+
+    asking: list[asyncio.Future[None]] = []
+    assert await interrupted(monkeypatch, platform, tmp_path, look)
+    await asking[0]
+    assert platform.calls == ["start", "watch", "good-bye", "stop"]
+    ((process, page),) = told
+    assert process == f"launcher/{socket.gethostname()}"
+    counted = {
+        sample.labels["rayline_child"]: sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == CHILDREN
+    }
+    assert counted == {"kafka": 1, "lane": 2}
+
+
+def read(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=10) as response:
+        return str(response.read().decode())
 
 
 async def test_a_second_interrupt_kills_what_is_still_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +150,7 @@ async def test_a_platform_that_cannot_go_on_is_stopped_and_says_why(tmp_path: Pa
     platform.failure.set_exception(LaunchError("a part keeps ending"))
     with pytest.raises(LaunchError, match="keeps ending"):
         await interrupted(monkeypatch, platform, tmp_path)
-    assert platform.calls == ["start", "stop"]
+    assert platform.calls == ["start", "watch", "good-bye", "stop"]
 
 
 def test_ctrl_c_while_a_detached_platform_starts_takes_its_launcher_along(

@@ -33,7 +33,7 @@ def test_a_name_is_the_conventions_or_ours(metric: Metric) -> None:
     assert {name for name in metric.attributes if not name.startswith("rayline.")} <= KNOWN_ATTRIBUTES
 
 
-def test_what_is_told_of_messages_names_its_system_and_destination() -> None:
+def test_what_is_told_of_messages_names_its_system_operation_and_destination() -> None:
     for metric in METRICS.values():
         if metric.name.startswith("messaging."):
-            assert {"messaging.system", "messaging.destination.name"} <= set(metric.attributes)
+            assert {"messaging.system", "messaging.operation.name", "messaging.destination.name"} <= set(metric.attributes)
