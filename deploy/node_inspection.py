@@ -9,12 +9,16 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from deploy.config_board import read_record
 from deploy.node_watch import NodeWatch
 from rayline.bus import CompactedLog, KafkaSettings, LogRecord
+from rayline.config import SETTINGS
+from rayline.config.record import ABSENT, ConfigKey
+from rayline.config.setting import Scope
 from rayline.errors import FormatError
 from rayline.events import Event, decode_event
 from rayline.lane_record import REPEAT_SECONDS, LaneRecord, decode_lane_record
-from rayline.topics import EVENTS, VIEW
+from rayline.topics import CONFIG, EVENTS, VIEW
 from rayline.view_record import DEFAULT_GROUP
 from rayline.waits import together
 from scheduler.node_history import EVENT_ID
@@ -25,6 +29,7 @@ _log = logging.getLogger(__name__)
 MEMORY_SECONDS: Final = 10.0
 LANE_MEMORY_SECONDS: Final = 2 * REPEAT_SECONDS
 HISTORY_SECONDS: Final = 24 * 3_600.0
+_LOST_AFTER: Final = ConfigKey(Scope.GLOBAL, (), "view.lost_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +184,8 @@ class NodeInspector:
         lanes = {
             f"{app}/{lane}": record.nodes[node.key] for (app, lane), record in self._lanes.items() if node.key in record.nodes
         }
-        return NodeInspection(node, node.standing(self.view.horizon(now)), max(0.0, now - node.heard), lanes)
+        standing = node.standing(self.view.horizon(now), self.view.lost_after_seconds)
+        return NodeInspection(node, standing, max(0.0, now - node.heard), lanes)
 
     def _take(self, record: LogRecord) -> None:
         try:
@@ -189,6 +195,21 @@ class NodeInspector:
             return
         if told is not None:
             self._lanes[told.app, told.lane] = told
+
+
+def take_lost_after(view: View, record: LogRecord) -> None:
+    """One record of `rayline.config`: where it says when a silent node is lost, the view judges by that."""
+    change = read_record(record).change
+    if change is not None and change.key == _LOST_AFTER:
+        value = change.value_for("")
+        view.lost_after_seconds = SETTINGS[_LOST_AFTER.setting].default if value is ABSENT else value
+
+
+async def _read_lost_after(settings: KafkaSettings, view: View) -> None:
+    async with CompactedLog(settings=settings, topic=CONFIG, client_id="rayline-nodes") as log:
+        while not log.caught_up.is_set():
+            for record in await log.getmany(timeout_ms=20):
+                take_lost_after(view, record)
 
 
 def fold_history(records: Sequence[LogRecord]) -> list[NodeEntry]:
@@ -221,7 +242,7 @@ async def open_inspector(settings: KafkaSettings, *, group: str = DEFAULT_GROUP)
     try:
         async with CompactedLog(settings=settings, topic=VIEW, since_ms=since_ms, client_id="rayline-lane-records") as log:
             inspector = NodeInspector(settings, watch, log)
-            await together(watch.caught_up(), inspector.read_lanes())
+            await together(watch.caught_up(), inspector.read_lanes(), _read_lost_after(settings, watch.view))
             yield inspector
     finally:
         await watch.close()

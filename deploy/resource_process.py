@@ -114,12 +114,20 @@ async def run(*, name: str, group: str, clusters: Sequence[str], below: Sequence
     resource = Resource(name=name, group=group, clusters=clusters, interval_seconds=interval_seconds)
     settings = KafkaSettings.from_env(os.environ)
     identity = ProcessIdentity(role=Role.RESOURCE, name="-".join((group, name)), registrar=True)
-    watch = ConfigWatch(settings=settings, identity=identity, base={"view.interval_seconds": interval_seconds})
+    watch = watch_config(settings, identity, resource, interval_seconds=interval_seconds)
     service = ResourceService(settings=settings, resource=resource, below=below)
-    async with ProcessMetrics(identity=identity) as metrics, watch.on("view.interval_seconds", resource.set_interval):
+    async with ProcessMetrics(identity=identity) as metrics, watch:
         metrics.tell_by(watch)
         _measure(metrics.board, service, interval_seconds=interval_seconds)
         await service.run(stop)
+
+
+def watch_config(
+    settings: KafkaSettings, identity: ProcessIdentity, resource: Resource, *, interval_seconds: float
+) -> ConfigWatch:
+    """Every setting of a resource, wired; `interval_seconds` is what it was started with."""
+    watch = ConfigWatch(settings=settings, identity=identity, base={"view.interval_seconds": interval_seconds})
+    return watch.on("view.interval_seconds", resource.set_interval).on("view.lost_seconds", resource.set_lost_after)
 
 
 def _measure(board: MetricsBoard, service: ResourceService, *, interval_seconds: float) -> None:

@@ -223,6 +223,10 @@ class Lane:
         """Close batches so long before a deadline would need it."""
         self._batcher.set_slack_margin(seconds)
 
+    def set_lost_after(self, seconds: float) -> None:
+        """Give a silent node up, with what is in flight there, after so long."""
+        self._view.lost_after_seconds = seconds
+
     def set_weight_policy(self, name: str) -> None:
         """Weigh nodes by another policy. Raises ValueError for a name that there is not."""
         self._router.set_policy(name)

@@ -90,6 +90,10 @@ class Resource:
         self._interval_seconds = seconds
         self.view.beat_seconds = self._own.beat_seconds = seconds
 
+    def set_lost_after(self, seconds: float) -> None:
+        """Tell of a node as lost after so much silence."""
+        self.view.lost_after_seconds = self._own.lost_after_seconds = seconds
+
     def started(self, now: float) -> None:
         """Everything that was written before is taken: what peers told of nodes is known, and the first round is due."""
         if self._peers:

@@ -57,7 +57,7 @@ class NodeView:
         return at - self.heard > SUSPECT_AFTER_BEATS * self.report.interval_ms / 1000
 
     def standing(self, at: float, lost_after_seconds: float = LOST_AFTER_SECONDS) -> Standing:
-        """As it stood at `View.horizon`."""
+        """As it stood at `View.horizon`; `lost_after_seconds` is the view's."""
         report = self.report
         return _standing(report.state, report.cordoned, at - self.heard, report.interval_ms, lost_after_seconds)
 
@@ -66,7 +66,7 @@ class View:
     """Owns the merged nodes, and when this process last heard anybody at all. Does not own weights or what is in flight.
 
     `beat_seconds` is how often somebody is heard when all is well: the beats' interval, or that of the resources.
-    `lost_after_seconds` of silence, a node is given up. Both may change at any time.
+    `lost_after_seconds` of silence, and never before it is suspect, a node is given up. Both may change at any time.
     """
 
     def __init__(self, *, beat_seconds: float = 1.0, lost_after_seconds: float = LOST_AFTER_SECONDS) -> None:
@@ -357,11 +357,12 @@ def _standing(
 ) -> Standing:
     if state is NodeState.GONE:
         return Standing.GONE
-    if silent_seconds > lost_after_seconds:
+    silent = silent_seconds > SUSPECT_AFTER_BEATS * interval_ms / 1000
+    if silent and silent_seconds > lost_after_seconds:
         return Standing.LOST
     if state is NodeState.DRAINING:
         return Standing.DRAINING
-    if silent_seconds > SUSPECT_AFTER_BEATS * interval_ms / 1000:
+    if silent:
         return Standing.SUSPECT
     if cordoned:
         return Standing.CORDONED

@@ -88,9 +88,10 @@ class Fleet:
 
     def rows(self, now: float, now_ms: int) -> tuple[NodeRow, ...]:
         """All nodes by key; `now` is monotonic seconds, `now_ms` the broker's time."""
-        horizon = self.view.horizon(now)
+        horizon, lost_after = self.view.horizon(now), self.view.lost_after_seconds
         return tuple(
-            _row(node, node.standing(horizon), now, now_ms, self._told.get(node.key, _NOTHING)) for node in self.view.nodes()
+            _row(node, node.standing(horizon, lost_after), now, now_ms, self._told.get(node.key, _NOTHING))
+            for node in self.view.nodes()
         )
 
     def due(self, now_ms: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 
 from deploy.cluster_report import cluster_report
 from deploy.config_board import LastWord
+from deploy.node_inspection import take_lost_after
 from deploy.observation.app_meter import AppMeter
 from deploy.observation.fleet import Fleet, total
 from deploy.observation.journal import EventBook, SettingsBook, lanes_of, process_rows
@@ -147,6 +148,7 @@ class Model:
 
     def take_config(self, record: LogRecord) -> None:
         self.settings.take_config(record)
+        take_lost_after(self.fleet.view, record)
         self.version += 1
 
     def take_applied(self, record: LogRecord) -> None:

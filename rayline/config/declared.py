@@ -353,6 +353,20 @@ _ALL: Final = (
         constant="scheduler.resource:DEFAULT_INTERVAL_SECONDS",
     ),
     Setting(
+        name="view.lost_seconds",
+        kind=Kind.NUMBER,
+        unit="s",
+        minimum=3.5,
+        maximum=600,
+        default=30.0,
+        scopes=(Scope.GLOBAL,),
+        roles=(Role.LANE, Role.RESOURCE),
+        description="A node that is silent for so long while others are heard is lost: what is in flight there is given up. "
+        "After three missed beats it is suspect (no new work, what it holds is hedged), and never lost before that.",
+        effect=_AT_ONCE,
+        constant="scheduler.view:LOST_AFTER_SECONDS",
+    ),
+    Setting(
         name="keeper.starting_pods",
         kind=Kind.INTEGER,
         unit="pods",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -18,6 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from deploy.agent_process import _watch_config as watch_agent
 from deploy.keeper.process import KeeperProcess
 from deploy.keeper.process import watch_config as watch_keeper
+from deploy.resource_process import watch_config as watch_resource
 from ingest.admission import Rejection
 from ingest.lane import Lane
 from ingest.ledger import Ledger
@@ -33,9 +35,11 @@ from rayline.telemetry import Tracing
 from rayline.wire import ANSWER_SCHEMA, AnswerHead, JobStatus, Verdict
 from scheduler.batch import ALWAYS, Cause, Death
 from scheduler.dispatcher import new_batch
-from scheduler.flights import Flight
+from scheduler.flights import CalledOff, Flight
+from scheduler.listener import Heard
 from scheduler.resource import Resource
 from scheduler.retry import Again, decide
+from scheduler.router import Target
 from tests.unit.ingest.jobs import Record, job
 from workers.heartbeat import Heartbeat
 from workers.output.limits import OutputLimits
@@ -362,15 +366,55 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     assert OutputLimits(**limits) == OutputLimits(False, 7, 2_048, 100, 5)  # type: ignore[arg-type]
 
 
+def tuned_resource(resource: Resource) -> Tuned:
+    identity = ProcessIdentity(role=Role.RESOURCE, name="0")
+    return Tuned(watch_resource(NOWHERE, identity, resource, interval_seconds=1.0))
+
+
 @shows("view.interval_seconds")
 async def test_a_resource_publishes_rounds_as_often_as_it_is_told() -> None:
     resource = Resource(name="0")
-    identity = ProcessIdentity(role=Role.RESOURCE, name="0")
-    watch = Tuned(ConfigWatch(settings=NOWHERE, identity=identity).on("view.interval_seconds", resource.set_interval))
-    watch.set("global/view.interval_seconds", "7")
+    tuned_resource(resource).set("global/view.interval_seconds", "7")
     resource.started(0.0)
     list(resource.records(0.0))
     assert resource.due() == pytest.approx(7.0)
+
+
+async def test_a_resource_tells_of_a_silent_node_as_lost_after_what_it_is_told() -> None:
+    resource = Resource(name="0")
+    watch = tuned_resource(resource)
+
+    def silent_for(seconds: float) -> list[str]:
+        """What is told of a node that fell silent while another one beats, once it has been silent for so long."""
+        resource.take(Heard([NodeReport("c", "n", 1, 1, NodeState.READY, beat=True)], 0.0, 0.0))
+        resource.take(Heard([NodeReport("c", "other", 1, 1, NodeState.READY, beat=True)], seconds, seconds))
+        return [told.event.kind for told in resource.events(seconds) if told.event.subject == "c/n"]
+
+    assert silent_for(9.0)[-1] == "node.suspect"
+    watch.set("global/view.lost_seconds", "8")
+    assert silent_for(9.1) == ["node.lost"]
+
+
+@shows("view.lost_seconds")
+async def test_a_lane_gives_up_what_is_in_flight_on_a_node_that_is_silent_for_longer_than_it_is_told(lane: Tuned) -> None:
+    one: Lane = lane.parts.lane
+
+    async def called_off(silent_seconds: float) -> CalledOff | None:
+        now = time.monotonic()
+        actor = ActorEndpoint("app", "1", "x", "127.0.0.1", 1, 2, "i")
+        silent = NodeReport("c", "n", 1, 1, NodeState.READY, 1.0, actors=(actor,), beat=True, age_ms=round(silent_seconds * 1000))
+        one._view.apply([silent, NodeReport("c", "other", 1, 1, NodeState.READY, beat=True)], now)
+        flight = Flight(new_batch([job(1)], 1, "t"), Target("c/n", 1, actor), 0.0, {0: job(1)}, [])
+        flight.task = asyncio.create_task(asyncio.Event().wait())
+        one._dispatcher._look_after(flight, now)
+        flight.task.cancel()
+        await asyncio.wait({flight.task})
+        return flight.called_off
+
+    lane.set("global/view.lost_seconds", "20")
+    assert await called_off(12.0) is None
+    lane.set("global/view.lost_seconds", "11")
+    assert await called_off(12.0) is CalledOff.NODE_LEFT
 
 
 KEEPER_EFFECTS = [

@@ -125,3 +125,18 @@ def test_a_copy_knows_the_same_and_goes_its_own_way() -> None:
     assert [node.key for node in view.nodes()] == ["c/n1", "c/n2"]
     assert view.nodes()[0].report.state is NodeState.READY
     assert other.nodes()[0].report.cpus == 2.0
+
+
+def test_a_node_is_lost_after_the_bound_but_never_before_it_is_suspect() -> None:
+    view = View(lost_after_seconds=10.0)
+    view.apply([report("often", beat=True), report("seldom", beat=True, interval_ms=5_000)], 0.0)
+
+    def standings(now: float) -> dict[str, str]:
+        view.apply([], now, ears=now)
+        return {key: str(standing) for key, _, standing in view.standings(now)}
+
+    assert standings(9.9) == {"c/often": "suspect", "c/seldom": "ready"}
+    assert standings(10.1) == {"c/often": "lost", "c/seldom": "ready"}
+    assert standings(17.6) == {"c/often": "lost", "c/seldom": "lost"}
+    view.lost_after_seconds = 60.0
+    assert standings(17.6) == {"c/often": "suspect", "c/seldom": "suspect"}

@@ -308,3 +308,14 @@ def test_records_that_cannot_be_read_change_nothing() -> None:
     snapshot = look(model)
     assert [row.version for row in snapshot.apps] == ["7"]
     assert snapshot.lanes == ()
+
+
+def test_a_silent_node_is_lost_when_the_setting_says_so() -> None:
+    model = answering()
+    node(model, "n1")
+    node(model, "n2", at=NOW + 9)
+    assert [row.state for row in look(model, after=9).nodes] == ["suspect", "ready"]
+    model.take_config(record("global/view.lost_seconds", b"8"))
+    assert [row.state for row in look(model, after=9).nodes] == ["lost", "ready"]
+    model.take_config(record("global/view.lost_seconds", None))
+    assert [row.state for row in look(model, after=9).nodes] == ["suspect", "ready"]

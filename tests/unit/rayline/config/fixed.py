@@ -163,7 +163,7 @@ _REASONS: Final = {
         workers.watchdog: BACKSTOP_SECONDS GOODBYE_SECONDS HANG_GRACE_SECONDS TICK_SECONDS
     """,
     "follows from the heartbeat's interval, which is a setting and travels with each report": """
-        scheduler.view: FORGET_AFTER_SECONDS LOST_AFTER_SECONDS STALE_AFTER_SECONDS SUSPECT_AFTER_SECONDS
+        scheduler.view: FORGET_AFTER_SECONDS STALE_AFTER_SECONDS SUSPECT_AFTER_SECONDS
         scheduler.view: SUSPECT_AFTER_BEATS
         workers.peering: MISSED_BEATS
     """,
