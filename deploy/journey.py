@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
@@ -82,10 +83,17 @@ def pick_text(result: Result) -> str:
             f"job {result.job_id} was sent to {_place(result)} (attempt {result.attempts}, batch {result.batch})",
             f"  place     {tier}: {_TIERS.get(tier, 'not known to this version')}; {others}",
             f"  weight    {pick.get('weight', '?')}, {share:.1%} of the sum (update {pick.get('update')})",
+            *([f"  operators {', '.join(told)}"] if (told := _operators(pick)) else []),
             f"  running   {pick.get('running', '?')} batch(es) of this lane were there already",
             *([f"  avoided   {avoided} node(s): this batch had failed there before, or runs there already"] if avoided else []),
         ]
     )
+
+
+def _operators(pick: Mapping[str, str]) -> list[str]:
+    """What operators multiplied the node's weight by."""
+    names = {"traffic": "traffic.weight", "version": "traffic.version_weights"}
+    return [f"{setting} {pick[name]}" for name, setting in names.items() if name in pick]
 
 
 def _moment(at_ms: float) -> str:

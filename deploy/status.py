@@ -11,6 +11,7 @@ from typing import Any, Final
 import psutil
 
 from deploy.app_registry import AppRegistry
+from deploy.app_versions import version_rows, versions_text, weights_in_force
 from deploy.cli.output import table
 from deploy.cluster_report import ClusterReport, read_cluster_report
 from deploy.config_board import read_last_words
@@ -25,6 +26,7 @@ from rayline.bus.progress import GroupProgress
 from rayline.errors import RaylineError
 from rayline.reports import NodeState
 from rayline.topics import group_id, requests_topic
+from rayline.versions import VersionWeights
 from scheduler.view import NodeView
 
 _REPORT_MEMORY_SECONDS: Final = 10.0
@@ -33,7 +35,8 @@ _REPORT_MEMORY_SECONDS: Final = 10.0
 @dataclass(frozen=True, slots=True)
 class StatusReport:
     """A snapshot. `lags` counts the jobs of each app that are not committed; `trouble` is what kept Kafka from answering;
-    `stalls` is what makes no progress, by the rule of `deploy.progress`; `addresses` tells where processes show their metrics."""
+    `stalls` is what makes no progress, by the rule of `deploy.progress`; `addresses` tells where processes show their metrics;
+    `version_weights` is what an app's lanes have in force."""
 
     state: PlatformState | None
     launcher_alive: bool
@@ -45,6 +48,7 @@ class StatusReport:
     trouble: str | None
     stalls: Sequence[NoProgress] = ()
     addresses: Mapping[str, str] = field(default_factory=dict)
+    version_weights: Mapping[str, VersionWeights] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -61,7 +65,10 @@ class StatusReport:
             "processes": [_process_row(record) for record in (self.state.processes if self.state is not None else ())],
             "clusters": self.clusters.as_dict()["clusters"] if self.clusters is not None else [],
             "nodes": [_node_row(node) for node in self.nodes],
-            "apps": [{**_app_row(app, self.nodes), "lag": self.lags.get(app.name)} for app in self.apps],
+            "apps": [
+                {**_app_row(app, self.nodes), "lag": self.lags.get(app.name), "versions": self._versions(app)}
+                for app in self.apps
+            ],
             "trouble": self.trouble,
             "stalls": [asdict(stall) for stall in self.stalls],
             "addresses": dict(self.addresses),
@@ -98,6 +105,7 @@ class StatusReport:
         if data["apps"]:
             app_rows = [(a["app"], a["version"], a["actors"], a["nodes"], a["lag"], a["entrypoint"]) for a in data["apps"]]
             parts.append(table(("APP", "VERSION", "ACTORS", "NODES", "LAG", "ENTRYPOINT"), app_rows))
+            parts += versions_text({app["app"]: app["versions"] for app in data["apps"]})
         elif self.trouble is None and self.running:
             parts.append("no app is deployed; `rayline deploy app.yaml` deploys one")
         if self.trouble is not None:
@@ -105,6 +113,10 @@ class StatusReport:
         if self.stalls:
             parts.append("\n".join(f"! {stall.text}" for stall in self.stalls))
         return "\n\n".join(parts)
+
+    def _versions(self, app: AppSpec) -> list[dict[str, Any]]:
+        weights = self.version_weights.get(app.name, VersionWeights())
+        return version_rows(app, [node.report for node in self.nodes], weights)
 
 
 async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusReport:
@@ -121,6 +133,7 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
     trouble = None
     stalls: list[NoProgress] = []
     addresses: dict[str, str] = {}
+    weights: dict[str, VersionWeights] = {}
     if settings is not None:
         try:
             nodes = await _read_nodes(settings)
@@ -129,6 +142,7 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
             lags = {app.name: await _lag(settings, app.name) for app in apps}
             clusters = await read_cluster_report(settings)
             words = await read_last_words(settings)
+            weights = weights_in_force(word.presence for word in words.values())
             health = await read_health(words)
             addresses = {one.process: one.address for one in health if one.address is not None}
             stalls = [stall for one in health for stall in one.stalls]
@@ -137,7 +151,7 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
         except RaylineError as error:
             trouble = str(error)
     servers = settings.bootstrap_servers if settings is not None else None
-    return StatusReport(state, alive, servers, nodes, apps, lags, clusters, trouble, stalls, addresses)
+    return StatusReport(state, alive, servers, nodes, apps, lags, clusters, trouble, stalls, addresses, weights)
 
 
 async def _lag(settings: KafkaSettings, app: str) -> int:

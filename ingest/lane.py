@@ -17,7 +17,7 @@ from ingest.metering import JobMeters, partition_samples, publisher_samples
 from ingest.partition import PartitionState
 from ingest.publisher import PhaseHook, ResultPublisher
 from ingest.records import Ended
-from ingest.stalls import BlockedPartition, PartitionFacts, StallWatch, unheard
+from ingest.stalls import BlockedPartition, PartitionFacts, StallWatch, closed, unheard
 from ingest.suspects import SuspectLog
 from ingest.takeover import Halted, Takeover, read_back
 from ingest.tracing import batch_traces, start_job_span
@@ -37,6 +37,7 @@ from rayline.results import Outcome
 from rayline.stalls import Stall
 from rayline.telemetry import Tracing
 from rayline.topics import group_id, requests_topic
+from rayline.versions import VersionWeights
 from rayline.wire import JobStatus
 from scheduler.dispatcher import Answers, ChannelFactory, Dispatcher, new_batch
 from scheduler.metering import DispatchSamples, view_samples, weight_samples
@@ -248,6 +249,11 @@ class Lane:
         self._router.set_factors(factor_of)
         self._dispatcher.refresh()
 
+    def set_versions(self, weights: VersionWeights, *, beside: tuple[str, ...] | None) -> None:
+        """Multiply the weight of each node by that of its version; `beside` as in `Routes.update`."""
+        self._router.set_versions(weights, beside=beside)
+        self._dispatcher.refresh()
+
     def explain_nodes(self) -> LaneRecord:
         """The nodes that batches go to, and why each gets what it gets."""
         keys = sorted(self._router.weights())
@@ -295,6 +301,10 @@ class Lane:
     def stalls(self, _: float) -> list[Stall]:
         """What made no progress when `samples` was asked last."""
         return self._stall_watch.stalls()
+
+    def closed(self, now: float) -> list[Stall]:
+        """Whether jobs wait while operators' weights keep them from every node."""
+        return closed(self._spec.name, self._router.closed_since, now) if self._dispatcher.queued else []
 
     def unheard(self, now: float) -> list[Stall]:
         """Whether nobody tells of nodes any more."""

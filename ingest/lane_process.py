@@ -92,6 +92,7 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str, g
             metrics.board.source(lane.samples)
             metrics.board.stalls_from(lane.stalls)
             metrics.board.stalls_from(lane.unheard)
+            metrics.board.stalls_from(lane.closed)
             metrics.tell_by(watch)
             watchers = [
                 tasks.create_task(nodes.run(), name="nodes"),

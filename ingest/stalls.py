@@ -175,6 +175,17 @@ def unheard(ears: float, now: float) -> list[Stall]:
     return [Stall(StallKind.NODES, "nodes", now - ears, why)]
 
 
+def closed(app: str, since: float | None, now: float) -> list[Stall]:
+    """Jobs of the app wait, and since then weights of 0 and cordons keep new batches from every node (None: they do not)."""
+    if since is None:
+        return []
+    why = (
+        "every node that could take a job of it is cordoned or has a weight of 0, so its jobs wait for their deadlines: "
+        f"`rayline config diff` shows app/{app}/traffic.version_weights, traffic.weight and cordon: raise or unset one"
+    )
+    return [Stall(StallKind.TRAFFIC, app, now - since, why)]
+
+
 def _follow(seen: _Seen, fact: PartitionFacts, now: float) -> _Seen:
     old = seen.facts
     idle = not fact.outstanding and not fact.waiting and (fact.end is None or fact.position >= _readable(fact, fact.end))

@@ -13,6 +13,7 @@ from rayline.app_spec import AppSpec
 from rayline.config import ConfigWatch, NodeValues
 from rayline.errors import ConfigError
 from rayline.telemetry import Tracing
+from rayline.versions import VersionWeights
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class LaneTuning:
         self._deploying = False
         self._weights = NodeValues(1.0)
         self._cordons = NodeValues(False)
+        self._version_weights = VersionWeights()
 
     def wire(self, watch: ConfigWatch) -> None:
         """Register every setting of a lane."""
@@ -99,6 +101,7 @@ class LaneTuning:
         watch.on("hedging.late_floor_ms", lambda ms: self._lane.tune_hedging(late_floor_seconds=ms / 1000))
         watch.on("view.lost_seconds", self._lane.set_lost_after)
         watch.on("traffic.weight", self._set_weights)
+        watch.on("traffic.version_weights", self._set_version_weights)
         watch.on("cordon", self._set_cordons)
 
     def deploy(self, spec: AppSpec, watch: ConfigWatch) -> None:
@@ -132,6 +135,14 @@ class LaneTuning:
     def _set_cordons(self, cordons: NodeValues) -> None:
         self._cordons = cordons
         self._lane.set_traffic(self._factor)
+
+    def _set_version_weights(self, weights: Mapping[str, float]) -> None:
+        self._version_weights = VersionWeights(weights)
+        self._tell_versions()
+
+    def _tell_versions(self) -> None:
+        """Versions that are named stand beside the newest; otherwise older ones have only waited for their successor."""
+        self._lane.set_versions(self._version_weights, beside=() if self._version_weights else None)
 
     def _factor(self, node: str) -> float:
         return 0.0 if self._cordons.of(node) else float(self._weights.of(node))

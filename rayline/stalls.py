@@ -18,6 +18,7 @@ class StallKind(StrEnum):
     HALTED = "halted"
     OPEN_TRANSACTION = "open_transaction"
     NODES = "nodes"
+    TRAFFIC = "traffic"
     LANE = "lane"
     PROCESS = "process"
     CONFIG = "config"

@@ -21,12 +21,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from rayline.app_spec import SchedulingPolicy
+from rayline.versions import VersionWeights
 from scheduler.routes import Route, Routes
 from scheduler.seats import QUEUE_BEHIND_SECONDS, NodeSeats, OwnShare, Seat, Target
 from scheduler.swrr import SmoothWeightedRoundRobin
 from scheduler.view import View
 from scheduler.weights import DEFAULT_INTERVAL_SECONDS, Weigher, WeightPolicy, policy_of
-from scheduler.weights.fleet import Column
+from scheduler.weights.fleet import Column, Floats
 
 __all__ = ["QUEUE_BEHIND_SECONDS", "Pick", "Router", "Target", "Tier", "phase_of"]
 
@@ -38,6 +39,8 @@ USUAL_FADES: Final = 0.99
 PICKS_KEPT: Final = 1_000
 UPDATES_KEPT: Final = 4
 CANDIDATES_SHOWN: Final = 20
+# Only the relation of weights counts: what operators multiply them by must not take them beyond what a rotation holds.
+MOST_WEIGHT: Final = 1e6
 
 
 class Tier(IntEnum):
@@ -113,7 +116,12 @@ class Router:
         self._total = 0.0
         self._usual_seconds = 0.0  # the largest of the last batches'
         self._factor_of: Callable[[str], float] | None = None
+        self._version_weights = VersionWeights()
+        self._beside: tuple[str, ...] | None = None
+        self._factors: dict[str, dict[str, float]] = {}  # what operators multiply a node's weight by, where that is not 1
+        self._told: dict[str, bytes] = {}  # the same for the header of results
         self._closed: set[str] = set()  # by an operator
+        self._closed_since: float | None = None
         self._routes = Routes(app)
         self._evident: set[str] = set()  # nodes that the lane may have evidence of
         self._share = OwnShare()
@@ -144,9 +152,22 @@ class Router:
         self._factor_of = factor_of
         self._weigher.hurry()
 
+    def set_versions(self, weights: VersionWeights, *, beside: tuple[str, ...] | None) -> None:
+        """Multiply each node's weight by that of the version that it answers with, from the next `refresh` on; 0 takes it out.
+
+        `beside` names the versions that get work beside the newest, as in `Routes.update`.
+        """
+        self._version_weights, self._beside = weights, beside
+        self._weigher.hurry()
+
+    @property
+    def closed_since(self) -> float | None:
+        """Since when (monotonic seconds) operators' weights keep new batches from every node; None where there is one left."""
+        return self._closed_since
+
     def refresh(self, view: View, version: str, now: float) -> None:
         """Take over nodes, actors and samples from the view. What is in flight on a vanished actor stays counted for its end."""
-        changes = self._routes.update(view, version, now)
+        changes = self._routes.update(view, version, now, beside=self._beside)
         for key in changes.gone:
             self._forget(key, now)
         start = int(self._phase * len(changes.come))
@@ -266,13 +287,14 @@ class Router:
         if node is None:
             return None
         weighed = self._weigher.weighed(key)
-        total = sum(self._weights.values())
+        weight = self._weights[key]
         tier = self._tiers[key]
         return {
             "policy": str(self.policy),
-            "weight": weighed.weight,
-            "share": weighed.weight / total if total else None,
-            "factors": dict(weighed.factors),
+            "version": node.version,
+            "weight": weight,
+            "share": weight / self._total if self._total else None,
+            "factors": {**weighed.factors, **self._factors.get(key, {})},
             "note": weighed.note,
             "update": self._weigher.updates,
             "tier": tier.name.lower(),
@@ -306,7 +328,8 @@ class Router:
             return None
         _, _, node, _, tier, candidates, running, _, avoided, update = self._picks[-1]
         weight = self._weights.get(node, 0.0)
-        return b"tier=%s,weight=%.4g,share=%.4f,nodes=%d,running=%d,avoided=%d,update=%d" % (
+        told = self._told.get(node, b"")
+        return b"tier=%s,weight=%.4g,share=%.4f,nodes=%d,running=%d,avoided=%d,update=%d%s" % (
             _TIER_NAMES[tier],
             weight,
             weight / self._total if self._total else 0.0,
@@ -314,6 +337,7 @@ class Router:
             running,
             len(avoided),
             update,
+            told,
         )
 
     def picks(self) -> tuple[Pick, ...]:
@@ -361,7 +385,10 @@ class Router:
                 seat = self._seats.get(instance) or Seat(Target(key, facts.incarnation, endpoint))
                 seats[instance] = self._seats[instance] = seat
             left = [seat for instance, seat in node.seats.items() if instance not in seats]
+            before = node.version
             node.reseat(seats, endpoints, now)
+            if self._version_weights and before != node.version:
+                self._weigher.hurry()
             self._drop_seats(left)
             node.draining = node.draining and any(seat.target.incarnation == node.incarnation for seat in seats.values())
             self._place(key, node)
@@ -376,20 +403,45 @@ class Router:
         nodes = self._nodes
         self._look_at_latency(now)
         keys, weights = self._weigher.update(now)
-        if self._factor_of is not None:
-            factors = np.fromiter(map(self._factor_of, keys), np.float64, len(keys))
-            self._closed = {key for key, factor in zip(keys, factors, strict=True) if factor <= 0}
-            weights = weights * np.where(factors > 0, factors, 1.0)
+        were_closed = self._closed
+        weights = self._multiplied(keys, weights)
         self._weights = dict(zip(keys, weights.tolist(), strict=True))
         self._total = float(weights.sum())
-        if self._factor_of is not None:
+        if self._factor_of is not None or self._version_weights or were_closed:
             for key, node in nodes.items():
                 self._place(key, node)
+        every_one = bool(nodes) and len(self._closed) == len(nodes)
+        self._closed_since = (now if self._closed_since is None else self._closed_since) if every_one else None
         tiers = np.fromiter(map(self._tiers.__getitem__, keys), np.int8, len(keys))
         for tier, rotation in self._order:
             here = np.flatnonzero(tiers == tier)
             rotation.set_weights([keys[row] for row in here.tolist()], weights[here])
         self._history.append((self._weigher.updates, self._weights))
+
+    def _multiplied(self, keys: list[str], weights: Floats) -> Floats:
+        """Weights as operators want them; notes the factors, and who is closed."""
+        factor_of, of_version = self._factor_of, self._version_weights
+        if factor_of is None and not of_version:
+            self._factors, self._told, self._closed = {}, {}, set()
+            return weights
+        by_version: dict[str, float] = {}
+        found: dict[str, dict[str, float]] = {}
+        factors = np.ones(len(keys))
+        for row, key in enumerate(keys):
+            traffic, version = 1.0 if factor_of is None else factor_of(key), 1.0
+            if of_version:
+                name = self._nodes[key].version
+                version = by_version[name] if name in by_version else by_version.setdefault(name, of_version.of(name))
+            if traffic != 1.0 or version != 1.0:
+                said = {"traffic": traffic, "version": version}
+                found[key] = {name: factor for name, factor in said.items() if factor != 1.0}
+                factors[row] = traffic * version
+        self._factors = found
+        self._told = {key: _told(said) for key, said in found.items()}
+        self._closed = {keys[row] for row in np.flatnonzero(factors <= 0).tolist()}
+        weights = weights * factors
+        most = float(weights.max(initial=0.0))
+        return weights * (MOST_WEIGHT / most) if most > MOST_WEIGHT else weights
 
     def _look_at_latency(self, now: float) -> None:
         """What the lane saw of the speed of those nodes to which it sent anything lately."""
@@ -443,3 +495,7 @@ class Router:
             # A rotation hears of new weights only for the nodes that stand in it.
             rotation.set_weight(key, self._weights.get(key))
             rotation.unblock(key)
+
+
+def _told(factors: Mapping[str, float]) -> bytes:
+    return b"".join(b",%s=%.4g" % (name.encode(), factor) for name, factor in factors.items())

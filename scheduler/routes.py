@@ -41,13 +41,15 @@ class Routes:
     """Owns which nodes get an app's work, as of the last update: ready, not cordoned, not silent, with actors of the app.
 
     Actors of the version asked for count; where no node has any (it is still being rolled out), those of other versions do.
-    Does not own the view. `update` costs what changed.
+    Where versions are to stand beside each other, each node's own version counts. Does not own the view. `update` costs what
+    changed.
     """
 
     def __init__(self, app: str) -> None:
         self._app = app
         self._view: View | None = None
         self._version: str | None = None
+        self._beside: tuple[str, ...] | None = None
         self._revision = 0
         self._routes: dict[str, Route] = {}
         self._versioned: set[str] = set()  # those that are not silent and have actors of the version
@@ -57,11 +59,15 @@ class Routes:
         self._watched: dict[str, float] = {}
         self._live: dict[str, NodeFacts] = {}
 
-    def update(self, view: View, version: str, now: float) -> RouteChanges:
-        """Take over what changed; `now` in monotonic seconds."""
+    def update(self, view: View, version: str, now: float, *, beside: tuple[str, ...] | None = None) -> RouteChanges:
+        """Take over what changed; `now` in monotonic seconds.
+
+        Unless `beside` is None, nodes without actors of `version` get work as well: for those of the first version in `beside`
+        that they have, else of any one.
+        """
         horizon = view.horizon(now)
-        if view is not self._view or version != self._version:
-            self._view, self._version = view, version
+        if view is not self._view or version != self._version or beside != self._beside:
+            self._view, self._version, self._beside = view, version, beside
             self._routes, self._versioned, self._silent, self._silences, self._watched = {}, set(), set(), [], {}
             look = {*view.keys(), *self._live}
         else:
@@ -140,7 +146,9 @@ class Routes:
     def _endpoints(self, route: Route) -> tuple[ActorEndpoint, ...]:
         if route.silent:
             return ()
-        return route.of_version if self._versioned else route.of_app
+        if self._beside is None:
+            return route.of_version if self._versioned else route.of_app
+        return route.of_version or _of_one_version(route.of_app, self._beside)
 
     def _fallen_silent(self, horizon: float) -> list[str]:
         """Routes that were not heard in time; the next look at the others is put off."""
@@ -162,3 +170,10 @@ class Routes:
     def _watch(self, key: str, due: float) -> None:
         self._watched[key] = due
         heapq.heappush(self._silences, (due, key))
+
+
+def _of_one_version(actors: tuple[ActorEndpoint, ...], first: tuple[str, ...]) -> tuple[ActorEndpoint, ...]:
+    """Those of one version; a node has several only while one takes the place of another."""
+    here = [actor.version for actor in actors]
+    chosen = next((version for version in first if version in here), here[0] if here else None)
+    return tuple([actor for actor in actors if actor.version == chosen])

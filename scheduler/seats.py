@@ -119,6 +119,11 @@ class NodeSeats:
     _log_count: int = 0
     log_error: float = 0.0  # the standard error of `log_latency`
 
+    @property
+    def version(self) -> str:
+        """The app's version that it answers with; empty before it has actors."""
+        return self.endpoints[0].version if self.endpoints else ""
+
     def reseat(self, seats: dict[str, Seat], endpoints: tuple[ActorEndpoint, ...], now: float) -> None:
         """Other actors are here now; some may be the same."""
         self._count(now)

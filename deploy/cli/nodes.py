@@ -211,7 +211,8 @@ def _lane_lines(name: str, lane: Any) -> list[str]:
     share = lane.get("share")
     head = f"  weight      {_figure(lane.get('weight'))}" + (f", {share:.1%} of the work" if share is not None else "")
     factors = " · ".join(f"{factor} {_figure(value)}" for factor, value in (lane.get("factors") or {}).items())
-    lines = [f"{head} (lane {name}, policy {lane.get('policy')}, in flight {lane.get('running')})"]
+    version = f", version {lane['version']}" if lane.get("version") else ""
+    lines = [f"{head} (lane {name}{version}, policy {lane.get('policy')}, in flight {lane.get('running')})"]
     if factors:
         lines.append(f"    factors   {factors}")
     if lane.get("note"):

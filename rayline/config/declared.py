@@ -271,6 +271,18 @@ _ALL: Final = (
         effect=_NEXT_DISPATCH,
     ),
     Setting(
+        name="traffic.version_weights",
+        kind=Kind.VERSIONS,
+        default={},
+        scopes=(Scope.APP,),
+        roles=_LANES,
+        description="Shares of the app's versions in relation to the capacity of the nodes that answer with them: the weight of "
+        "such a node is multiplied by its version's. A version is named as results name it (`1.4.0+0123456789ab`), by what "
+        "stands before the `+`, or by its bundle's digest, of which four digits are enough; what is not named has 1. 0: no new "
+        "batch goes there. While any is named, nodes of older versions get work as well.",
+        effect=_NEXT_DISPATCH,
+    ),
+    Setting(
         name="cordon",
         kind=Kind.FLAG,
         default=False,

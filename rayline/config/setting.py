@@ -8,16 +8,19 @@ from enum import StrEnum
 from typing import Any
 
 from rayline.models import MAX_MODELS, choices_value, read_choices
+from rayline.versions import MAX_VERSIONS, MAX_WEIGHT, read_version_weights
 
 
 class Kind(StrEnum):
-    """The type of a value. MODELS: publications by the name of the model (`rayline.models`)."""
+    """The type of a value. MODELS: publications by the name of the model (`rayline.models`). VERSIONS: weights by the name of the
+    app's version (`rayline.versions`)."""
 
     INTEGER = "integer"
     NUMBER = "number"
     FLAG = "flag"
     CHOICE = "choice"
     MODELS = "models"
+    VERSIONS = "versions"
 
 
 class Scope(StrEnum):
@@ -91,6 +94,11 @@ class Setting:
                     return choices_value(read_choices(value))
                 except ValueError as error:
                     raise ValueError(f"{self.name} is {shown(value)}: {error}; right would be {self.right()}") from error
+            case Kind.VERSIONS:
+                try:
+                    return read_version_weights(value)
+                except ValueError as error:
+                    raise ValueError(f"{self.name} is {shown(value)}: {error}; right would be {self.right()}") from error
             case Kind.INTEGER:
                 if isinstance(value, float) and value.is_integer():
                     value = int(value)
@@ -111,6 +119,11 @@ class Setting:
                 return f"one of {', '.join(self.choices)}"
             case Kind.MODELS:
                 return "a map from each model's name to its publication and digest, as `rayline model use` writes it"
+            case Kind.VERSIONS:
+                return (
+                    'an object such as {"1.4.0": 0.1, "1.3.0": 1}, or the same as text (1.4.0=0.1,1.3.0=1): weights from 0 to '
+                    f"{_plain(MAX_WEIGHT)} by version, {MAX_VERSIONS} at most"
+                )
             case Kind.INTEGER:
                 what = "a whole number"
             case Kind.NUMBER:
@@ -132,6 +145,10 @@ class Setting:
                 fields = {"publication": {"type": "integer", "minimum": 1}, "digest": {"type": "string"}}
                 each = {**choice, "properties": fields}
                 return {**described, "type": "object", "maxProperties": MAX_MODELS, "additionalProperties": each}
+            case Kind.VERSIONS:
+                weight = {"type": "number", "minimum": 0, "maximum": MAX_WEIGHT}
+                weights = {"type": "object", "maxProperties": MAX_VERSIONS, "additionalProperties": weight}
+                return {**described, "anyOf": [weights, {"type": "string"}]}
             case Kind.INTEGER | Kind.NUMBER:
                 return {**described, "type": self.kind.value, "minimum": self.minimum, "maximum": self.maximum}
 

@@ -143,6 +143,8 @@ class _Editor:
                 label = f"Value, {setting.unit}" if setting.unit else "Value"
                 number = ui.number(label, value=setting.default, min=setting.minimum, max=setting.maximum, on_change=take)
                 number.props("dense outlined")
+            case Kind.VERSIONS:
+                ui.input("Value, such as 1.4.0=0.1,1.3.0=1", on_change=take).props("dense outlined").classes("rl-search")
 
     def _choose_place(self) -> None:
         now = self._view.console.source.snapshot()

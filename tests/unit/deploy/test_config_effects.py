@@ -31,6 +31,7 @@ from rayline.config import SETTINGS, AppValues, ConfigWatch, ProcessIdentity, Ro
 from rayline.config import Verdict as Answered
 from rayline.metrics.board import MetricsBoard
 from rayline.reports import ActorEndpoint, NodeLoad, NodeReport, NodeState
+from rayline.stalls import StallKind
 from rayline.telemetry import Tracing
 from rayline.wire import ANSWER_SCHEMA, AnswerHead, JobStatus, Verdict
 from scheduler.batch import ALWAYS, Cause, Death
@@ -116,10 +117,11 @@ def admitted(tuned: Tuned, value: bytes) -> Any:
     return tuned.parts.lane._admission.admit("app.requests", 0, Record(value=value), 0.0)
 
 
-def picks(tuned: Tuned, *, busy: str = "") -> Counter[str]:
+def picks(tuned: Tuned, *, busy: str = "", versions: tuple[str, str] = ("1", "1")) -> Counter[str]:
     """Where a hundred short batches go, of two nodes alike in two clusters; neighbours keep the one in `busy` busy."""
     one: Lane = tuned.parts.lane
-    actors = {name: (ActorEndpoint("app", "1", f"x{name}", "127.0.0.1", 1, 2, f"i{name}"),) for name in "ab"}
+    of = dict(zip("ab", versions, strict=True))
+    actors = {name: (ActorEndpoint("app", of[name], f"x{name}", "127.0.0.1", 1, 2, f"i{name}"),) for name in "ab"}
     now = time.monotonic()
     load = {name: NodeLoad(cores=1.0, host_cpu=0.95 if name == busy else 0.0, own_cpu=0.0) for name in actors}
     reports = [
@@ -283,6 +285,29 @@ async def test_traffic_follows_the_weight_of_a_cluster_and_of_a_node_before_that
     assert picks(lane) == {"a": 50, "b": 50}
     lane.set("cluster/b/traffic.weight", "0")
     assert picks(lane) == {"a": 100}
+
+
+@shows("traffic.version_weights")
+async def test_traffic_follows_the_weights_of_versions_and_jobs_that_none_may_take_are_told(lane: Tuned) -> None:
+    lane.set("app/app/weights.policy", '"static"')
+    beside = ("0+0123456789ab", "1")
+    assert picks(lane, versions=beside) == {"b": 100}
+    lane.set("app/app/traffic.version_weights", '{"sha256:0123": 0.25}')
+    assert picks(lane, versions=beside) == {"a": 20, "b": 80}
+    lane.set("app/app/traffic.version_weights", '"0=3, 1=1"')
+    assert picks(lane, versions=beside) == {"a": 75, "b": 25}
+    lane.set("app/app/traffic.version_weights", '"0=0,1=0"')
+    assert picks(lane, versions=beside) == {}
+    one: Lane = lane.parts.lane
+    assert one.closed(time.monotonic()) == []
+    one._dispatcher.submit([new_batch([job(1)], 1, "t")])
+    (stall,) = one.closed(time.monotonic())
+    assert (stall.kind, stall.subject) == (StallKind.TRAFFIC, "app")
+    assert "app/app/traffic.version_weights" in stall.why
+    lane.set("app/app/traffic.version_weights", "{}")
+    assert one.closed(time.monotonic()) == []
+    with pytest.raises(AssertionError, match="weights from 0 to 1000 by version"):
+        lane.set("app/app/traffic.version_weights", '{"1": 1001}')
 
 
 @shows("cordon")

@@ -48,6 +48,9 @@ def test_the_story_tells_when_where_why_and_what_came_of_it() -> None:
         'result    {"words": 3}',
     ):
         assert part in told
+    assert "operators" not in told
+    weighed = replace(RESULT, pick=f"{RESULT.pick},version=0.1")
+    assert "operators traffic.version_weights 0.1" in journey_text(weighed)
     refused = replace(RESULT, outcome=Outcome.INVALID, value=None, pick=None, node=None, error_type="E", error_message="no")
     assert "job page-7: invalid (E: no)" in journey_text(refused)
     assert "result " not in journey_text(refused)

@@ -31,13 +31,14 @@ class AsTheView(RuleBasedStateMachine):
         self.now = 0.0
         self.seq = 0
         self.version = "1"
+        self.beside: tuple[str, ...] | None = None
         self.quiet_steps = 0
 
     @rule(
         nodes=st.sets(st.sampled_from(NODES), min_size=1),
         incarnation=st.integers(1, 2),
         state=st.sampled_from([NodeState.READY, NodeState.READY, NodeState.READY, NodeState.STARTING, NodeState.DRAINING]),
-        versions=st.one_of(st.none(), st.sets(st.sampled_from(["1", "2"]))),
+        versions=st.one_of(st.none(), st.sets(st.sampled_from(["1", "2", "3"]))),
         cordoned=st.sampled_from([None, None, True, False]),
         age_ms=st.sampled_from([0, 0, 2_000, 5_000]),
         interval_ms=st.sampled_from([1_000, 1_000, 3_000]),
@@ -80,6 +81,10 @@ class AsTheView(RuleBasedStateMachine):
     def roll_out(self, version: str) -> None:
         self.version = version
 
+    @rule(beside=st.sampled_from([None, (), ("1",), ("3", "2")]))
+    def let_versions_stand_beside_each_other(self, beside: tuple[str, ...] | None) -> None:
+        self.beside = beside
+
     @rule()
     def look_at_another_view(self) -> None:
         view = View()
@@ -96,8 +101,8 @@ class AsTheView(RuleBasedStateMachine):
         self.quiet_steps -= 1
         if self.quiet_steps > 0:
             return
-        expected = routable(self.view, "app", self.version, self.now)
-        changes = self.routes.update(self.view, self.version, self.now)
+        expected = routable(self.view, "app", self.version, self.now, self.beside)
+        changes = self.routes.update(self.view, self.version, self.now, beside=self.beside)
         assert changes.gone == sorted(changes.gone)
         for key in changes.gone:
             del self.known[key]

@@ -44,6 +44,7 @@ _REASONS: Final = {
         rayline.config.last_good: MAX_REMEMBERED
         rayline.config.state: MAX_KEYS MAX_REASON_CHARS
         rayline.models: MAX_MODELS MAX_PROBLEM_CHARS
+        rayline.versions: MAX_VERSIONS MAX_WEIGHT
         rayline.config.watch: MAX_NOTED MAX_PENDING
         rayline.environment_manifest: MAX_REQUIREMENTS
         rayline.logs: MAX_LINE_CHARS _LEAST_SECRET_CHARS
@@ -132,7 +133,7 @@ _REASONS: Final = {
         scheduler.keeper.backoff: BackoffPolicy.cap_ms BackoffPolicy.first_ms BackoffPolicy.healthy_ms
         scheduler.keeper.decide: Limits.ahead_ms
         scheduler.router: BUSY_PAUSE_SECONDS FIRST_LOSS_PAUSE_SECONDS LAST_LOSS_PAUSE_SECONDS
-        scheduler.router: PICKS_KEPT UPDATES_KEPT USUAL_FADES
+        scheduler.router: MOST_WEIGHT PICKS_KEPT UPDATES_KEPT USUAL_FADES
         scheduler.seats: EVIDENCE_SECONDS EWMA_SHARE QUEUE_BEHIND_SECONDS SHARE_SECONDS
         scheduler.seats: CORES_FOR_ONE_MORE PRIOR_BATCHES PRIOR_VARIANCE RUNNING_PATIENCE
         scheduler.trials: NEWS_SECONDS
