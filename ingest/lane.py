@@ -56,6 +56,8 @@ MAX_JOBS_HELD: Final = 32_000
 RESUME_SHARE: Final = 0.7
 STOP_SECONDS: Final = 1.5
 REFRESH_SECONDS: Final = 0.25
+# 0: what is heard of nodes counts at once.
+PULL_SECONDS: Final = 0.0
 MAX_CLAIM_CHARS: Final = 500
 
 
@@ -166,6 +168,7 @@ class Lane:
         self._held_back = False
         self._max_jobs_held = MAX_JOBS_HELD
         self._refresh_at = 0.0
+        self._pull_seconds = PULL_SECONDS
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None] | None = None) -> None:
         """Work until `stop` is set. `on_ready` is called after the first takeover."""
@@ -194,9 +197,10 @@ class Lane:
     def heard(self, reports: Iterable[NodeReport], *, at: float | None = None, ears: float | None = None) -> None:
         """Node reports, sent at `at` (monotonic seconds; now), `ears` as in `View.apply`. Called with none from time to time."""
         now = time.monotonic()
+        changed = self._view.apply(reports, now if at is None else at, ears=ears)
         # Silence is news too, which no report brings; a plain beat is none.
-        if self._view.apply(reports, now if at is None else at, ears=ears) or now >= self._refresh_at:
-            self._refresh_at = now + REFRESH_SECONDS
+        if (changed and not self._pull_seconds) or now >= self._refresh_at:
+            self._refresh_at = now + (self._pull_seconds or REFRESH_SECONDS)
             self._dispatcher.refresh()
 
     def update(self, spec: AppSpec) -> None:
@@ -227,6 +231,10 @@ class Lane:
     def set_lost_after(self, seconds: float) -> None:
         """Give a silent node up, with what is in flight there, after so long."""
         self._view.lost_after_seconds = seconds
+
+    def set_pull_interval(self, seconds: float) -> None:
+        """Take over what is heard of nodes so often only; 0: at once."""
+        self._pull_seconds, self._refresh_at = seconds, 0.0
 
     def set_weight_policy(self, name: str) -> None:
         """Weigh nodes by another policy. Raises ValueError for a name that there is not."""

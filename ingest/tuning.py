@@ -99,6 +99,7 @@ class LaneTuning:
         watch.on("budget.reserve_jobs", lambda jobs: self._lane.tune_budget(reserve_jobs=jobs))
         watch.on("hedging.late_factor", lambda factor: self._lane.tune_hedging(late_factor=factor))
         watch.on("hedging.late_floor_ms", lambda ms: self._lane.tune_hedging(late_floor_seconds=ms / 1000))
+        watch.on("view.pull_seconds", self._lane.set_pull_interval)
         watch.on("view.lost_seconds", self._lane.set_lost_after)
         watch.on("traffic.weight", self._set_weights)
         watch.on("traffic.version_weights", self._set_version_weights)

@@ -194,6 +194,43 @@ def rollback(
     raise typer.Exit(_make(settings, change, author=author, timeout=timeout, wait=wait, output=output, why="rollback"))
 
 
+@group.command("apply")
+def apply(
+    name: Annotated[
+        str, typer.Argument(metavar="SET", help="A shipped set (as-in-the-article), or a YAML file of keys and values.")
+    ],
+    unset: Annotated[bool, typer.Option("--unset", help="Delete the keys of the set instead.")] = False,
+    wait: Wait = False,
+    timeout: Timeout = 10,
+    author: AuthorName = None,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    bootstrap_servers: Bootstrap = None,
+    kafka_config: KafkaConfig = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Set all keys of a set, one after the other; a set with one wrong value changes nothing."""
+    from deploy.config_change import Author
+    from deploy.config_flow import ConfigFlow, Report
+    from deploy.config_set import read_set
+    from rayline.config.record import Change
+
+    settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
+    changes = [Change(change.key) if unset else change for change in read_set(name)]
+    by = Author.here(settings, author)
+    flow = ConfigFlow(settings=settings, author=by, timeout_seconds=timeout, say=note, wait=wait)
+
+    async def make() -> list[Report]:
+        return [await flow.run(change, why=f"unset {name}" if unset else f"set {name}") for change in changes]
+
+    reports = asyncio.run(make())
+    lines = [
+        report.outcome.text() if wait else f"{report.outcome.key}, version {report.outcome.version}, is written"
+        for report in reports
+    ]
+    show(output, {"set": name, "changes": [report.as_dict() for report in reports]}, "\n".join(lines))
+    raise typer.Exit(ExitCode.OK if not wait or all(report.good for report in reports) else ExitCode.NO)
+
+
 @group.command("diff")
 def diff(
     state_dir: StateDir = DEFAULT_STATE_DIR,

@@ -379,6 +379,20 @@ _ALL: Final = (
         constant="scheduler.view:LOST_AFTER_SECONDS",
     ),
     Setting(
+        name="view.pull_seconds",
+        kind=Kind.NUMBER,
+        unit="s",
+        minimum=0,
+        maximum=60,
+        default=0.0,
+        scopes=_FOR_APPS,
+        roles=_LANES,
+        description="How often a lane takes over what it heard of nodes, notices and silence included. 0: at once. More is for "
+        "comparison with systems that pull: a batch goes on to a node that gave notice, and is turned away there.",
+        effect=_AT_ONCE,
+        constant="ingest.lane:PULL_SECONDS",
+    ),
+    Setting(
         name="keeper.starting_pods",
         kind=Kind.INTEGER,
         unit="pods",

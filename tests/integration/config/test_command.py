@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +76,18 @@ async def test_what_cannot_be_right_is_refused_before_it_is_written(kafka: Kafka
 
     with pytest.raises(ConfigError):
         await config(kafka, "set", key, value)
+
+
+async def test_a_set_is_taken_as_a_whole_and_taken_back(kafka: KafkaSettings, tmp_path: Path) -> None:
+    app = await new_app(kafka)
+    file = tmp_path / "own.yaml"
+    file.write_text(f"app/{app}/weights.policy: wechat\napp/{app}/view.pull_seconds: 3\n")
+    async with tuned_lane(kafka, app) as lane:
+        code, found = await config(kafka, "apply", file, "--wait")
+        assert (code, [change["good"] for change in found["changes"]]) == (ExitCode.OK, [True, True])
+        assert [lane.watch.effective(name) for name in ("weights.policy", "view.pull_seconds")] == ["wechat", 3.0]
+        assert (await config(kafka, "apply", file, "--unset", "--wait"))[0] == ExitCode.OK
+        assert [lane.watch.effective(name) for name in ("weights.policy", "view.pull_seconds")] == ["headroom", 0.0]
 
 
 async def test_a_dry_run_tells_who_would_change_and_changes_nothing(kafka: KafkaSettings) -> None:

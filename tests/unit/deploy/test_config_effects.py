@@ -17,6 +17,7 @@ from aiokafka.structs import TopicPartition
 from opentelemetry.sdk.trace import TracerProvider
 
 from deploy.agent_process import _watch_config as watch_agent
+from deploy.config_set import read_set
 from deploy.keeper.process import KeeperProcess
 from deploy.keeper.process import watch_config as watch_keeper
 from deploy.resource_process import watch_config as watch_resource
@@ -25,7 +26,7 @@ from ingest.lane import Lane
 from ingest.ledger import Ledger
 from ingest.partition import PartitionState
 from ingest.tuning import LaneTuning, manifest_values
-from rayline.app_spec import AppSpec, Batching
+from rayline.app_spec import AppSpec, Batching, SchedulingPolicy
 from rayline.bus import KafkaSettings
 from rayline.config import SETTINGS, AppValues, ConfigWatch, ProcessIdentity, Role
 from rayline.config import Verdict as Answered
@@ -440,6 +441,54 @@ async def test_a_lane_gives_up_what_is_in_flight_on_a_node_that_is_silent_for_lo
     assert await called_off(12.0) is None
     lane.set("global/view.lost_seconds", "11")
     assert await called_off(12.0) is CalledOff.NODE_LEFT
+
+
+@shows("view.pull_seconds")
+async def test_a_lane_that_pulls_hears_of_a_notice_with_its_next_pull(lane: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
+    one: Lane = lane.parts.lane
+    clock = [100.0]
+    monkeypatch.setattr("ingest.lane.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    actor = ActorEndpoint("app", "1", "x", "127.0.0.1", 1, 2, "i")
+
+    def say(state: NodeState, seq: int) -> set[str]:
+        """Actors that batches may go to, once the node said this."""
+        one.heard([NodeReport("c", "n", 1 + seq // 10, seq, state, 1.0, actors=(actor,), beat=True)])
+        return one._router.instances()
+
+    lane.set("app/app/view.pull_seconds", "3")
+    assert say(NodeState.READY, 1) == {"i"}
+    clock[0] += 2.9
+    assert say(NodeState.DRAINING, 2) == {"i"}
+    clock[0] += 0.1
+    one.heard([])
+    assert not one._router.instances()
+    lane.set("app/app/view.pull_seconds", "0")
+    assert say(NodeState.READY, 10) == {"i"}
+    assert not say(NodeState.DRAINING, 11)
+
+
+async def test_the_set_as_in_the_article_is_taken_by_all_whom_it_concerns_and_is_then_in_force(lane: Tuned) -> None:
+    heart = Heartbeat(beat=lambda: asyncio.sleep(0))
+    agent: Any = SimpleNamespace(set_interval=heart.set_interval)
+    resource = Resource(name="0")
+    pod = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
+    processes = {
+        Role.LANE: lane,
+        Role.RESOURCE: tuned_resource(resource),
+        Role.AGENT: Tuned(ConfigWatch(settings=NOWHERE, identity=pod).on("heartbeat.interval_seconds", agent.set_interval)),
+    }
+    processes[Role.AGENT].set("global/heartbeat.interval_seconds", "9")
+    processes[Role.RESOURCE].set("global/view.interval_seconds", "9")
+    processes[Role.LANE].set("global/weights.interval_seconds", "9")
+    for change in read_set("as-in-the-article"):
+        for role in SETTINGS[change.key.setting].roles:
+            processes[role].set(str(change.key), json.dumps(change.value))
+    one: Lane = lane.parts.lane
+    assert (one._router.policy, one._router.interval_seconds, one._pull_seconds) == (SchedulingPolicy.WECHAT, 3.0, 3.0)
+    assert heart.interval_seconds == 1.0
+    resource.started(0.0)
+    list(resource.records(0.0))
+    assert resource.due() == pytest.approx(1.0)
 
 
 KEEPER_EFFECTS = [
