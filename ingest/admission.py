@@ -9,6 +9,8 @@ from typing import Final
 
 from rayline.app_spec import AppSpec
 from rayline.bus.consumer import Record
+from rayline.bus.cut_records import CutRecord
+from rayline.bus.inflation import MAX_INFLATED_BYTES
 from rayline.clock import BrokerClock
 from rayline.jobs import (
     CE_ID,
@@ -20,9 +22,16 @@ from rayline.jobs import (
     ContentType,
     Job,
 )
+from rayline.topics import DEFAULT_MAX_MESSAGE_BYTES
 
 MAX_HEADERS: Final = 64
 MAX_HEADER_BYTES: Final = 16 * 1024
+# A dead-letter topic takes so much beside the largest job or feature.
+LETTER_ROOM_BYTES: Final = 128 * 1024
+_INFLATES: Final = (
+    f"its record batch is damaged, or inflates to more than {MAX_INFLATED_BYTES} bytes, the most that is taken into memory: "
+    "send fewer records in one batch, or smaller ones"
+)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _CE_CONTENT_TYPE: Final = "ce_datacontenttype"
 _CONTENT_TYPES: Final = {kind.value.encode(): kind for kind in ContentType} | {b"application/x-msgpack": ContentType.MSGPACK}
@@ -36,16 +45,21 @@ class Reason(StrEnum):
     BAD_HEADER = "bad_header"
     UNSUPPORTED_CONTENT_TYPE = "unsupported_content_type"
     UNDECODABLE = "undecodable"
+    INFLATES = "inflates"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A record that is the producer's fault: an `invalid` result and a dead letter. `tombstone`: it had no value at all."""
+    """A record that is the producer's fault: an `invalid` result and a dead letter.
+
+    `tombstone`: it had no value at all; `whole`: the job's payload is that of the record.
+    """
 
     job: Job
     reason: Reason
     message: str
     tombstone: bool = False
+    whole: bool = True
 
 
 class Admission:
@@ -53,12 +67,14 @@ class Admission:
 
     def __init__(self, *, spec: AppSpec, clock: BrokerClock) -> None:
         self._clock = clock
+        self._letter_bytes = DEFAULT_MAX_MESSAGE_BYTES
         self.update(spec)
 
     def update(self, spec: AppSpec) -> None:
         """Rules of a new version of the app, for records read from now on."""
         self._sla_ms = spec.sla_seconds * 1000
         self._max_bytes = spec.limits.max_job_bytes
+        self._letter_bytes = max(self._letter_bytes, spec.limits.max_job_bytes, spec.limits.max_result_bytes)
 
     def admit(self, topic: str, partition: int, record: Record, arrived: float) -> Job | Rejection:
         """`arrived` is the monotonic time (seconds) at which the record was read."""
@@ -83,16 +99,19 @@ class Admission:
         )
         if headers:
             rejection = self._read_headers(job)
-            if rejection is not None:
+            if rejection is not None and not isinstance(record, CutRecord):
                 return rejection
+        if value is None and isinstance(record, CutRecord):
+            return Rejection(job, Reason.INFLATES, _INFLATES, whole=False)
         if value is None or not value:
             return Rejection(job, Reason.EMPTY, "the record has no value; a job's value is its payload", tombstone=value is None)
         if len(value) > self._max_bytes:
-            return Rejection(
-                job,
-                Reason.TOO_LARGE,
-                f"the payload has {len(value)} bytes, the app takes {self._max_bytes} (limits.max_job_bytes)",
-            )
+            message = f"the payload has {len(value)} bytes, the app takes {self._max_bytes} (limits.max_job_bytes)"
+            # What no dead-letter topic takes is not held either: being refused would cost a transaction.
+            whole = len(value) <= self._letter_bytes + LETTER_ROOM_BYTES
+            if not whole:
+                job.payload = b""
+            return Rejection(job, Reason.TOO_LARGE, message, whole=whole)
         return job
 
     def _read_headers(self, job: Job) -> Rejection | None:

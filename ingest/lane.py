@@ -542,6 +542,7 @@ class Lane:
             now,
             dead_letter=reason,
             tombstone=rejection.tombstone,
+            letter_whole=rejection.whole,
         )
         state.end([ended])
         self._publisher.notify()

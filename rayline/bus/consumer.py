@@ -26,6 +26,7 @@ from rayline.bus.identity import topic_ids
 from rayline.bus.offsets import StableCoordinator, wait_for_committed
 from rayline.bus.protocol import GroupMember, check_client
 from rayline.bus.settings import KafkaSettings
+from rayline.bus.tolerant_records import Allowance
 from rayline.errors import BusError, MemberFenced, OffsetLost
 from rayline.jobs import Header
 
@@ -34,12 +35,14 @@ _log = logging.getLogger(__name__)
 _UNTAKEN: Final = 0
 BUSY_FETCH_BYTES: Final = 256 * 1024
 BUSY_FETCH_WAIT_MS: Final = 15
+# A poll hands out one batch more at most.
+MAX_POLL_INFLATED_BYTES: Final = 64 * 1024 * 1024
 _IDENTITY_SECONDS: Final = 5.0
 
 
 class Record(Protocol):
     """A record as the batch holds it. `timestamp` is epoch ms, `timestamp_type` 1 where the broker gave it; a header's name has
-    surrogates where it was not UTF-8."""
+    surrogates where it was not UTF-8. One that could not be taken into memory is a `CutRecord`."""
 
     offset: int
     timestamp: int
@@ -345,9 +348,12 @@ class GroupConsumer:
         ready = self._consumer.assignment() - subscription.paused_partitions()
         if not ready:
             return {}
+        allowance = Allowance(MAX_POLL_INFLATED_BYTES)
         for result in self._consumer._fetcher._records.values():
             if isinstance(result, FetchResult) and result.has_more():
-                result._partition_records._consumer_record = _as_it_is
+                part = result._partition_records
+                part._consumer_record = _as_it_is
+                part._records.allow(allowance, part.next_fetch_offset)
         records: dict[TopicPartition, list[Record]] = await self._consumer.getmany(*ready, timeout_ms=0, max_records=max_records)
         return records
 

@@ -37,7 +37,7 @@ from aiokafka.protocol.types import (
 )
 from aiokafka.structs import TopicPartition
 
-from rayline.bus.record_batch import TolerantRecords
+from rayline.bus.tolerant_records import TolerantRecords
 from rayline.errors import UnsupportedClient
 
 _STRING: Final = CompactString("utf-8")

@@ -5,25 +5,28 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import ClassVar, Final
 
 import google_crc32c
-from aiokafka.record.default_records import _DefaultRecordBatchPy
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
 
+from rayline.bus.inflation import Codec
 from rayline.jobs import Header
 
 # base offset, length, leader epoch, magic, CRC | attributes, last delta, first and last time, producer id, epoch, sequence, count
 _PREFIX: Final = struct.Struct(">qiibI")
 _CHECKED: Final = struct.Struct(">hiqqqhii")
+_LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8
 _LENGTH_END: Final = 12
 _MAGIC_AT: Final = 16
-_CRC_AT: Final = 17
+_ATTRIBUTES_END: Final = 23
+_HEAD_BYTES: Final = _PREFIX.size + _CHECKED.size
 _MAGIC: Final = 2
+_CODEC: Final = 0x07
+_STAMPED_BY_BROKER: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
 _NO_LEADER_EPOCH: Final = -1
 MAX_BATCH_BYTES: Final = 1024 * 1024
@@ -83,7 +86,7 @@ class RecordBatchWriter:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._count = 0
-        self._size = _PREFIX.size + _CHECKED.size
+        self._size = _HEAD_BYTES
         self._created_ms = int(time.time() * 1000)
 
     def append(
@@ -126,7 +129,7 @@ class RecordBatchWriter:
 
 @dataclass(frozen=True, slots=True)
 class ReadRecord:
-    """A record as it stands in a batch. `timestamp_type` is 1 where the broker gave the time."""
+    """A record as it stands in a batch. `timestamp_type` is 1 where the broker gave the time; this format has no `checksum`."""
 
     offset: int
     timestamp: int
@@ -134,16 +137,74 @@ class ReadRecord:
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
+    checksum: ClassVar[None] = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHead:
+    """What stands before the records. `last_offset` stays what it was when compaction takes records away."""
+
+    base_offset: int
+    last_offset: int
+    codec: Codec
+    timestamp_type: int
+    first_timestamp: int
+    max_timestamp: int
+    count: int
+
+    def timestamp(self, delta: int) -> int:
+        """Of a record with this delta, epoch ms."""
+        return self.max_timestamp if self.timestamp_type else self.first_timestamp + delta
+
+
+def read_head(data: bytes | memoryview) -> BatchHead:
+    """The head of a batch of this format. Raises ValueError for a codec that there is not."""
+    (base_offset, *_) = _PREFIX.unpack_from(data)
+    attributes, last_delta, first, latest, _, _, _, count = _CHECKED.unpack_from(data, _PREFIX.size)
+    by_broker = int(bool(attributes & _STAMPED_BY_BROKER))
+    return BatchHead(base_offset, base_offset + last_delta, Codec(attributes & _CODEC), by_broker, first, latest, count)
+
+
+def codec_bits(data: bytes, begin: int) -> int:
+    """What the batch that begins there is compressed with, as a number; 0 where it is not, or is not one of ours to inflate."""
+    bits = data[begin + _ATTRIBUTES_END - 1] & _CODEC
+    return bits if bits <= Codec.ZSTD and data[begin + _MAGIC_AT] == _MAGIC else 0
+
+
+def batch_end(data: bytes, begin: int) -> int:
+    """Where the batch ends that begins there."""
+    (length,) = _LENGTH.unpack_from(data, begin + _LENGTH_AT)
+    return begin + _LENGTH_END + int(length)
+
+
+def checksum_holds(data: bytes, begin: int, end: int) -> bool | None:
+    """Whether the bytes are those that the producer wrote; None for an old format, which has another checksum."""
+    if data[begin + _MAGIC_AT] != _MAGIC:
+        return None
+    (*_, expected) = _PREFIX.unpack_from(data, begin)
+    return bool(google_crc32c.value(bytes(data[begin + _PREFIX.size : end])) == expected)
+
+
+def records_of(data: bytes, begin: int, end: int) -> memoryview:
+    """The records of a batch, as they are compressed."""
+    return memoryview(data)[begin + _HEAD_BYTES : end]
+
+
+def with_records(data: bytes, begin: int, records: memoryview | bytes) -> bytes:
+    """The same batch with other, uncompressed records; its checksum is not made anew."""
+    head = bytearray(data[begin : begin + _HEAD_BYTES])
+    _LENGTH.pack_into(head, _LENGTH_AT, _HEAD_BYTES - _LENGTH_END + len(records))
+    head[_ATTRIBUTES_END - 1] &= ~_CODEC
+    return b"".join((head, records))
 
 
 def read_batch(data: bytes) -> list[ReadRecord]:
-    """All records of one batch; bytes of a header's name that are not UTF-8 become surrogates (`surrogateescape`)."""
-    batch = _DefaultRecordBatchPy(data)
-    batch._maybe_uncompress()
-    buffer, position = batch._buffer, batch._pos
-    stamped_by_broker = batch.timestamp_type
+    """All records of one batch that is not compressed; bytes of a header's name that are not UTF-8 become surrogates
+    (`surrogateescape`)."""
+    head = read_head(data)
+    buffer, position = bytearray(data), _HEAD_BYTES
     records = []
-    for _ in range(batch._num_records):
+    for _ in range(head.count):
         length, position = decode_varint(buffer, position)
         end = position + length
         time_delta, position = decode_varint(buffer, position + 1)
@@ -155,19 +216,16 @@ def read_batch(data: bytes) -> list[ReadRecord]:
         for _ in range(count):
             name, position = _bytes(buffer, position)
             raw, position = _bytes(buffer, position)
-            headers.append(((name or b"").decode("utf-8", "surrogateescape"), raw))
-        records.append(
-            ReadRecord(
-                batch.base_offset + delta,
-                batch.max_timestamp if stamped_by_broker else batch.first_timestamp + time_delta,
-                stamped_by_broker,
-                key,
-                value,
-                headers,
-            )
-        )
+            headers.append((text_of(name), raw))
+        timestamp = head.timestamp(time_delta)
+        records.append(ReadRecord(head.base_offset + delta, timestamp, head.timestamp_type, key, value, headers))
         position = end
     return records
+
+
+def text_of(name: bytes | None) -> str:
+    """A header's name, with surrogates for what is not UTF-8."""
+    return (name or b"").decode("utf-8", "surrogateescape")
 
 
 def _bytes(buffer: bytearray, position: int) -> tuple[bytes | None, int]:
@@ -175,60 +233,3 @@ def _bytes(buffer: bytearray, position: int) -> tuple[bytes | None, int]:
     if length < 0:
         return None, position
     return bytes(buffer[position : position + length]), position + length
-
-
-class TolerantRecords:
-    """aiokafka's `MemoryRecords` over one partition's part of a fetch, which does not end at a header name that is not UTF-8."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._records: Any = MemoryRecords(data)
-        self._position = 0
-
-    def has_next(self) -> bool:
-        return bool(self._records.has_next())
-
-    def size_in_bytes(self) -> int:
-        return int(self._records.size_in_bytes())
-
-    def next_batch(self) -> _TolerantBatch | None:
-        batch = self._records.next_batch()
-        if batch is None:
-            return None
-        begin = self._position
-        (length,) = struct.unpack_from(">i", self._data, begin + _LENGTH_AT)
-        self._position = begin + _LENGTH_END + length
-        return _TolerantBatch(batch, self._data, begin, self._position)
-
-
-class _TolerantBatch:
-    """aiokafka's batch; where its reader gives up, ours goes on."""
-
-    def __init__(self, batch: Any, data: bytes, begin: int, end: int) -> None:
-        self._batch = batch
-        self._where = (data, begin, end)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batch, name)
-
-    def validate_crc(self) -> bool:
-        """Whether the bytes are those that the producer wrote."""
-        data, begin, end = self._where
-        if data[begin + _MAGIC_AT] != _MAGIC:
-            return bool(self._batch.validate_crc())
-        (expected,) = struct.unpack_from(">I", data, begin + _CRC_AT)
-        return bool(google_crc32c.value(bytes(data[begin + _PREFIX.size : end])) == expected)
-
-    def __next__(self) -> Any:
-        return next(self._batch)
-
-    def __iter__(self) -> Iterator[Any]:
-        read = 0
-        try:
-            for record in self._batch:
-                read += 1
-                yield record
-            return
-        except UnicodeDecodeError:
-            data, begin, end = self._where
-        yield from read_batch(bytes(data[begin:end]))[read:]

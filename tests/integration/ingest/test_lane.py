@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 
 import msgpack
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ForeignPartition
@@ -16,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from ingest.lane import Lane
 from rayline.app_spec import Batching, Limits
 from rayline.bus import KafkaSettings, RecordBatchWriter, TransactionalProducer
+from rayline.bus.inflation import MAX_INFLATED_BYTES
 from rayline.bus.protocol import GroupMember
 from rayline.bus.record_batch import varint
 from rayline.topics import dlq_topic, group_id, requests_topic, results_topic
@@ -125,6 +127,42 @@ async def test_what_cannot_be_accepted_ends_as_said_and_lies_in_the_dead_letters
         "many": "bad_header",
         "broken": "undecodable",
     }
+
+
+async def test_a_batch_that_inflates_too_far_costs_its_own_jobs_alone_and_what_is_known_of_them_is_told(
+    kafka: KafkaSettings,
+) -> None:
+    app = await new_app(kafka, partitions=1)
+    large = 2 * MAX_INFLATED_BYTES
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, compression_type="zstd", max_batch_size=large, max_request_size=large
+    )
+    await producer.start()
+    for values in ([bytes(MAX_INFLATED_BYTES), b"\xa1a"], [b"\xa1b"]):
+        batch = producer.create_batch()
+        for value in values:
+            ident = b"%d-%d" % (len(value), len(values))
+            assert batch.append(key=b"key", value=value, timestamp=None, headers=[("job-id", ident)]) is not None
+        batch.close()
+        await (await producer.send_batch(batch, requests_topic(app), partition=0))
+    await producer.stop()
+    async with running(lane_of(kafka, app, spec=spec_of(app, partitions=1), result_partitions=1), app):
+        async with asyncio.timeout(40):
+            found: list[Seen] = []
+            while len(found) < 3:
+                found = await results_of(kafka, app)
+    bomb = f"{MAX_INFLATED_BYTES}-2"
+    assert {header(seen, "job-id"): header(seen, "outcome") for seen in found} == {
+        bomb: "invalid",
+        "2-2": "invalid",
+        "2-1": "ok",
+    }
+    letters = await asyncio.to_thread(read_committed, kafka, dlq_topic(app))
+    assert [(header(seen, "job-id"), seen.key, seen.value) for seen in letters] == [(bomb, b"key", None), ("2-2", b"key", None)]
+    assert all(
+        header(seen, "dlq-reason").startswith("(too large to be kept here: read it from its source) inflates:")
+        for seen in letters
+    )
 
 
 async def test_a_header_whose_name_is_not_text_costs_its_own_job_alone(kafka: KafkaSettings) -> None:

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admission import MAX_HEADER_BYTES, MAX_HEADERS, Admission, Reason, Rejection
+from ingest.admission import LETTER_ROOM_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, Admission, Reason, Rejection
 from rayline.app_spec import AppSpec, Limits
+from rayline.bus.cut_records import CutRecord
 from rayline.clock import BrokerClock
 from rayline.jobs import MAX_JOB_ID_BYTES, ContentType, Job
+from rayline.topics import DEFAULT_MAX_MESSAGE_BYTES
 from tests.unit.ingest.jobs import Record
 
 NOW_MS = 2_000_000
@@ -111,6 +113,33 @@ def test_a_payload_of_the_greatest_size_is_taken_and_one_byte_more_is_not(admiss
     rejection = refused(admission, Record(value=bytes(1_001)))
     assert rejection.reason is Reason.TOO_LARGE
     assert "limits.max_job_bytes" in rejection.message
+
+
+def cut(headers: list[tuple[str, bytes | None]]) -> CutRecord:
+    return CutRecord(42, 1_000_000, 1, b"key", None, headers)
+
+
+def test_a_record_whose_batch_inflates_too_far_keeps_its_id_and_is_no_tombstone(admission: Admission) -> None:
+    rejection = refused(admission, cut([("job-id", b"mine")]))  # type: ignore[arg-type]
+    assert (rejection.reason, rejection.tombstone, rejection.whole) == (Reason.INFLATES, False, False)
+    assert (rejection.job.job_id, rejection.job.key, rejection.job.payload) == ("mine", b"key", b"")
+
+
+def test_that_its_batch_inflates_too_far_counts_before_bad_headers(admission: Admission) -> None:
+    assert refused(admission, cut([("deadline-ms", b"soon")])).reason is Reason.INFLATES  # type: ignore[arg-type]
+
+
+def test_a_payload_that_no_dead_letter_can_hold_is_not_kept(admission: Admission) -> None:
+    most = DEFAULT_MAX_MESSAGE_BYTES + LETTER_ROOM_BYTES
+    kept, dropped = refused(admission, Record(value=bytes(most))), refused(admission, Record(value=bytes(most + 1)))
+    assert (kept.reason, kept.whole, len(kept.job.payload)) == (Reason.TOO_LARGE, True, most)
+    assert (dropped.reason, dropped.whole, len(dropped.job.payload)) == (Reason.TOO_LARGE, False, 0)
+
+
+def test_letters_of_payloads_that_were_allowed_before_are_kept_whole(admission: Admission) -> None:
+    admission.update(replace(SPEC, limits=Limits(max_job_bytes=3 << 20)))
+    admission.update(SPEC)
+    assert refused(admission, Record(value=bytes(3 << 20))).whole
 
 
 @pytest.mark.parametrize(("value", "tombstone"), [(None, True), (b"", False)])

@@ -38,8 +38,12 @@ _REASONS: Final = {
         runtime_env.store.protocol: _MIN_HEX
     """,
     "protects against what comes from outside: raising it would remove the protection": """
-        ingest.admission: MAX_HEADERS MAX_HEADER_BYTES
+        ingest.admission: LETTER_ROOM_BYTES MAX_HEADERS MAX_HEADER_BYTES
         ingest.lane: MAX_CLAIM_CHARS
+        rayline.bus.consumer: MAX_POLL_INFLATED_BYTES
+        rayline.bus.cut_records: MAX_KEPT_BYTES MAX_SCANNED_RECORDS
+        rayline.bus.inflation: MAX_INFLATED_BYTES MAX_SCANNED_BYTES _KEPT_BYTES _LENGTH_BYTES _PIECE_BYTES
+        rayline.bus.inflation: _SLOWLY_SCANNED_BYTES _XERIAL_HEADER_BYTES
         rayline.bus.record_batch: MAX_BATCH_BYTES
         rayline.config.last_good: MAX_REMEMBERED
         rayline.config.state: MAX_KEYS MAX_REASON_CHARS
