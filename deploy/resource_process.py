@@ -21,7 +21,7 @@ from rayline.waits import news_by
 from scheduler.listener import Direct, Heard, Listener
 from scheduler.metering import view_samples
 from scheduler.node_feed import NodeFeed
-from scheduler.node_history import EVENT_ID
+from scheduler.node_history import EVENT_ID, KINDS
 from scheduler.resource import Resource
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class ResourceService:
         self.resource = resource
         self._settings = settings
         self._wake = asyncio.Event()
-        self._events: Counter[str] = Counter()
+        self._events = Counter(dict.fromkeys(KINDS, 0))
         self.round_at = 0.0
         listener = Listener(groups=(resource.group, *below), direct=Direct.NEVER if below else Direct.ALWAYS)
         self._feed = NodeFeed(

@@ -9,6 +9,7 @@ from ingest.records import Ended
 from ingest.stalls import PartitionFacts, StallWatch
 from rayline.metrics import Histogram, Sample
 from rayline.metrics import declared as d
+from rayline.results import Outcome
 from rayline.topics import dlq_topic, group_id, requests_topic, results_topic
 from scheduler.dispatcher import Answers
 
@@ -71,12 +72,12 @@ class JobMeters:
 
 
 def publisher_samples(statistics: PublisherStatistics, app: str) -> Iterable[Sample]:
-    """Of what was committed."""
+    """Of what was committed; each outcome from the start, since Prometheus takes no counter's first value for growth."""
     kafka = {d.SYSTEM: "kafka", d.OPERATION: "send"}
     yield Sample(d.SENT, sum(statistics.results.values()), {**kafka, d.DESTINATION: results_topic(app)})
     yield Sample(d.SENT, statistics.dead_letters, {**kafka, d.DESTINATION: dlq_topic(app)})
-    for outcome, jobs in statistics.results.items():
-        yield Sample(d.RESULTS, jobs, {d.OUTCOME: outcome.value})
+    for outcome in Outcome:
+        yield Sample(d.RESULTS, statistics.results.get(outcome, 0), {d.OUTCOME: outcome.value})
     yield Sample(d.TRANSACTIONS, statistics.transactions)
     yield Sample(d.RECOVERIES, statistics.recoveries)
 

@@ -1,4 +1,7 @@
-"""Samples of what the scheduler counts and knows: dispatches, nodes, weights."""
+"""Samples of what the scheduler counts and knows: dispatches, nodes, weights.
+
+Each cause and standing is told from the start, as 0: to Prometheus a counter that begins at its first event did not grow by it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Final
 
 from rayline.metrics import Metric, Sample
 from rayline.metrics import declared as d
+from scheduler.batch import Cause
 from scheduler.statistics import DispatchStatistics
-from scheduler.view import View
+from scheduler.view import Standing, View
 
 MAX_WEIGHTS: Final = 100
 
@@ -26,8 +30,9 @@ class DispatchSamples:
     def read(self, statistics: DispatchStatistics) -> Iterable[Sample]:
         """Of what was sent to actors, and sent again."""
         yield self._growing(d.FIRST, statistics.first)
-        for cause, jobs in statistics.again.items():
-            yield self._growing(d.RETRIES, jobs, cause)
+        for cause in Cause:
+            if cause is not Cause.REFUSED:
+                yield self._growing(d.RETRIES, statistics.again.get(cause, 0), cause)
         yield self._growing(d.HEDGES, statistics.hedged)
         yield self._growing(d.HEDGE_WINS, statistics.hedge_wins)
         yield Sample(d.REFUSED, statistics.refused)
@@ -41,8 +46,9 @@ class DispatchSamples:
 
 def view_samples(view: View, now: float) -> Iterable[Sample]:
     """Of the nodes that a process knows."""
-    for standing, nodes in Counter(standing.value for _, _, standing in view.standings(now)).items():
-        yield Sample(d.NODES, nodes, {d.STANDING: standing})
+    nodes = Counter(standing for _, _, standing in view.standings(now))
+    for standing in Standing:
+        yield Sample(d.NODES, nodes[standing], {d.STANDING: standing.value})
     if view.ears > -math.inf:
         yield Sample(d.VIEW_AGE, max(0.0, now - view.ears))
         yield Sample(d.VIEW_STALE, int(view.stale(now)))

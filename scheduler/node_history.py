@@ -23,6 +23,7 @@ _TEXTS: Final = {
     "recovered": "is heard again",
     "gone": "is gone",
 }
+KINDS: Final = tuple(f"node.{name}" for name in _TEXTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from rayline.events import Event
 from rayline.metrics import MetricsBoard, ProcessMetrics, Sample, declared
 from rayline.reports import NodeState
 from rayline.topics import platform_topics
-from scheduler.keeper import Limits, NodeFact, decide
+from scheduler.keeper import ActionKind, Limits, NodeFact, decide
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS: Final = 0.5
@@ -84,7 +84,7 @@ class KeeperProcess:
         self._name = name
         self._limits = limits or Limits()
         self._lease = lease or LeaseOptions()
-        self._actions: Counter[str] = Counter()
+        self._actions: Counter[str] = Counter(dict.fromkeys((kind.value for kind in ActionKind), 0))
         # Only while it leads (monotonic seconds).
         self._looked_at: float | None = None
 

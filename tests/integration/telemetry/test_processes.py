@@ -24,17 +24,12 @@ from tests.support.names import fresh
 
 pytestmark = pytest.mark.integration
 
-# Values that come with the first node, job, retry, order or fault.
+# Values that come with the first node or fault.
 LATER = {
-    "rayline.job.results",
     "rayline.partition.open_transaction.age",
-    "rayline.dispatch.retries",
-    "rayline.nodes",
     "rayline.node.weight",
-    "rayline.node.events",
     "rayline.view.age",
     "rayline.view.stale",
-    "rayline.keeper.actions",
     "rayline.process.stalled",
     "rayline.process.progress.age",
     "rayline.process.log.lines",
