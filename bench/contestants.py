@@ -83,7 +83,7 @@ class Reference:
 
 
 class Rayline:
-    """Rayline as a user runs it: ``up``, ``deploy``, ``down``, with two Ray clusters of one 1-core pod each.
+    """Rayline as a user runs it: ``up``, ``deploy``, ``down``, with two Ray clusters of one 1-core pod each and two lanes.
 
     Owns a state folder for each run and takes the platform down after it. Does not own the broker.
     """
@@ -113,7 +113,7 @@ class Rayline:
             state_dir, app_dir = Path(folder) / "state", Path(folder) / "app"
             write_app(app_dir, heap)
             where = ["--state-dir", str(state_dir)]
-            shape = ["--clusters", "2", "--pods", "1", "--pod-cpus", "1", "--detach"]
+            shape = ["--clusters", "2", "--pods", "1", "--pod-cpus", "1", "--lanes", "2", "--detach"]
             try:
                 self._rayline("up", *shape, "--bootstrap-servers", heap.bootstrap_servers, *where)
                 self._rayline("deploy", str(app_dir / "app.yaml"), *where)

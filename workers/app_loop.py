@@ -12,6 +12,13 @@ from typing import Any
 from rayline.wire import Verdict
 from workers.run import Run
 
+try:  # in Rayline's own Python always, in a bundle's only where the app brings it
+    import uvloop
+except ImportError:
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+else:
+    new_event_loop = uvloop.new_event_loop
+
 COLLECT_SECONDS = 0.05
 
 Note = Callable[[Run, int, Any], None]
@@ -19,14 +26,14 @@ Start = tuple[int, Callable[[], Awaitable[Any]]]
 
 
 class AppLoop:
-    """Owns one event loop and its thread. Does not own the calls' meaning, nor the end of code that blocks the loop (the watchdog
-    ends the process).
+    """Owns one event loop (uvloop's where it is installed, as in Ray's async actors) and its thread. Does not own the calls'
+    meaning, nor the end of code that blocks the loop (the watchdog ends the process).
 
     Life cycle: runs from construction until `close`; `run` from any number of threads.
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rayline-app-loop", daemon=True)
         self._thread.start()
 

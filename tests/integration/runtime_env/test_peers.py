@@ -268,7 +268,7 @@ def test_a_global_limit_is_obeyed_within_five_seconds_of_its_change(network: Pee
     for node in nodes:
         node.set_global_limit(limit)
     pause = threading.Event()
-    pause.wait(2.0)
+    pause.wait(5.0)
     started, before = time.monotonic(), sum(node.statistics().received for node in nodes)
     pause.wait(5.0)
     moved = sum(node.statistics().received for node in nodes) - before
