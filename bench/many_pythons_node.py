@@ -49,7 +49,7 @@ class Node:
     Life: `async with`, then `serve` any apps, `answer` any jobs.
     """
 
-    def __init__(self, *, folder: Path, store: Store) -> None:
+    def __init__(self, *, folder: Path, store: Store, cards: Sequence[str] = ()) -> None:
         self._pod_dir = folder / "pod"
         self._pod_dir.mkdir(parents=True)
         node = NodeFolder(path=folder / "node", quota_bytes=_QUOTA_BYTES)
@@ -58,7 +58,7 @@ class Node:
             store=store,
             source=StoreSource(store=store, cache=node.blobs),
             trust=Trust.read(None, development=True),
-            check=check_environment,
+            check=lambda root, bundle: check_environment(root, bundle, cards),
         )
         self._activator = Activator(folder=node, preparer=preparer, pod_dir=self._pod_dir)
         self._token = secrets.token_hex(16)

@@ -10,6 +10,7 @@ from typing import Final
 
 from deploy.node_peers import open_peers
 from deploy.process_environment import (
+    CARDS_VARIABLE,
     DEVELOPMENT_VARIABLE,
     NODE_DIR_VARIABLE,
     NODE_QUOTA_VARIABLE,
@@ -17,7 +18,9 @@ from deploy.process_environment import (
     TRUST_VARIABLE,
     is_set,
 )
+from rayline.engines import Chosen
 from rayline.errors import ConfigError, StoreError
+from runtime_env.bundle import Bundle
 from runtime_env.node.folder import NodeFolder
 from runtime_env.node.model_fetching import HeldModel, ModelFetcher
 from runtime_env.node.preparing import Prepared, Preparer
@@ -26,6 +29,7 @@ from runtime_env.signing import Trust
 from runtime_env.store import open_store
 from workers.activation import check_environment
 from workers.agent import NodeEnvironments
+from workers.sampling import Cards, NamedCards, find_cards
 
 DEFAULT_QUOTA_GIB: Final = 64.0
 
@@ -57,9 +61,20 @@ def open_environments(environment: Mapping[str, str], *, node: str, cores: float
     peers = open_peers(environment, node=node, cores=cores, store=store, cache=folder.blobs)
     source, peering = (StoreSource(store=store, cache=folder.blobs), None) if peers is None else peers
     trusted = Trust.read(Path(trust) if trust else None, development=is_set(environment.get(DEVELOPMENT_VARIABLE)))
-    preparer = Preparer(folder=folder, store=store, source=source, trust=trusted, check=check_environment)
+    cards = open_cards(environment)
+
+    def check(root: Path, bundle: Bundle) -> Chosen | None:
+        return check_environment(root, bundle, [card.kind for card in cards.read()])
+
+    preparer = Preparer(folder=folder, store=store, source=source, trust=trusted, check=check)
     models = ModelFetcher(folder=folder, store=store, source=source, trust=trusted)
     return NodeEnvironments(folder, preparer, models, peering)
+
+
+def open_cards(environment: Mapping[str, str]) -> Cards:
+    """The cards of this node: those that a variable names, or those that can be asked."""
+    named = [kind.strip() for kind in environment.get(CARDS_VARIABLE, "").split(",")]
+    return NamedCards(kinds=[kind for kind in named if kind]) if any(named) else find_cards()
 
 
 def _quota_gib(environment: Mapping[str, str]) -> float:

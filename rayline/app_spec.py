@@ -104,7 +104,8 @@ class Environment:
     """What an app's bundle is built from; paths are below the app's `root` (or absolute, on the machine that builds).
 
     `python` is a version, or empty: the one that builds. `indexes` are names of settings, never addresses. `files` and
-    `exclude` are patterns; `libraries` and `binaries` native files and folders for this app alone.
+    `exclude` are patterns; `libraries` and `binaries` native files and folders for this app alone. `engine` is the module that
+    the app computes with (empty: it names none), `providers` pairs of a card and what the engine uses there.
     """
 
     python: str = ""
@@ -117,6 +118,8 @@ class Environment:
     exclude: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     binaries: tuple[str, ...] = ()
+    engine: str = ""
+    providers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Environment:
@@ -125,7 +128,8 @@ class Environment:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list | tuple) else value for name, value in data.items()
         }
-        return cls(**{**values, **requirements})
+        providers = tuple((card, provider) for card, provider in data.get("providers", ()))
+        return cls(**{**values, **requirements, "providers": providers})
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ _RIGHT_PATH: Final = "right would be a path from the folder of app.yaml"
 _FOLDERS: Final = ("libraries", "binaries", "wheels")
 
 SettingName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$", examples=["company-packages"])]
+CardName = Annotated[str, Field(min_length=1, max_length=100, examples=["nvidia"])]
+ProviderName = Annotated[str, Field(min_length=1, max_length=100, examples=["CUDAExecutionProvider"])]
 
 
 class EnvSection(Section):
@@ -59,6 +61,18 @@ class EnvSection(Section):
         default=[], description="Native libraries, files or folders: on the library path of this app alone."
     )
     binaries: list[str] = Field(default=[], description="Programs, files or folders: on the PATH of this app alone.")
+    engine: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+        examples=["onnxruntime"],
+        description="The module that the app computes with: `onnxruntime`, `torch`, `openvino`, or one of its own. A node where "
+        "it lacks its provider never gets traffic. The app is told by RAYLINE_ENGINE, RAYLINE_PROVIDER and RAYLINE_CARD.",
+    )
+    providers: dict[CardName, ProviderName] = Field(
+        default={},
+        description="What the engine computes on, by a part of the card's kind; `cpu` for nodes without a card, `any` for all. "
+        "The first that fits counts; default: the engine's own for nvidia, ascend and cpu.",
+    )
 
 
 class ModelSection(Section):
@@ -90,6 +104,10 @@ def read_environment(located: LocatedYaml, section: EnvSection) -> Environment:
             f"{located.where(('env', 'conda'))}: `env.conda` brings its own Python and packages; "
             "drop `env.python` and `env.requirements`, or list them in the conda file"
         )
+    if section.providers and section.engine is None:
+        raise ManifestError(
+            f"{located.where(('env', 'providers'))}: `env.providers` are those of an engine: name it in `env.engine`"
+        )
     listed = [
         _checked(Requirement(text.strip(), located.where(("env", "requirements", index))))
         for index, text in enumerate(section.requirements)
@@ -112,6 +130,8 @@ def read_environment(located: LocatedYaml, section: EnvSection) -> Environment:
         exclude=tuple(section.exclude),
         libraries=tuple(section.libraries),
         binaries=tuple(section.binaries),
+        engine=section.engine or "",
+        providers=tuple(section.providers.items()),
     )
 
 

@@ -266,6 +266,10 @@ class HealthCheckFailed(EnvError):
     """The app's entrypoint cannot be imported in its own environment."""
 
 
+class ProviderAbsent(EnvError):
+    """The app's engine has nothing to compute on here that the app asks for."""
+
+
 class NoResult(RaylineError):
     """A job's result did not come within the time that its waiter gave it."""
 

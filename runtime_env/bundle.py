@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from rayline.engines import Engine
 from rayline.errors import BlobCorrupt, BundleRefused, WrongPlatform
 
 BUNDLE_VERSION: Final = 1
@@ -103,6 +104,7 @@ class Bundle:
     models: tuple[Model, ...] = ()
     packages: tuple[str, ...] = ()
     startup_seconds: float = 60.0
+    engine: Engine | None = None
 
     @property
     def digest(self) -> str:
@@ -118,7 +120,11 @@ class Bundle:
         return sum(layer.content_bytes for layer in self.layers)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"v": BUNDLE_VERSION, **asdict(self)}
+        data = {"v": BUNDLE_VERSION, **asdict(self)}
+        if self.engine is None:
+            # A Rayline that knows no engines reads what names none.
+            del data["engine"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Any) -> Bundle:
@@ -136,6 +142,8 @@ class Bundle:
             values["host"] = Host(**{**host, "libc_version": tuple(map(int, host["libc_version"]))})
             values["models"] = tuple(Model(**one) for one in values["models"])
             values["packages"] = tuple(map(str, values["packages"]))
+            if "engine" in values:
+                values["engine"] = _engine(values["engine"])
             return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleRefused(f"not a bundle manifest: {error!r}") from error
@@ -164,6 +172,10 @@ def _layer(data: Mapping[str, Any]) -> Layer:
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError(f"layer {layer.name!r} with sizes {numbers}")
     return layer
+
+
+def _engine(data: Mapping[str, Any]) -> Engine:
+    return Engine(str(data["name"]), tuple((str(card), str(provider)) for card, provider in data["providers"]))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from typing import Final
 
 import rayline
 from rayline.app_spec import AppSpec
+from rayline.engines import Chosen
 from rayline.errors import HealthCheckFailed, ManifestError
 from runtime_env.bundle import Bundle
 from runtime_env.process_environment import process_environment, python_of
@@ -74,12 +75,15 @@ def preflight(spec: AppSpec) -> None:
         raise ManifestError("\n".join([f"{where} cannot be loaded (exit code {done.returncode}):", *tail]))
 
 
-def check_health(root: Path, bundle: Bundle, variables: Mapping[str, str] = os.environ) -> None:
-    """Import the entrypoint of an unpacked environment with its own interpreter and variables, on top of `variables`.
+def check_health(root: Path, bundle: Bundle, variables: Mapping[str, str] = os.environ, chosen: Chosen | None = None) -> None:
+    """Import the entrypoint of an unpacked environment with its own interpreter and variables, on top of `variables`. `chosen` is
+    what it computes with on this node; None where this is no node.
 
     Raises HealthCheckFailed with the end of the user's own traceback; nothing of the app stays loaded.
     """
     where = f"app {bundle.app} {bundle.app_version}: entrypoint {bundle.entrypoint} in {root}"
+    if chosen is None and bundle.engine is not None:
+        chosen = bundle.engine.stand_in()
     for model in bundle.models:
         if not (root / model.path).exists():
             raise HealthCheckFailed(f"{where}: model {model.name} is missing: unpack the bundle again")
@@ -95,7 +99,7 @@ def check_health(root: Path, bundle: Bundle, variables: Mapping[str, str] = os.e
             [python_of(root), "-c", _PROGRAM, json.dumps(wanted)],
             # Without -P (new in Python 3.11) the working folder is the first to be looked in until the program takes it off.
             cwd=root,
-            env=process_environment(root, bundle, variables),
+            env=process_environment(root, bundle, variables, chosen),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

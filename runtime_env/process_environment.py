@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from rayline.engines import ENGINE_VARIABLES, Chosen
 from rayline.models import MODEL_VARIABLE_PREFIX, model_variable
 from runtime_env.bundle import Bundle
 
@@ -15,13 +16,14 @@ _FOREIGN: Final = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "L
 _DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
-def process_environment(root: Path, bundle: Bundle, base: Mapping[str, str]) -> dict[str, str]:
+def process_environment(root: Path, bundle: Bundle, base: Mapping[str, str], chosen: Chosen | None = None) -> dict[str, str]:
     """Variables for processes of `bundle`, unpacked at `root`, on top of `base` (usually `os.environ`).
 
-    What the bundle brings comes first on the paths, and its models have their own variables, whatever `env.variables` say: a PATH
-    or LD_LIBRARY_PATH there stands in the place of the machine's.
+    What the bundle brings comes first on the paths, and its models and what was `chosen` for it to compute with have their own
+    variables, whatever `env.variables` say: a PATH or LD_LIBRARY_PATH there stands in the place of the machine's.
     """
-    kept = {name: value for name, value in base.items() if name not in _FOREIGN and not name.startswith(MODEL_VARIABLE_PREFIX)}
+    foreign = (*_FOREIGN, *ENGINE_VARIABLES)
+    kept = {name: value for name, value in base.items() if name not in foreign and not name.startswith(MODEL_VARIABLE_PREFIX)}
     given = {**kept, **bundle.variables}
     native = (root / "native").is_dir()
     libraries = [str(root / "native" / "lib"), *filter(None, [given.get("LD_LIBRARY_PATH")])]
@@ -33,6 +35,7 @@ def process_environment(root: Path, bundle: Bundle, base: Mapping[str, str]) -> 
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         **{model_variable(model.name): str(root / model.path) for model in bundle.models},
+        **(chosen.variables() if chosen is not None else {}),
     }
 
 

@@ -8,10 +8,12 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Protocol
 
 from rayline.app_spec import AppSpec
+from rayline.engines import Chosen
 from rayline.errors import RaylineError
 from rayline.file_locks import FileLease
 from rayline.reports import MAX_ENVIRONMENTS, EnvironmentLoad
@@ -22,6 +24,7 @@ from runtime_env.node.folder import NodeFolder
 from runtime_env.node.preparing import OnPhase, OnProgress, Prepared, failure_of
 from runtime_env.preflight import check_health
 from runtime_env.process_environment import process_environment, python_of
+from runtime_env.providers import check_provider, choose_provider
 from workers.bundle_process import check_guest, without_secrets
 from workers.daemon_call import in_daemon_thread, post
 from workers.pod_environments import PodEnvironment, forget_environment, write_environment
@@ -53,7 +56,7 @@ class Activator:
         self._pod_dir = pod_dir
         self._activations = Activations()
         self._leases: dict[str, FileLease] = {}
-        self._ready: dict[str, str] = {}
+        self._ready: dict[str, Prepared] = {}
         self._apps_known = False
         self._changed = asyncio.Event()
         self._wake = asyncio.Event()
@@ -114,8 +117,9 @@ class Activator:
         else:
             self._activations.succeed(digest, time.monotonic())
             if self._activations.get(digest) is not None:
-                self._ready[digest] = str(prepared.root)
-            _log.info("environment of %s %s is ready: Python %s", wanted.app, wanted.version, prepared.bundle.python)
+                self._ready[digest] = prepared
+            engine = "" if prepared.chosen is None else f", {prepared.chosen.engine} on {prepared.chosen.provider}"
+            _log.info("environment of %s %s is ready: Python %s%s", wanted.app, wanted.version, prepared.bundle.python, engine)
         if self._activations.get(digest) is None:
             self._release(digest)
         self._note_change(digest)
@@ -154,15 +158,16 @@ class Activator:
 
     def _file_of(self, one: Activation) -> PodEnvironment:
         digest = one.wanted.digest
-        root = self._ready.get(digest) if one.phase is Phase.READY else None
+        ready = self._ready.get(digest) if one.phase is Phase.READY else None
         failure = one.failure
         return PodEnvironment(
             digest=digest,
             phase=one.phase.value,
-            root=root,
-            lease=None if root is None else str(self._folder.lease_file(digest)),
+            root=None if ready is None else str(ready.root),
+            lease=None if ready is None else str(self._folder.lease_file(digest)),
             reason=None if failure is None else failure.reason[-MAX_TOLD_CHARS:],
             remedy=None if failure is None else failure.remedy,
+            engine={} if ready is None or ready.chosen is None else asdict(ready.chosen),
         )
 
     def _release(self, digest: str) -> None:
@@ -171,14 +176,26 @@ class Activator:
             lease.release()
 
 
-def check_environment(root: Path, bundle: Bundle) -> None:
-    """The health check of a node: the app's entrypoint and the actor's own part are imported, each in a process of its own.
+def check_environment(root: Path, bundle: Bundle, cards: Sequence[str]) -> Chosen | None:
+    """The health check of a node with cards of these kinds: the app's engine is asked for its provider, then the app's entrypoint
+    and the actor's own part are imported, each in a process of its own. Returns what the app computes with, where it names an
+    engine.
 
-    Raises HealthCheckFailed.
+    Raises HealthCheckFailed, ProviderAbsent.
     """
     variables = without_secrets(os.environ)
-    check_health(root, bundle, variables)
-    environment = process_environment(root, bundle, variables)
+    chosen = choose_provider(bundle, cards)
+    if chosen is not None:
+        check_provider(root, bundle, chosen, variables)
+    check_imports(root, bundle, chosen)
+    return chosen
+
+
+def check_imports(root: Path, bundle: Bundle, chosen: Chosen | None = None) -> None:
+    """The part of the health check that a machine can do which is no node (`chosen` is None there). Raises HealthCheckFailed."""
+    variables = without_secrets(os.environ)
+    check_health(root, bundle, variables, chosen)
+    environment = process_environment(root, bundle, variables, chosen)
     check_guest(python_of(root), environment, root, timeout_seconds=bundle.startup_seconds)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from rayline.app_spec import AppSpec
+from rayline.engines import Chosen
 from workers.actor import POD_DIR_VARIABLE, die_with_parent
 from workers.bundle_process import guest_command, start_guest, without_secrets
 from workers.pod_environments import PodEnvironment, read_environment
@@ -107,7 +108,9 @@ class HostActor:
         from runtime_env.unpack import BUNDLE_FILE
 
         bundle = Bundle.from_dict(json.loads((root / BUNDLE_FILE).read_bytes()))
-        environment = process_environment(root, bundle, without_secrets(os.environ))
+        engine = {} if self._environment is None else self._environment.engine
+        chosen = Chosen(**engine) if engine else None
+        environment = process_environment(root, bundle, without_secrets(os.environ), chosen)
         process, answers = start_guest(guest_command(python_of(root)), environment, root)
         self._answers = os.fdopen(answers, "rb")
         spec = {**self._arguments["spec"], "root": str(root / "app")}

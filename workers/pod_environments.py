@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FOLDER = "environments"
@@ -13,7 +13,8 @@ FOLDER = "environments"
 class PodEnvironment:
     """One environment of this pod. `root` and `lease` (the file that is locked while it is used) stand once it is ready.
 
-    `reason` and `remedy` say why it is not, where an attempt failed; `phase` is as `runtime_env.node.activation` names it.
+    `reason` and `remedy` say why it is not, where an attempt failed; `phase` is as `runtime_env.node.activation` names it;
+    `engine` are the fields of `rayline.engines.Chosen`, none of them where the app names no engine.
     """
 
     digest: str
@@ -22,6 +23,7 @@ class PodEnvironment:
     lease: str | None = None
     reason: str | None = None
     remedy: str | None = None
+    engine: dict[str, str] = field(default_factory=dict)
 
 
 def write_environment(pod_dir: Path, environment: PodEnvironment) -> None:

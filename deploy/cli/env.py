@@ -346,12 +346,15 @@ def _try(bundle: Bundle, blob_paths: Any, builds: Any, *, for_actors: bool) -> N
     """Unpack beside the cache, sharing layers from build to build, and check it there as nodes do."""
     from runtime_env.preflight import check_health
     from runtime_env.unpack import discard, unpack
-    from workers.activation import check_environment
+    from workers.activation import check_imports
 
     place = builds.path / "tried"
-    check = check_environment if for_actors else check_health
     try:
-        check(unpack(bundle, blob_paths, place), bundle)
+        root = unpack(bundle, blob_paths, place)
+        if for_actors:
+            check_imports(root, bundle)
+        else:
+            check_health(root, bundle)
     finally:
         discard(bundle, place)
 

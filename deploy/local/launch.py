@@ -11,6 +11,7 @@ from deploy.local.child import RUN_ID_VARIABLE, Child
 from deploy.local.state import StateFolder
 from deploy.local.supervision import Role
 from deploy.process_environment import (
+    CARDS_VARIABLE,
     CHANNEL_TOKEN_VARIABLE,
     DEVELOPMENT_VARIABLE,
     NODE_DIR_VARIABLE,
@@ -36,6 +37,7 @@ _PASSED_ON: Final = frozenset(
         DEVELOPMENT_VARIABLE,
         NODE_DIR_VARIABLE,
         NODE_QUOTA_VARIABLE,
+        CARDS_VARIABLE,
     }
 )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rayline.app_spec import AppSpec, Requirement
+from rayline.engines import Engine
 from rayline.errors import InterpreterMissing
 from runtime_env.build.cache import BuildCache
 from runtime_env.build.conda_layer import conda_python, copy_conda
@@ -194,6 +195,7 @@ class Builder:
             models=tuple(models),
             packages=packages,
             startup_seconds=spec.limits.startup_seconds,
+            engine=Engine(spec.environment.engine, spec.environment.providers) if spec.environment.engine else None,
         )
         paths = {layer.digest: self._cache.blob(layer.digest) for layer in layers.layers}
         return Built(bundle, paths, tuple(layers.made), resolved)

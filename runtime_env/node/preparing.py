@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rayline.engines import Chosen
 from rayline.errors import (
     BlobCorrupt,
     BlobTruncated,
@@ -14,6 +15,7 @@ from rayline.errors import (
     HealthCheckFailed,
     NotInStore,
     PeerError,
+    ProviderAbsent,
     RaylineError,
     RolledBack,
     SignatureWrong,
@@ -33,8 +35,9 @@ from runtime_env.unpack import check_blob, is_unpacked
 
 OnPhase = Callable[[Phase], None]
 OnProgress = Callable[[int, int], None]
-# Raises HealthCheckFailed unless actors can start from the unpacked bundle.
-Check = Callable[[Path, Bundle], None]
+# What the app computes with here, where it names an engine; raises HealthCheckFailed or ProviderAbsent unless actors can start
+# from the unpacked bundle.
+Check = Callable[[Path, Bundle], Chosen | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Prepared:
 
     root: Path
     bundle: Bundle
+    chosen: Chosen | None = None
 
 
 class Preparer:
@@ -79,12 +83,12 @@ class Preparer:
                 root = self._bring(bundle, on_phase, on_progress)
             on_phase(Phase.CHECKING)
         # Outside of the lock: the app's own code runs here, and may take as long as it is allowed to.
-        self._check(root, bundle)
+        chosen = self._check(root, bundle)
         with self._folder.changing():
             if not wanted.ahead:
                 self._admission.used(signed)
             self._folder.collect()
-        return Prepared(root, bundle)
+        return Prepared(root, bundle, chosen)
 
     def _bring(self, bundle: Bundle, on_phase: OnPhase, on_progress: OnProgress) -> Path:
         fetched = 0
@@ -133,6 +137,11 @@ _REMEDIES: tuple[tuple[type[RaylineError], str], ...] = (
     (BlobCorrupt, "look into who wrote to the store, and publish the bundle again"),
     (BlobTruncated, "the rest is fetched by itself; where that does not help, publish the bundle again: `rayline env build`"),
     (BundleRefused, "build and publish the bundle again: `rayline env build`"),
+    (
+        ProviderAbsent,
+        "bring the engine for this card (`env.requirements`: onnxruntime-gpu, say) and its driver, or name what shall do "
+        "instead in `env.providers`",
+    ),
     (HealthCheckFailed, "mend the app, then `rayline env build` and `rayline deploy`; its traceback is the reason"),
     (NotInStore, "publish the bundle to the store that nodes read: `rayline env build --store`"),
     (PeerError, "look at the network between nodes"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from rayline.engines import Engine
 from runtime_env.bundle import Bundle
 from runtime_env.store import WritableStore, publish
 from tests.support.layers import bundle_of, packed_layer
@@ -25,6 +26,7 @@ def publish_bundle(
     code: str,
     packages: Mapping[str, str],
     variables: Mapping[str, str] | None = None,
+    engine: Engine | None = None,
 ) -> Bundle:
     """`code` is the app's feature.py, `packages` the source of each module of the environment, by name."""
     trees = {
@@ -47,6 +49,7 @@ def publish_bundle(
         entrypoint="feature:feature",
         python=sys.version.split()[0],
         variables=dict(variables or {}),
+        engine=engine,
     )
     publish(store, bundle, blobs, key=None)
     return bundle

@@ -1,6 +1,6 @@
 """What a node has and does, read from /proc and cgroups once for each beat."""
 
-from workers.sampling.cards import Cards, find_cards
+from workers.sampling.cards import Cards, NamedCards, find_cards
 from workers.sampling.sampler import Sampler
 
-__all__ = ["Cards", "Sampler", "find_cards"]
+__all__ = ["Cards", "NamedCards", "Sampler", "find_cards"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,9 @@ def test_requirements_keep_their_file_and_line_and_survive_the_topic(tmp_path: P
         ("env:\n  requirements_file: gone.txt\n", ["app.yaml:4: `env.requirements_file`", "no file"]),
         ("env:\n  libraries:\n  - gone.so\n", ["app.yaml:5: `env.libraries`", "gone.so"]),
         ("env:\n  python: '3.11'\n  conda: environment.yml\n", ["app.yaml:5: `env.conda`", "drop `env.python`"]),
+        ("env:\n  engine: 'not a module'\n", ["app.yaml:4: `env.engine`", "onnxruntime"]),
+        ("env:\n  providers: {nvidia: CUDAExecutionProvider}\n", ["app.yaml:4: `env.providers`", "env.engine"]),
+        ("env:\n  engine: torch\n  providers: {nvidia: ''}\n", ["app.yaml:5: `env.providers.nvidia`"]),
         ("env:\n  requirement: [a]\n", ["app.yaml:4: unknown key `env.requirement`", "did you mean `requirements`?"]),
         ("models:\n- name: a\n  source: s3://bucket/model\n", ["app.yaml:5: `models.0.digest` is missing", "SHA-256"]),
         ("models:\n- name: a\n  sorce: x\n", ["unknown key `models.0.sorce`", "did you mean `source`?"]),
@@ -99,3 +103,12 @@ def test_two_models_that_one_variable_would_name_are_refused(tmp_path: Path) -> 
     told = refusal(tmp_path, "models:\n- {name: a-b, source: m}\n- {name: a_b, source: m}\n")
     for part in ("app.yaml:5", "RAYLINE_MODEL_A_B", "'a-b'", "'a_b'"):
         assert part in told
+
+
+def test_an_engine_keeps_the_order_of_its_providers_through_the_topic(tmp_path: Path) -> None:
+    text = "env:\n  engine: onnxruntime\n  providers: {nvidia a10: TensorrtExecutionProvider, nvidia: CUDAExecutionProvider}\n"
+    spec = load_manifest(write(tmp_path, text))
+    assert spec.environment.engine == "onnxruntime"
+    providers = (("nvidia a10", "TensorrtExecutionProvider"), ("nvidia", "CUDAExecutionProvider"))
+    assert spec.environment.providers == providers
+    assert AppSpec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rayline.app_spec import AppSpec
+from rayline.engines import Chosen
 from rayline.errors import DiskFull, HealthCheckFailed
 from runtime_env.bundle import Bundle, Host
 from runtime_env.node import activation as states
@@ -40,6 +41,7 @@ class Steps:
         self.wanted: list[Wanted] = []
         self.wrong: dict[str, Exception] = {}
         self.hold: dict[str, threading.Event] = {}
+        self.chosen: Chosen | None = None
 
     def prepare(self, wanted: Wanted, on_phase: OnPhase, on_progress: OnProgress, /) -> Prepared:
         self.tried.append(wanted.app)
@@ -51,7 +53,7 @@ class Steps:
             raise self.wrong[wanted.digest]
         for phase in (Phase.VERIFYING, Phase.UNPACKING, Phase.CHECKING):
             on_phase(phase)
-        return Prepared(Path("/node", wanted.app), BUNDLE)
+        return Prepared(Path("/node", wanted.app), BUNDLE, self.chosen)
 
 
 class Site:
@@ -100,6 +102,16 @@ async def test_what_apps_need_is_prepared_and_told_to_their_actors(site: Site) -
         assert told.lease == str(site.folder.lease_file(DIGEST["a"]))
         assert site.folder.is_leased(DIGEST["a"])
     assert not site.folder.is_leased(DIGEST["a"])
+
+
+async def test_actors_are_told_what_their_engine_computes_on_here(site: Site) -> None:
+    site.steps.chosen = Chosen("onnxruntime", "CUDAExecutionProvider", "NVIDIA A10")
+    async with site.running() as activator:
+        activator.set_apps([spec("a")])
+        await activator.settled()
+        told = site.told_actor("a")
+        assert told is not None
+        assert Chosen(**told.engine) == site.steps.chosen
 
 
 async def test_nothing_is_settled_before_the_apps_are_known(site: Site) -> None:

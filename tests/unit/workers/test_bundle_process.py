@@ -9,6 +9,7 @@ from workers.bundle_process import without_secrets
 
 # Where things lie and how a pod behaves: nobody gains by reading them.
 HARMLESS = {
+    process_environment.CARDS_VARIABLE,
     process_environment.NODE_DIR_VARIABLE,
     process_environment.NODE_QUOTA_VARIABLE,
     process_environment.POD_GRACE_VARIABLE,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import tenacity
 
 from rayline.app_spec import AppSpec
+from rayline.engines import Chosen
 from runtime_env.bundle import Bundle
 from runtime_env.node.folder import NodeFolder
 from runtime_env.node.source import StoreSource
@@ -60,12 +62,13 @@ class Hosted:
         self.folder.place(bundle, StoreSource(store=store, cache=self.folder.blobs).fetch(bundle.layers, lambda _: None))
         return bundle
 
-    def tell(self, phase: str, **more: str) -> None:
+    def tell(self, phase: str, **more: Any) -> None:
         write_environment(self.pod_dir, PodEnvironment(self.bundle.digest, phase, **more))
 
     def tell_ready(self) -> None:
         digest = self.bundle.digest
-        self.tell("ready", root=str(self.folder.environment(digest)), lease=str(self.folder.lease_file(digest)))
+        root, lease = str(self.folder.environment(digest)), str(self.folder.lease_file(digest))
+        self.tell("ready", root=root, lease=lease, engine=asdict(Chosen("fake", "FakeProvider", "Card 9")))
 
     def ask(self, method: str) -> Any:
         assert self.process.stdin is not None
@@ -126,6 +129,7 @@ def test_it_serves_from_the_bundle_and_leases_it(hosted: Hosted) -> None:
     assert endpoint["pid"] != hosted.process.pid
     variables = Path(f"/proc/{endpoint['pid']}/environ").read_bytes().split(b"\0")
     assert not [one for one in variables if one.startswith(b"RAY_")]
+    assert {b"RAYLINE_ENGINE=fake", b"RAYLINE_PROVIDER=FakeProvider", b"RAYLINE_CARD=Card 9"} <= set(variables)
     assert hosted.ask("statistics")["jobs"] == 0
     assert hosted.folder.is_leased(hosted.bundle.digest)
     hosted.process.kill()

@@ -64,6 +64,7 @@ _REASONS: Final = {
         runtime_env.unpack: _FREE_MARGIN_BYTES
         runtime_env.layer_reader: Limits.max_bytes Limits.max_files Limits.max_ratio
         runtime_env.preflight: TRACEBACK_LINES
+        runtime_env.providers: MAX_TOLD_CHARS
         scheduler.weights.fleet: MAX_DEPARTED
         workers.activation: MAX_TOLD_CHARS
         workers.answers: MAX_TRACEBACKS_PER_SECOND MAX_TRACEBACK_CHARS
