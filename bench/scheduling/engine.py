@@ -73,7 +73,7 @@ class Simulation:
         self._inbox += [node.report(0.0) for node in self._live]
         self._lanes = [self._make_lane(self._nodes, lane, self._chances) for lane in range(scenario.lanes)]
         capacity = sum(node.cores for node in self._live) * (1.0 - MEAN_NEIGHBOUR)
-        self._between = 1.0 / (scenario.load * capacity)
+        self._between = 1.0 / (scenario.jobs_a_second or scenario.load * capacity)
         self._tick()
         self._at(self._chances.arrivals.expovariate(1.0) * self._between, self._arrive)
         self._at(scenario.warm_up_seconds, self._measure_utilisation)
@@ -103,7 +103,8 @@ class Simulation:
         self._nodes[f"c/{node.name}"] = node
         self._live.append(node)
         node.advance(self._now)
-        self._neighbour(node)
+        if scenario.neighbours:
+            self._neighbour(node)
         self._at(self._now + chances.beats.random() * BEAT_SECONDS, lambda: self._beat(node))
         rate = (scenario.notices + scenario.deaths) / 3600.0
         if rate:

@@ -27,19 +27,22 @@ class Costs(StrEnum):
 class Scenario:
     """One run is this and a seed.
 
-    `load` is the work that arrives over the cores that neighbours leave on average. Neighbours take cores first; each node's
-    change their mind every `neighbour_seconds` on average. Beats reach the lanes `delay_seconds` (from, to) after they were
+    `load` is the work that arrives over the cores that neighbours leave on average, unless `jobs_a_second` says how much comes
+    whatever the fleet. Neighbours, where there are any, take cores first; each node's change their mind every
+    `neighbour_seconds` on average. Beats reach the lanes `delay_seconds` (from, to) after they were
     sent. `notices` and `deaths` are evictions for each node and hour, with 5 s of grace and without; a replacement takes
     `replacement_seconds`. An actor answers BUSY to a batch that has waited for it for `patience_seconds`.
     """
 
     nodes: int = 60
     load: float = 0.8
+    jobs_a_second: float | None = None
     lanes: int = 1
     costs: Costs = Costs.EXPONENTIAL
     cores: tuple[int, int] = (4, 32)
     seconds: float = 60.0
     warm_up_seconds: float = 15.0
+    neighbours: bool = True
     neighbour_seconds: float = 20.0
     delay_seconds: tuple[float, float] = (0.02, 0.15)
     notices: float = 0.0

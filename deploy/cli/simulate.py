@@ -20,6 +20,12 @@ def simulate(
     quick: Annotated[bool, typer.Option("--quick", help="Only what the default must reach, shorter: seconds.")] = False,
     large: Annotated[bool, typer.Option("--large", help="Fleets of 10,000 and 100,000 nodes as well.")] = False,
     processes: Annotated[int, typer.Option("--processes", min=1, help="Simulate so many policies side by side.")] = 1,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Only the smallest fleets that attain the SLA, and what they cost.")
+    ] = False,
+    prices: Annotated[
+        tuple[float, float], typer.Option("--prices", min=0.001, help="Of a core-hour, for --cost: on demand, and preemptible.")
+    ] = (1.0, 0.3),
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Draw p99 over load and over lanes as SVG.")
     ] = None,
@@ -29,6 +35,9 @@ def simulate(
 
     Exits with 1 where the default policy misses what it must reach.
     """
+    if cost:
+        _show_costs(prices, json_file, processes, output)
+        return
     from bench.scheduling.pictures import draw
     from bench.scheduling.tables import answers, as_document, bars, questions
 
@@ -60,3 +69,28 @@ def simulate(
     show(output, document, "\n".join([table(header, lines), "", *verdicts]))
     if not all(bar.met for bar in reached):
         raise typer.Exit(ExitCode.NO)
+
+
+def _show_costs(prices: tuple[float, float], json_file: Path | None, processes: int, output: OutputFormat) -> None:
+    from bench.scheduling.cost import as_document, costs, offers
+
+    compared = offers(*prices)
+    rows = costs(compared, note, processes=processes)
+    document = as_document(rows, compared)
+    if json_file is not None:
+        json_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    header = ("machines", "core-hour", "nodes", "cores", "in time", "sent again", "an hour", "ratio")
+    lines = [
+        (
+            row.offer,
+            f"{row.price:g}",
+            row.nodes,
+            row.cores,
+            f"{row.attained:.3%}",
+            f"{row.sent_again:.2%}",
+            f"{row.cost:.1f}",
+            f"{row.ratio:.2f}",
+        )
+        for row in rows
+    ]
+    show(output, document, table(header, lines))
