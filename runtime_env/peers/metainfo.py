@@ -87,7 +87,7 @@ class BlobMetainfo:
         return made
 
     def info(self, token: bytes) -> dict[bytes, Any]:
-        """The torrent's `info`; its SHA-256 is what peers meet under. Without `token` (the app's) nobody can tell it."""
+        """The torrent's `info`; its SHA-256 is what peers meet under. Without `token` nobody can tell it."""
         name = hex_of(self.digest).encode()
         secret = hmac.new(token, b"rayline peers " + name, hashlib.sha256).digest()
         return {

@@ -19,7 +19,7 @@ from runtime_env.peers.options import PeerOptions
 from runtime_env.peers.sharing import Patience
 from runtime_env.store import Store
 
-TOKEN = b"the app's token"
+TOKEN = b"the platform's token"
 QUICK = Patience(settle=0.4, lonely=0.6, stall=2.0)
 _addresses = itertools.count(1)
 

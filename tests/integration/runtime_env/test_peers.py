@@ -255,6 +255,20 @@ def test_a_stranger_gets_nothing(network: PeerNetwork, tmp_path: Path, blob: Blo
     assert giver.statistics().sent == 0
 
 
+def test_a_member_with_the_token_of_others_has_the_store_alone_for_the_same_layer(
+    network: PeerNetwork, tmp_path: Path, blob: BlobMetainfo
+) -> None:
+    giver = network.add("giver", cache=tmp_path / "made")
+    giver.give(blob, TOKEN)
+    holder = network.add("holder")
+    other = network.add("of others", store=FolderStore(path=tmp_path / "store"))
+    done([*network.fetch([holder], blob), *network.fetch([other], blob, b"the token of others")])
+    assert holder.statistics().received >= blob.size_bytes, "it has no store: all of it came from the giver, or through it"
+    seen = other.statistics()
+    assert (seen.received, seen.sent, seen.from_store) == (0, 0, blob.size_bytes)
+    assert not holder.member().holds & other.member().holds, "not even that they have the same can be told"
+
+
 def test_a_global_limit_is_obeyed_within_five_seconds_of_its_change(network: PeerNetwork, tmp_path: Path) -> None:
     blob = stored_blob(tmp_path, 32 * MIB)
     giver = network.add("giver", cache=tmp_path / "made")
