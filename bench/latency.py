@@ -30,6 +30,11 @@ class OpenLoop:
 
 def measure_open_loop(bootstrap_servers: str, app: str, *, rate_per_s: float, seconds: float) -> OpenLoop:
     """Produce from a process of its own and watch the results here. Raises LoadError when the producer fails."""
+    return summarise(*watch_open_loop(bootstrap_servers, app, rate_per_s=rate_per_s, seconds=seconds))
+
+
+def watch_open_loop(bootstrap_servers: str, app: str, *, rate_per_s: float, seconds: float) -> tuple[Schedule, dict[int, float]]:
+    """As `measure_open_loop`, told job by job: when each was to arrive, and when (epoch milliseconds) its result was seen."""
     topic = results_topic(app)
     consumer = Consumer(
         {
@@ -63,8 +68,7 @@ def measure_open_loop(bootstrap_servers: str, app: str, *, rate_per_s: float, se
             consumer.close()
     if producer.returncode:
         raise LoadError(f"the open-loop producer ended with {producer.returncode}")
-    schedule = Schedule(**json.loads(said))
-    return summarise(schedule, seen_ms)
+    return Schedule(**json.loads(said)), seen_ms
 
 
 def summarise(schedule: Schedule, seen_ms: dict[int, float]) -> OpenLoop:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from deploy.local.child import log_tail
 from deploy.local.foreign import launch_head
-from deploy.local.launch import ProcessLauncher
+from deploy.local.launch import ProcessLauncher, pod_environment
 from deploy.local.supervision import Role
 from deploy.local.supervisor import ChildSpec, Ending, Supervisor
 from rayline.clusters import ActualCluster, ClusterOrder, Phase, ProcessFact, Slot
@@ -266,7 +266,7 @@ class LocalCluster:
             "--address",
             head.address,
             cluster=self._name,
-            env=ray_environment(head.token_path),
+            env={**ray_environment(head.token_path), **pod_environment(self._tools.launcher.folder, pod.name)},
         )
         spec = ChildSpec(
             pod.name, Role.POD, launch, cluster=self._name, grace_seconds=_POD_GRACE_SECONDS, on_end=partial(self._pod_ended, pod)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from deploy.local.child import RUN_ID_VARIABLE, Child
@@ -16,6 +18,9 @@ from deploy.process_environment import (
     DEVELOPMENT_VARIABLE,
     NODE_DIR_VARIABLE,
     NODE_QUOTA_VARIABLE,
+    PEERS_ENCRYPT_VARIABLE,
+    PEERS_HOST_VARIABLE,
+    PEERS_TOKEN_VARIABLE,
     STORE_VARIABLE,
     TRUST_VARIABLE,
 )
@@ -40,6 +45,27 @@ _PASSED_ON: Final = frozenset(
         CARDS_VARIABLE,
     }
 )
+
+
+def pod_environment(folder: StateFolder, pod: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """For one pod: where the launcher was given a token of peers, each shares as a machine of its own would, with a node's folder
+    of its own."""
+    token = environment.get(PEERS_TOKEN_VARIABLE)
+    if not token:
+        return {}
+    encrypt = environment.get(PEERS_ENCRYPT_VARIABLE)
+    return {
+        PEERS_TOKEN_VARIABLE: token,
+        PEERS_HOST_VARIABLE: _loopback_of(pod),
+        **({PEERS_ENCRYPT_VARIABLE: encrypt} if encrypt else {}),
+        NODE_DIR_VARIABLE: str(Path(environment.get(NODE_DIR_VARIABLE) or folder.node) / pod),
+    }
+
+
+def _loopback_of(pod: str) -> str:
+    """An address for one pod: peers know each other by address."""
+    digest = hashlib.sha256(pod.encode()).digest()
+    return f"127.78.{digest[0]}.{1 + digest[1] % 254}"
 
 
 def rayline_command(*arguments: str) -> list[str]:
