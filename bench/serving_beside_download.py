@@ -44,6 +44,7 @@ from runtime_env.bundle import Bundle, Host, LayerKind
 from runtime_env.store import FolderStore, publish
 from workers.activation import PREFETCHED
 
+APP = "bench-cpu"
 LIMIT_KEY = "global/peers.total_bytes_per_second"
 READY_SECONDS = 300.0
 FETCH_SECONDS = 600.0
@@ -129,7 +130,8 @@ class Downloads:
                 file.write(secrets.token_bytes(2**20))
         layer = self._cache.pack(LayerKind.APP, "noise", self._tree, level=_PACK_LEVEL)
         number = str(len(self._digests))
-        bundle = Bundle("bench-noise", number, "noise:feature", sys.version.split()[0], Host.here(), (layer,))
+        # Nodes look for what an app prefetches among its own bundles.
+        bundle = Bundle(APP, number, "noise:feature", sys.version.split()[0], Host.here(), (layer,))
         blob = self._cache.blob(layer.digest)
         publish(self._store, bundle, {layer.digest: blob}, key=None)
         blob.unlink()
@@ -167,7 +169,7 @@ async def run(
     for number, size in enumerate(sizes_mib, start=1):
         _say(f"making download {number} of {len(sizes_mib)}, {size} MiB")
         downloads.make(size)
-    write_app(place / "app", Heap(bootstrap_servers="", app="bench-cpu", workload="cpu", jobs=0, cpu_loops=calibrate_loops()))
+    write_app(place / "app", Heap(bootstrap_servers="", app=APP, workload="cpu", jobs=0, cpu_loops=calibrate_loops()))
     spec = load_manifest(place / "app")
     plan = PlatformPlan(state_dir=place / "state", clusters=1, pods_per_cluster=pods, kafka=kafka)
     async with LocalPlatform(plan, log=StartupLog()) as platform:
