@@ -24,6 +24,7 @@ from deploy.process_environment import (
     required,
 )
 from rayline.bus import KafkaSettings, Publisher
+from rayline.bus.connection import for_ever
 from rayline.config import ConfigWatch, NodeValues, ProcessIdentity, Role
 from rayline.errors import BusError, ConfigError, RaylineError
 from rayline.metrics import MetricsBoard, ProcessMetrics, Sample
@@ -133,14 +134,17 @@ def _log_publisher(settings: KafkaSettings, pod: str) -> Publisher:
 
 async def _follow_apps(settings: KafkaSettings, agent: Agent) -> None:
     """Tell the agent which apps there are, for ever; a broker that is away is asked again."""
-    while True:
-        try:
-            async with AppRegistry(settings) as registry:
-                async for apps in registry.changes():
-                    agent.set_apps(list(apps.values()))
-        except RaylineError as error:
-            _log.warning("the apps are not known for a moment: %s", error)
-            await asyncio.sleep(_APPS_RETRY_SECONDS)
+
+    async def follow() -> None:
+        async with AppRegistry(settings) as registry:
+            async for apps in registry.changes():
+                agent.set_apps(list(apps.values()))
+
+    await for_ever(
+        RaylineError,
+        pause_seconds=_APPS_RETRY_SECONDS,
+        tell=lambda error: _log.warning("the apps are not known for a moment: %s", error),
+    )(follow)
 
 
 async def _fulfil(publisher: Publisher, node: str) -> None:

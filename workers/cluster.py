@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+import tenacity
+
 from rayline.errors import ClusterError
 from workers.ports import PortBlock, claim_ports, sweep_ports
 from workers.sessions import session_members, signal_session, wait_session_end
@@ -124,14 +126,13 @@ def wait_for_head(address: str, timeout_seconds: float = HEAD_SECONDS) -> None:
     """Until something listens at `host:port`: pods and gateway start beside their head. Without one, Ray says in the end what is
     wrong."""
     host, _, port = address.rpartition(":")
-    give_up = time.monotonic() + timeout_seconds
-    while time.monotonic() < give_up:
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            time.sleep(_POLL_SECONDS)
-        else:
-            return
+    patiently = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(OSError),
+        wait=tenacity.wait_fixed(_POLL_SECONDS),
+        stop=tenacity.stop_after_delay(timeout_seconds),
+        retry_error_callback=lambda _: None,
+    )
+    patiently(lambda: socket.create_connection((host, int(port)), timeout=1).close())
 
 
 class LocalHead:

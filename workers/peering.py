@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from rayline.bus import CompactedLog, KafkaSettings
+from rayline.bus.connection import for_ever
 from rayline.errors import FormatError, RaylineError
 from rayline.reports import NodeReport, NodeState, PeerPresence, decode_reports
 from rayline.topics import BEATS_PARTITION, REPORTS
@@ -100,12 +101,11 @@ class Peering:
         """Hear and tell until cancelled; a broker that is away leaves things as they are."""
         telling = asyncio.create_task(self._keep_telling(), name="tell peers")
         try:
-            while True:
-                try:
-                    await self._listen(settings)
-                except RaylineError as error:
-                    _log.warning("who shares blobs is not known for a moment: %s", error)
-                    await asyncio.sleep(RETRY_SECONDS)
+            await for_ever(
+                RaylineError,
+                pause_seconds=RETRY_SECONDS,
+                tell=lambda error: _log.warning("who shares blobs is not known for a moment: %s", error),
+            )(self._listen, settings)
         finally:
             telling.cancel()
             await asyncio.wait({telling})

@@ -7,6 +7,8 @@ import logging
 import time
 from typing import Final, Protocol
 
+import tenacity
+
 from rayline.bus import Delivery
 from rayline.clock import BrokerClock
 from rayline.errors import BusError
@@ -80,16 +82,24 @@ class Reporter:
         return await self._insist(f"{self._state.name} still (cordoned: {self.cordoned}, beats: {self.interval_ms} ms)", until)
 
     async def _insist(self, what: str, until: float) -> bool:
-        while True:
-            try:
-                async with asyncio.timeout(max(RETRY_SECONDS, min(ATTEMPT_SECONDS, until - time.monotonic()))):
-                    await self._send(CHANGES_PARTITION, self._report(None))
-                return True
-            except (TimeoutError, BusError) as error:
-                _log.error("node %s: the broker was not told that it is %s: %r", self.key, what, error)
-            if time.monotonic() + RETRY_SECONDS > until:
-                return False
-            await asyncio.sleep(RETRY_SECONDS)
+        async def attempt() -> bool:
+            async with asyncio.timeout(max(RETRY_SECONDS, min(ATTEMPT_SECONDS, until - time.monotonic()))):
+                await self._send(CHANGES_PARTITION, self._report(None))
+            return True
+
+        def failed(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome is not None else None
+            _log.error("node %s: the broker was not told that it is %s: %r", self.key, what, error)
+
+        insisting = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type((TimeoutError, BusError)),
+            wait=tenacity.wait_fixed(RETRY_SECONDS),
+            stop=lambda _: time.monotonic() + RETRY_SECONDS > until,
+            after=failed,
+            retry_error_callback=lambda _: False,
+        )
+        told: bool = await insisting(attempt)
+        return told
 
     def _report(self, load: NodeLoad | None, peer: PeerPresence | None = None) -> NodeReport:
         # Comparable with the numbers of other reporters of the node, which count likewise.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final
 
 from aiokafka.structs import TopicPartition
@@ -15,6 +16,7 @@ from deploy.observation.model import BROKER, Model, results_source
 from deploy.observation.snapshot import NodeSeries, Series, Snapshot
 from rayline.bus import CompactedLog, KafkaSettings, LogRecord
 from rayline.bus.bounds import TopicBounds
+from rayline.bus.connection import for_ever
 from rayline.bus.sampled import SampledTopics
 from rayline.errors import BusError
 from rayline.lane_record import REPEAT_SECONDS
@@ -145,30 +147,27 @@ class Observation:
             ("processes", CONFIG_APPLIED, model.take_applied, None),
         ]
 
-    async def _again(self, source: str, follow: Callable[[], object]) -> None:
+    async def _again(self, source: str, follow: Callable[[], Awaitable[None]]) -> None:
         """Follow a source for ever, or until it is read (`follow` returned); what keeps it from being read is told."""
-        while True:
+
+        async def once() -> None:
             try:
-                await follow()  # type: ignore[misc]
-                return
-            except BusError as error:
-                self._fail(source, error)
+                await follow()
             except BaseExceptionGroup as group:
                 known, other = group.split(BusError)
-                if other is not None:
+                if other is not None or known is None:
                     raise
-                self._fail(source, known)
-            await asyncio.sleep(_AGAIN_SECONDS)
+                raise _first(known) from group
 
-    def _fail(self, source: str, error: BaseException | None) -> None:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        await for_ever(BusError, pause_seconds=_AGAIN_SECONDS, tell=partial(self._fail, source))(once)
+
+    def _fail(self, source: str, error: BaseException) -> None:
         _log.info("%s: %s", source, error)
         self._model.source_failed(source, str(error))
 
     def _follow(
         self, source: str, topic: str, take: Callable[[LogRecord], None], since_seconds: float | None
-    ) -> Callable[[], object]:
+    ) -> Callable[[], Awaitable[None]]:
         async def follow() -> None:
             async with self._log(topic, since_seconds) as log:
                 while True:
@@ -313,3 +312,8 @@ class _Ears(Listener):
             self._take_lane(record)
             return None
         return super().hear(topic, record, read_at, idle_at)
+
+
+def _first(group: BaseExceptionGroup[BusError]) -> BusError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -49,6 +49,30 @@ async def start_when_reachable(start: Callable[[], Awaitable[object]], settings:
         ) from error
 
 
+def for_ever(
+    errors: type[BaseException] | tuple[type[BaseException], ...],
+    *,
+    pause_seconds: float,
+    tell: Callable[[BaseException], Awaitable[None] | None],
+) -> tenacity.AsyncRetrying:
+    """Calls what follows Kafka again whenever it ends with one of these errors; `tell` hears of each before the pause.
+
+    `await for_ever(...)(function)` returns what the function does; all other errors come out at once.
+    """
+
+    async def before_sleep(state: tenacity.RetryCallState) -> None:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        assert error is not None
+        told = tell(error)
+        if told is not None:
+            await told
+
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(errors), wait=tenacity.wait_fixed(pause_seconds), before_sleep=before_sleep
+    )
+
+
 def close_whole(client: Any) -> None:
     """Make an aiokafka client's `close` wait for a connection that is still being made, and close that one, too; and its
     `bootstrap`, broken off, close what it asks for the cluster's shape.

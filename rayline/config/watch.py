@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from rayline.bus.connection import for_ever
 from rayline.bus.log import CompactedLog, LogRecord, Publisher
 from rayline.bus.settings import KafkaSettings
 from rayline.config.answer import Answer, Presence, Verdict, shown_key
@@ -184,16 +185,17 @@ class ConfigWatch:
         self._tell_presence()
 
     async def _follow(self) -> None:
-        while True:
-            try:
-                if self._reader is None:
-                    async with asyncio.timeout(_REPLAY_SECONDS):
-                        await self._open()
-                await self._read_on()
-            except (BusError, TimeoutError) as error:
-                await self._close_reader()
-                self._cannot_read(error)
-                await asyncio.sleep(RETRY_SECONDS)
+        await for_ever((BusError, TimeoutError), pause_seconds=RETRY_SECONDS, tell=self._broken_off)(self._read_while_connected)
+
+    async def _read_while_connected(self) -> None:
+        if self._reader is None:
+            async with asyncio.timeout(_REPLAY_SECONDS):
+                await self._open()
+        await self._read_on()
+
+    async def _broken_off(self, error: BaseException) -> None:
+        await self._close_reader()
+        self._cannot_read(error)
 
     async def _read_on(self) -> None:
         assert self._reader is not None
@@ -253,7 +255,7 @@ class ConfigWatch:
             return f"a fault of Rayline itself: {error!r}"
         return None
 
-    def _cannot_read(self, error: Exception) -> None:
+    def _cannot_read(self, error: BaseException) -> None:
         problem = str(error) or "no answer in time"
         if self._problem is None:
             _log.error("the topic %s cannot be read, the last known values stay in force: %s", CONFIG, problem)
@@ -317,15 +319,17 @@ class ConfigWatch:
         self._work.set()
 
     async def _speak(self) -> None:
-        while True:
-            try:
-                async with Publisher(
-                    settings=self._settings, client_id=f"rayline-config-{self._identity.process.replace('/', '-')}"
-                ) as publisher:
-                    await self._speak_with(publisher)
-            except BusError as error:
-                _log.warning("answers to config records wait: %s", error)
-                await asyncio.sleep(RETRY_SECONDS)
+        await for_ever(
+            BusError,
+            pause_seconds=RETRY_SECONDS,
+            tell=lambda error: _log.warning("answers to config records wait: %s", error),
+        )(self._speak_while_connected)
+
+    async def _speak_while_connected(self) -> None:
+        async with Publisher(
+            settings=self._settings, client_id=f"rayline-config-{self._identity.process.replace('/', '-')}"
+        ) as publisher:
+            await self._speak_with(publisher)
 
     async def _speak_with(self, publisher: Publisher) -> None:
         try:

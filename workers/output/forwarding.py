@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from rayline.bus.connection import for_ever
 from rayline.errors import BusError, RecordTooLarge
 from rayline.metrics import Sample
 from rayline.metrics.declared import LINES_DROPPED, LINES_PRINTED
@@ -52,6 +53,7 @@ class UserOutput:
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(on_news=self._tell_news)
         self._intake: OutputIntake | None = None
+        self._failing = False
         self._limits = OutputLimits()
 
     def start(self, folder: Path, *, skew_ms: Callable[[], float | None] = lambda: None) -> None:
@@ -77,18 +79,18 @@ class UserOutput:
 
     async def run(self) -> None:
         """Send lines as they come, until cancelled."""
-        failing = False
-        while True:
-            await self._news.wait()
-            try:
-                async with self._publisher() as publisher:
-                    failing = False
-                    await self._send(publisher)
-            except BusError as error:
-                if not failing:
-                    _log.warning("what the workers of %s/%s print waits: %s", self._cluster, self._node, error)
-                failing = True
-                await asyncio.sleep(RETRY_SECONDS)
+        await for_ever(BusError, pause_seconds=RETRY_SECONDS, tell=self._wait)(self._send_while_connected)
+
+    async def _send_while_connected(self) -> None:
+        await self._news.wait()
+        async with self._publisher() as publisher:
+            self._failing = False
+            await self._send(publisher)
+
+    def _wait(self, error: BaseException) -> None:
+        if not self._failing:
+            _log.warning("what the workers of %s/%s print waits: %s", self._cluster, self._node, error)
+        self._failing = True
 
     async def finish(self) -> None:
         """The workers have ended: what they left goes out, as far as that takes no longer than a second."""

@@ -11,7 +11,7 @@ from rayline.bus import Delivery
 from rayline.errors import BusError
 from rayline.reports import NodeLoad, NodeReport, NodeState, decode_reports
 from rayline.topics import BEATS_PARTITION, CHANGES_PARTITION, REPORTS
-from workers.reporting import Reporter
+from workers.reporting import RETRY_SECONDS, Reporter
 
 
 class Broker:
@@ -77,6 +77,14 @@ async def test_a_broker_that_says_nothing_costs_no_more_than_the_time_given() ->
     started = time.monotonic()
     assert not await reporter(broker).tell(NodeState.DRAINING, "SIGTERM", until=started + 0.3)
     assert time.monotonic() - started < 2
+
+
+async def test_a_broker_that_refuses_is_asked_no_longer_than_the_time_given() -> None:
+    broker = Broker(refusals=1_000_000)
+    started = time.monotonic()
+    assert not await reporter(broker).tell(NodeState.DRAINING, "SIGTERM", until=started + 2.5 * RETRY_SECONDS)
+    assert 1_000_000 - 3 <= broker.refusals < 1_000_000
+    assert time.monotonic() - started >= RETRY_SECONDS
 
 
 async def test_a_cordon_is_told_at_once_and_stands_in_every_beat_until_it_is_lifted() -> None:
