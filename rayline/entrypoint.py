@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
+from typing import Final
 
 from rayline.app_spec import AppSpec, Call, ModelSwap
 from rayline.errors import ManifestError
 from rayline.yaml_lines import suggestion
 
+ENTRYPOINT_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+
+
+def as_module(written: str) -> str | None:
+    """`package.feature:extract` for `package/feature.py:extract`, and the like; None for what does not name a file."""
+    path, _, name = written.strip().replace("\\", "/").rpartition(":")
+    parts = path.removesuffix(".py").removeprefix("./").split("/")
+    # A file elsewhere: what is below the folder of app.yaml cannot be told.
+    module = parts[-1] if parts[0] in ("", "..", "~") else ".".join(parts)
+    right = f"{module}:{name}"
+    return right if right != written.strip() and re.match(ENTRYPOINT_PATTERN, right) else None
+
 
 def check_entrypoint(spec: AppSpec) -> None:
     """Raise ManifestError (file, line, what would be right) when `spec.entrypoint` cannot be what it says."""
     module, _, name = spec.entrypoint.partition(":")
-    source = _module_file(Path(spec.root), module)
+    source = _module_file(Path(spec.root), module, as_module(spec.entrypoint))
     try:
         tree = ast.parse(source.read_bytes(), filename=str(source))
     except SyntaxError as error:
@@ -48,11 +62,13 @@ def _what(call: Call) -> str:
     return "a batch" if call is Call.BATCH else "a payload"
 
 
-def _module_file(root: Path, module: str) -> Path:
+def _module_file(root: Path, module: str, right: str | None) -> Path:
     base = root.joinpath(*module.split("."))
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
             return candidate
+    if right is not None:
+        raise ManifestError(f"{root}: `entrypoint` names a file, {module}; right would be {right}, the module without `.py`")
     modules = [path.stem for path in root.glob("*.py")]
     raise ManifestError(
         f"{root}: no module `{module}` ({base.name}.py or {base.name}/__init__.py){suggestion(module, modules)}; "

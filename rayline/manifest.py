@@ -22,6 +22,7 @@ from rayline.app_spec import (
     Scheduling,
     SchedulingPolicy,
 )
+from rayline.entrypoint import ENTRYPOINT_PATTERN, as_module
 from rayline.environment_manifest import EnvSection, ModelSection, read_environment, read_models
 from rayline.errors import ManifestError
 from rayline.manifest_types import Section, Size
@@ -130,7 +131,7 @@ class Manifest(Section):
         description="Shown in every result; default: a short hash of app.yaml and the app's .py files.",
     )
     entrypoint: str = Field(
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+        pattern=ENTRYPOINT_PATTERN,
         examples=["feature:extract"],
         description="`module:callable` below the folder of app.yaml: a function, or a class that is built once for each actor.",
     )
@@ -284,6 +285,8 @@ def _right(error: Any, keys: tuple[Any, ...]) -> str:
         case "literal_error":
             hint = suggestion(str(error["input"]), str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", "))
             return f"{context['expected']}{hint}"
+        case "string_pattern_mismatch" if keys == ("entrypoint",) and (module := as_module(error["input"])) is not None:
+            return f"{module}, the module's name with dots instead of a file"
         case "string_pattern_mismatch":
             return f"text like {(_field(keys).examples or [context['pattern']])[0]}"
         case "string_type":

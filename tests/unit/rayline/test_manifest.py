@@ -206,6 +206,34 @@ def test_the_entrypoint_is_checked_without_running_it(tmp_path: Path, code: str,
         assert expected in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ("feature.py:extract", "feature:extract"),
+        ("./feature.py:extract", "feature:extract"),
+        ("package/feature:extract", "package.feature:extract"),
+        ("package/feature.py:extract", "package.feature:extract"),
+        ("package\\feature.py:extract", "package.feature:extract"),
+        ("/home/me/feature.py:extract", "feature:extract"),
+        ("../feature.py:extract", "feature:extract"),
+    ],
+)
+def test_an_entrypoint_that_names_a_file_is_told_the_module(tmp_path: Path, written: str, right: str) -> None:
+    with pytest.raises(ManifestError, match=rf"`entrypoint`.*right would be {re.escape(right)},"):
+        check_entrypoint(load_manifest(write(tmp_path, f"name: demo\nentrypoint: {written}\n")))
+
+
+@pytest.mark.parametrize("written", ["feature", "feature.py", "a-b/c:extract", "feature:extract()", "feature:"])
+def test_an_entrypoint_that_names_nothing_is_told_the_form(tmp_path: Path, written: str) -> None:
+    assert "right would be text like feature:extract" in refusal(tmp_path, f"name: demo\nentrypoint: '{written}'\n")
+
+
+def test_a_module_called_py_is_one(tmp_path: Path) -> None:
+    (tmp_path / "feature").mkdir()
+    (tmp_path / "feature" / "py.py").write_text("def extract(job): return 1\n")
+    check_entrypoint(load_manifest(write(tmp_path, "name: demo\nentrypoint: feature.py:extract\n")))
+
+
 def test_a_missing_module_is_named(tmp_path: Path) -> None:
     spec = load_manifest(write(tmp_path, "name: demo\nentrypoint: featur:extract\n"))
     with pytest.raises(ManifestError, match=r"no module `featur`.*did you mean `feature`"):
