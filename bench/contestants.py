@@ -1,7 +1,9 @@
 """Who runs in the bench: Rayline, driven by its command line as a user would, and the references, each a process of its own."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ from rayline.topics import group_id, requests_topic, results_topic
 WORKLOADS = Path(__file__).parent / "workloads"
 _RUN_SECONDS = 300.0
 _COMMAND_SECONDS = 180.0
+_END_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _TAIL_CHARS = 3_000
 
@@ -215,10 +218,24 @@ def references(workload: str) -> tuple[Reference, ...]:
 
 
 def _run(command: Sequence[str], *, seconds: float) -> str:
+    """What it said. In a session of its own: Ctrl-C reaches it by us alone, and it gets the time to end what it has started."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        try:
+            said, told = process.communicate(timeout=seconds)
+        except BaseException as error:
+            _end(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise LoadError(f"`{' '.join(command)}` did not end within {seconds:g} s") from error
+            raise
+    if process.returncode:
+        raise LoadError(f"`{' '.join(command)}` ended with {process.returncode}:\n{told[-_TAIL_CHARS:]}")
+    return said
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise LoadError(f"`{' '.join(command)}` did not end within {seconds:g} s") from error
-    if done.returncode:
-        raise LoadError(f"`{' '.join(command)}` ended with {done.returncode}:\n{done.stderr[-_TAIL_CHARS:]}")
-    return done.stdout
+        process.communicate(timeout=_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)

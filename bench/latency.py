@@ -53,7 +53,7 @@ def watch_open_loop(bootstrap_servers: str, app: str, *, rate_per_s: float, seco
     jobs = int(rate_per_s * seconds)
     command = [sys.executable, "-m", "bench.load", *words, "--seconds", str(seconds)]
     seen_ms: dict[int, float] = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as producer:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as producer:
         try:
             deadline = time.monotonic() + seconds + _SETTLE_SECONDS
             while len(seen_ms) < jobs and time.monotonic() < deadline and not producer.poll():

@@ -27,6 +27,7 @@ from bench.processes import cpu_seconds, spent
 from bench.table import print_outcome
 from deploy.broker import LocalKafka
 from deploy.checker import check
+from deploy.interruption import INTERRUPTED_EXIT_CODE, interruptible
 from rayline.topics import requests_topic
 
 JOBS = {"echo": 300_000, "cpu": 10_000, "io": 150_000}
@@ -52,18 +53,28 @@ class Round:
     cpu_s_per_1000: dict[str, float]
 
 
+Rounds = dict[tuple[str, str], list[Round]]  # (contestant, workload)
+
+
 class Bench:
-    """Owns the order of rounds and what they gave. Does not own the broker."""
+    """Owns the order of rounds. Does not own the broker, nor `rounds`, to which it adds what they give."""
 
     def __init__(
-        self, *, bootstrap_servers: str, broker_pid: int | None, jobs: dict[str, int], cpu_loops: int, say: Reporter
+        self,
+        *,
+        bootstrap_servers: str,
+        broker_pid: int | None,
+        jobs: dict[str, int],
+        cpu_loops: int,
+        rounds: Rounds,
+        say: Reporter,
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._broker_pid = broker_pid
         self._jobs = jobs
         self._cpu_loops = cpu_loops
         self._say = say
-        self.rounds: dict[tuple[str, str], list[Round]] = {}  # (contestant, workload)
+        self._rounds = rounds
 
     def run_rounds(self, contestants: dict[str, Sequence[Contestant]], *, repeat: int) -> None:
         """Each workload's contestants one after the other, and that ``repeat`` times over."""
@@ -71,7 +82,7 @@ class Bench:
             for workload, rivals in contestants.items():
                 for contestant in rivals:
                     done = self._round(contestant, workload)
-                    self.rounds.setdefault((contestant.name, workload), []).append(done)
+                    self._rounds.setdefault((contestant.name, workload), []).append(done)
                     self._say(f"round {turn}/{repeat}  {workload:<5} {contestant.name:<28} {done.jobs_per_s:>10,.0f} jobs/s")
 
     def open_loop(self, rayline: Rayline, *, seconds: float) -> OpenLoop:
@@ -142,7 +153,7 @@ def summarise(rounds: Sequence[Round]) -> dict[str, Any]:
     }
 
 
-def outcome_of(rounds: dict[tuple[str, str], list[Round]], open_loop: OpenLoop | None) -> dict[str, Any]:
+def outcome_of(rounds: Rounds, open_loop: OpenLoop | None) -> dict[str, Any]:
     """The JSON of the bench: ``machine``, ``workloads``, ``references``, ``bars``."""
     workloads: dict[str, Any] = {}
     others: dict[str, Any] = {}
@@ -176,16 +187,33 @@ def machine() -> dict[str, Any]:
 
 
 def main(*, json_path: Path | None = None, arguments: Sequence[str] = ()) -> int:
-    """Run the bench; 0 when every bar that was measured is met."""
+    """Run the bench; 0 when every bar that was measured is met, 1 otherwise, 130 after Ctrl-C."""
     options = _options(arguments)
     rayline = Rayline()
     contestants: dict[str, Sequence[Contestant]] = {
         workload: [*([] if options.references_only else [rayline]), *references(workload)] for workload in options.workloads
     }
+    rounds: Rounds = {}
+    try:
+        with interruptible():
+            open_loop = _measure(options, contestants, rayline, rounds)
+    except KeyboardInterrupt:
+        done, wanted = sum(map(len, rounds.values())), options.repeat * sum(map(len, contestants.values()))
+        _say(f"interrupted after {done} of {wanted} rounds: no bar is judged, no JSON written")
+        if rounds:
+            print_outcome({**outcome_of(rounds, None), "bars": []})
+        return INTERRUPTED_EXIT_CODE
+    outcome = outcome_of(rounds, open_loop)
+    print_outcome(outcome)
+    if json_path is not None:
+        json_path.write_text(json.dumps(outcome, indent=2) + "\n")
+    return 0 if all(bar["met"] for bar in outcome["bars"]) else 1
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
 
+def _measure(
+    options: argparse.Namespace, contestants: dict[str, Sequence[Contestant]], rayline: Rayline, rounds: Rounds
+) -> OpenLoop | None:
+    """Everything, on a broker of its own; `rounds` is filled as they end."""
     with tempfile.TemporaryDirectory(prefix="rayline-bench-broker-") as folder, asyncio.Runner() as runner:
         broker = LocalKafka(data_dir=Path(folder))
         bootstrap_servers = runner.run(broker.start())
@@ -195,18 +223,18 @@ def main(*, json_path: Path | None = None, arguments: Sequence[str] = ()) -> int
                 broker_pid=broker.pid,
                 jobs=QUICK_JOBS if options.quick else JOBS,
                 cpu_loops=calibrate_loops(),
-                say=say,
+                rounds=rounds,
+                say=_say,
             )
             bench.run_rounds(contestants, repeat=options.repeat)
             measured_latency = not options.references_only and "echo" in options.workloads
-            open_loop = bench.open_loop(rayline, seconds=options.open_loop_seconds) if measured_latency else None
+            return bench.open_loop(rayline, seconds=options.open_loop_seconds) if measured_latency else None
         finally:
             runner.run(broker.stop())
-    outcome = outcome_of(bench.rounds, open_loop)
-    print_outcome(outcome)
-    if json_path is not None:
-        json_path.write_text(json.dumps(outcome, indent=2) + "\n")
-    return 0 if all(bar["met"] for bar in outcome["bars"]) else 1
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,18 +1,39 @@
-"""Ctrl-C for programs that run a platform of their own: the first one ends it in order, a second one kills what still runs."""
+"""Ctrl-C for programs that start others: what they started ends in order, and the exit code says that it was interrupted."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 INTERRUPTED_EXIT_CODE: Final = 130
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """For programs without an event loop: the first SIGINT or SIGTERM raises KeyboardInterrupt, further ones do nothing: what is
+    being ended comes to its end."""
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Interruption:
-    """Turns SIGINT and SIGTERM into one cancellation of the main task.
+    """Turns SIGINT and SIGTERM into one cancellation of the main task: the first one ends it in order, a second one hurries.
 
     Owns both signals' handlers while `run` runs. `on_second` is what a further signal does: the main task sets it as soon as
     there is something to kill.

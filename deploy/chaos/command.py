@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -56,10 +57,16 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
             record = folder.resolve() / "record"
             record.mkdir()
             run = _Run(plan=plan, seed=options.seed, rate_per_second=options.rate, record=record, log=StartupLog())
-            if options.state_dir is None:
-                verdict = await run.on_a_platform_of_its_own(folder, interruption)
-            else:
-                verdict = await run.on_one_that_runs(options.state_dir)
+            try:
+                if options.state_dir is None:
+                    verdict = await run.on_a_platform_of_its_own(folder, interruption)
+                else:
+                    verdict = await run.on_one_that_runs(options.state_dir)
+            except asyncio.CancelledError:
+                logs = StateFolder(options.state_dir or folder).logs
+                struck = f"{len(run.strokes)} fault{'s' * (len(run.strokes) != 1)}"
+                console.print(f"interrupted after {struck}: nothing is judged; the logs are in {logs}", soft_wrap=True)
+                raise
             if options.keep is not None:
                 logs = StateFolder(options.state_dir or folder).logs
                 shutil.copytree(logs, options.keep / "logs", dirs_exist_ok=True)
@@ -101,6 +108,7 @@ class _Run:
     rate_per_second: float | None
     record: Path
     log: StartupLog
+    strokes: list[Stroke] = field(default_factory=list)
 
     async def on_a_platform_of_its_own(self, folder: Path, interruption: Interruption) -> Verdict:
         """Start one, play, stop it, and look for what it left."""
@@ -114,7 +122,11 @@ class _Run:
         with opened(groups):
             async with watched(platform, groups) as census, platform:
                 state = platform.folder.read()
-                found = await self._play(platform, census, pods=plan.clusters * plan.pods, groups=groups)
+                try:
+                    found = await self._play(platform, census, pods=plan.clusters * plan.pods, groups=groups)
+                except asyncio.CancelledError:
+                    self.log.say("interrupted: stopping")
+                    raise
                 processes = family()
                 self.log.say("stopping")
         left = left_over(processes, state.run_id if state is not None else "")
@@ -143,6 +155,7 @@ class _Run:
         )
 
     def _tell(self, stroke: Stroke) -> None:
+        self.strokes.append(stroke)
         self.log.say(f"{stroke.kind}: {stroke.target}" + (f", skipped: {stroke.skipped}" if stroke.skipped else ""))
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from rayline.results import Result
 
 _SHOWN_CHARS: Final = 160
+_CHUNK_BYTES: Final = 64 * 1024
 
 
 def submit(
@@ -51,12 +55,20 @@ def submit(
             raise typer.BadParameter(
                 "files are sent as bytes, which JSON does not have; leave it out", param_hint="--json-payload"
             )
-        jobs = _files(folder)
+        jobs: Iterator[NewJob] | AsyncIterator[NewJob] = _files(folder)
         total: int | None = sum(1 for path in folder.iterdir() if path.is_file())
+    elif _arrives(file):
+        jobs, total = _arriving(content_type, id_field), None
     else:
         jobs, total = _lines(file, content_type, id_field), _line_count(file)
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
-    count, seconds = asyncio.run(_submit(settings, app, jobs, total, max_in_flight, output))
+    done = _Done()
+    try:
+        seconds = asyncio.run(_submit(settings, app, jobs, total, max_in_flight, output, done))
+    except KeyboardInterrupt:
+        note(f"interrupted: {done.jobs} job{'s' * (done.jobs != 1)} submitted to {app}.requests, where they stay")
+        raise
+    count = done.jobs
     if output is not OutputFormat.JSONL:
         rate = count / seconds if seconds else 0.0
         show(
@@ -66,9 +78,23 @@ def submit(
         )
 
 
+@dataclass(slots=True)
+class _Done:
+    """Jobs that the broker has, or results that were printed, so far."""
+
+    jobs: int = 0
+
+
 async def _submit(
-    settings: Any, app: str, jobs: Iterator[NewJob], total: int | None, max_in_flight: int, output: OutputFormat
-) -> Any:
+    settings: Any,
+    app: str,
+    jobs: Iterator[NewJob] | AsyncIterator[NewJob],
+    total: int | None,
+    max_in_flight: int,
+    output: OutputFormat,
+    done: _Done,
+) -> float:
+    """The seconds that it took."""
     import time
 
     from rich.console import Console
@@ -83,14 +109,15 @@ async def _submit(
 
         def submitted(job: Submitted) -> None:
             progress.advance(bar)
+            done.jobs += 1
             if output is OutputFormat.JSONL:
                 record = {"job_id": job.job_id, "topic": job.topic, "partition": job.partition, "offset": job.offset}
                 sys.stdout.write(json.dumps(record) + "\n")
 
         async with Client(settings, linger_ms=5) as client:
             begun = time.monotonic()
-            count = await client.submit_many(app, jobs, max_in_flight=max_in_flight, on_submitted=submitted)
-            return count, time.monotonic() - begun
+            await client.submit_many(app, jobs, max_in_flight=max_in_flight, on_submitted=submitted)
+            return time.monotonic() - begun
 
 
 def results(
@@ -109,22 +136,28 @@ def results(
 ) -> None:
     """Print the results that the topic holds, or follow them (Ctrl-C ends). Text cuts long features, json does not."""
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
-    asyncio.run(_results(settings, app, follow, from_beginning or not follow, limit, output))
+    done = _Done()
+    try:
+        asyncio.run(_results(settings, app, follow, from_beginning or not follow, limit, output, done))
+    except KeyboardInterrupt:
+        note(f"interrupted after {done.jobs} result{'s' * (done.jobs != 1)}")
+        raise
 
 
-async def _results(settings: Any, app: str, follow: bool, from_beginning: bool, limit: int | None, output: OutputFormat) -> None:
+async def _results(
+    settings: Any, app: str, follow: bool, from_beginning: bool, limit: int | None, output: OutputFormat, done: _Done
+) -> None:
     from rayline.client import Client
 
     client = Client(settings)
-    count = 0
     with Records(output, _result_line) as records:
         async with aclosing(client.results(app, from_beginning=from_beginning, follow=follow)) as stream:
             async for result in stream:
                 records.add(result.as_dict())
-                count += 1
-                if count == limit:
+                done.jobs += 1
+                if done.jobs == limit:
                     return
-    if count == 0:
+    if done.jobs == 0:
         note(f"{app}.results holds no result; `rayline results {app} -f` waits for them")
 
 
@@ -180,38 +213,77 @@ def _result_line(record: dict[str, Any]) -> str:
 
 
 def _lines(file: Path | None, content_type: Any, id_field: str | None) -> Iterator[NewJob]:
-    from rayline.client import NewJob
-
     name = "standard input" if str(file) == "-" else str(file)
     try:
         source = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")  # type: ignore[union-attr]
     except OSError as error:
         raise ConfigError(f"{name} cannot be read: {error.strerror}; name a file with one JSON payload on each line") from error
     with source:
-        for number, line in enumerate(_text_lines(source, name), start=1):
-            if not line.strip():
-                continue
+        try:
+            for number, line in enumerate(source, start=1):
+                if line.strip():
+                    yield _job(line, f"{name}:{number}", content_type, id_field)
+        except UnicodeDecodeError as error:
+            raise _no_text(name, error) from error
+
+
+def _arrives(file: Path | None) -> bool:
+    """Whether lines come when somebody writes them: a pipe or a terminal as standard input."""
+    if str(file) != "-":
+        return False
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()
+
+
+async def _arriving(content_type: Any, id_field: str | None) -> AsyncIterator[NewJob]:
+    """Jobs as they are written to standard input. Ctrl-C ends it also before a line does."""
+    number, rest, name = 0, b"", "standard input"
+    while True:
+        chunk = await _next_chunk(sys.stdin.fileno())
+        *lines, rest = (rest + chunk).split(b"\n")
+        if not chunk and rest:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            number += 1
             try:
-                payload = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"{name}:{number}: not JSON ({error}); each line is one payload") from error
-            job_id = None
-            if id_field is not None:
-                if not isinstance(payload, dict) or id_field not in payload:
-                    raise ConfigError(
-                        f"{name}:{number}: no field {id_field!r}, which --id-field names; add it, or leave the option out"
-                    )
-                job_id = str(payload[id_field])
-            yield NewJob(payload, job_id=job_id, content_type=content_type)
+                text = line.decode()
+            except UnicodeDecodeError as error:
+                raise _no_text(name, error) from error
+            if text.strip():
+                yield _job(text, f"{name}:{number}", content_type, id_field)
+        if not chunk:
+            return
 
 
-def _text_lines(source: TextIO, name: str) -> Iterator[str]:
+async def _next_chunk(descriptor: int) -> bytes:
+    """What stands there, as soon as anything does; empty at the end."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
     try:
-        yield from source
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{name} is no text in UTF-8 ({error}); each line is one JSON payload, --dir sends files as bytes"
-        ) from error
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, _CHUNK_BYTES)
+
+
+def _job(line: str, where: str, content_type: Any, id_field: str | None) -> NewJob:
+    from rayline.client import NewJob
+
+    try:
+        payload = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not JSON ({error}); each line is one payload") from error
+    job_id = None
+    if id_field is not None:
+        if not isinstance(payload, dict) or id_field not in payload:
+            raise ConfigError(f"{where}: no field {id_field!r}, which --id-field names; add it, or leave the option out")
+        job_id = str(payload[id_field])
+    return NewJob(payload, job_id=job_id, content_type=content_type)
+
+
+def _no_text(name: str, error: UnicodeDecodeError) -> ConfigError:
+    return ConfigError(f"{name} is no text in UTF-8 ({error}); each line is one JSON payload, --dir sends files as bytes")
 
 
 def _files(folder: Path) -> Iterator[NewJob]:
