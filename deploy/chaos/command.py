@@ -96,7 +96,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="copy the logs, the app's record and all answers there")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="strike a platform that runs already (default: its own)")
     parser.add_argument("--list", action="store_true", help="say what each plan does, and end")
-    return parser.parse_args(list(arguments))
+    options = parser.parse_args(list(arguments))
+    if options.picture is not None and options.picture.suffix.lower() != ".png":
+        parser.error(f"--picture {options.picture}: the picture is a PNG, so the name must end with .png")
+    return options
 
 
 @dataclass(frozen=True, slots=True)

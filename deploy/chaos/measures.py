@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
@@ -35,6 +35,7 @@ NORMAL_FLOOR_MS: Final = 250.0
 LEAST_SPAN_MS: Final = 10_000.0
 _began: Final = attrgetter("began_ms")
 _due: Final = attrgetter("due_ms")
+_from: Final = attrgetter("from_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,20 @@ class Evidence:
     answers: Sequence[Answer]
     executions: Sequence[Execution]
     sent: Sequence[tuple[str, Sent]]
-    pods: Mapping[int, Seen]
+    pods: Sequence[Seen]
 
-    def node_of(self, session: int) -> str | None:
-        return self.pods[session].name if session in self.pods else None
+    def pod_of(self, session: int, at_ms: float) -> Seen | None:
+        """Whose session it was at that moment: ids come again in a long run."""
+        return max((pod for pod in self.pods if pod.session == session and pod.from_ms <= at_ms), key=_from, default=None)
+
+    def node_of(self, stroke: Stroke) -> str | None:
+        pod = self.pod_of(stroke.session, stroke.at_ms)
+        return None if pod is None else pod.name
+
+    def session_ends_ms(self, stroke: Stroke) -> float:
+        """When another pod got the id of the struck one's session (infinity: never)."""
+        later = (pod.from_ms for pod in self.pods if pod.session == stroke.session and pod.from_ms > stroke.at_ms)
+        return min(later, default=float("inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +116,13 @@ def last_dispatches(strokes: Iterable[Stroke], evidence: Evidence) -> list[LastD
             told[answer.node].append(answer.dispatched_ms)
     return [
         LastDispatch(
-            executed=max(0.0, max(began[stroke.session], default=0.0) - stroke.at_ms),
+            executed=max(0.0, max((ms for ms in began[stroke.session] if ms < ends_ms), default=0.0) - stroke.at_ms),
             wire=max(0.0, max(wired[node], default=0.0) - stroke.at_ms),
             headers=max(0.0, max(told[node], default=0.0) - stroke.at_ms),
         )
         for stroke in strokes
-        if stroke.kind is Kind.NOTICE and (node := evidence.node_of(stroke.session) or stroke.target)
+        if stroke.kind is Kind.NOTICE and (node := evidence.node_of(stroke) or stroke.target)
+        for ends_ms in (evidence.session_ends_ms(stroke),)
     ]
 
 
@@ -149,9 +161,11 @@ def _is_victim(execution: Execution, stroke: Stroke, evidence: Evidence) -> bool
     if stroke.role is Target.WORKER:
         return execution.pid == stroke.session
     if stroke.role is Target.HEAD:
-        pod = evidence.pods.get(execution.session)
+        pod = evidence.pod_of(execution.session, execution.began_ms)
         return pod is not None and pod.cluster == stroke.cluster
-    return execution.session == stroke.session
+    return execution.session == stroke.session and evidence.pod_of(execution.session, execution.began_ms) == evidence.pod_of(
+        stroke.session, stroke.at_ms
+    )
 
 
 def extra_attempts_share(executions: Sequence[Execution]) -> float | None:
@@ -168,15 +182,15 @@ def workers_lost(executions: Sequence[Execution]) -> int:
 def silent_after(stroke: Stroke, evidence: Evidence) -> float:
     """From a freeze to the last batch sent to the pod while it was frozen (0: none)."""
     until_ms = stroke.until_ms or float("inf")
-    node = evidence.node_of(stroke.session)
+    node = evidence.node_of(stroke)
     sent = [batch.at_ms for name, batch in evidence.sent if name == node and stroke.at_ms < batch.at_ms < until_ms]
     return max(sent, default=stroke.at_ms) - stroke.at_ms
 
 
 def serving_again(stroke: Stroke, evidence: Evidence) -> float | None:
     """From the kill or eviction of a pod or head to the first job that began in a pod of its cluster that started later."""
-    newer = {session for session, pod in evidence.pods.items() if pod.cluster == stroke.cluster and pod.from_ms > stroke.at_ms}
-    began = [execution.began_ms for execution in evidence.executions if execution.session in newer]
+    newer = {pod.session: pod.from_ms for pod in evidence.pods if pod.cluster == stroke.cluster and pod.from_ms > stroke.at_ms}
+    began = [one.began_ms for one in evidence.executions if one.began_ms >= newer.get(one.session, float("inf"))]
     return min(began) - stroke.at_ms if began else None
 
 
@@ -184,7 +198,7 @@ def back_in_rotation(stroke: Stroke, evidence: Evidence) -> float | None:
     """From the end of a lasting fault to the first job that the pod began after it for a batch sent after it."""
     if stroke.until_ms is None:
         return None
-    node = evidence.node_of(stroke.session)
+    node = evidence.node_of(stroke)
     sent = [batch.at_ms for name, batch in evidence.sent if name == node and batch.at_ms > stroke.until_ms]
     return min(sent) - stroke.until_ms if sent else None
 

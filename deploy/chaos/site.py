@@ -60,7 +60,8 @@ class Census:
 
     folder: StateFolder
     newcomer: Callable[[Seen], None] = lambda _: None
-    pods: dict[int, Seen] = field(default_factory=dict)
+    pods: list[Seen] = field(default_factory=list)
+    _running: dict[int, str] = field(default_factory=dict)  # by session; an id may come again
 
     async def run(self) -> None:
         while True:
@@ -71,9 +72,11 @@ class Census:
         """Enter whoever runs now."""
         state = self.folder.read()
         for record in state.processes if state is not None else ():
-            if record.role == Target.POD and record.pid not in self.pods:
-                seen = Seen(f"{record.cluster}/{record.name}", record.cluster or "", record.pid, time.time() * 1000)
-                self.pods[record.pid] = seen
+            name = f"{record.cluster}/{record.name}"
+            if record.role == Target.POD and self._running.get(record.pid) != name:
+                seen = Seen(name, record.cluster or "", record.pid, time.time() * 1000)
+                self._running[record.pid] = name
+                self.pods.append(seen)
                 self.newcomer(seen)
 
 

@@ -41,7 +41,7 @@ def evidence(
 ) -> Evidence:
     """`sent` holds sessions and moments after the fault."""
     batches = [(PODS[pid].name, Sent("127.77.0.1", 1, FAULT_MS + at, 1000)) for pid, at in sent]
-    return Evidence(answers, executions, batches, PODS)
+    return Evidence(answers, executions, batches, tuple(PODS.values()))
 
 
 def verdict(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deploy.chaos import measures
@@ -97,8 +99,24 @@ def test_silence_ends_with_the_last_batch_that_was_sent_while_the_pod_was_frozen
 def test_a_successor_serves_when_a_pod_that_started_later_begins_a_job() -> None:
     seen = evidence(executions=[execution(1, 102, 10, 15), execution(2, 103, 9_000, 9_005)])
     assert measures.serving_again(stroke(Kind.KILL), seen) is None
-    later = measures.Evidence(seen.answers, seen.executions, (), {**PODS, 103: Seen("c1/pod-103", "c1", 103, FAULT_MS + 500)})
+    later = with_pod(seen, 103, FAULT_MS + 500)
     assert measures.serving_again(stroke(Kind.KILL), later) == 9_000
+
+
+def with_pod(seen: measures.Evidence, session: int, from_ms: float) -> measures.Evidence:
+    return replace(seen, pods=(*seen.pods, Seen(f"c1/pod-from-{from_ms}", "c1", session, from_ms)))
+
+
+def test_a_pod_that_got_the_id_of_one_that_is_gone_is_another_one() -> None:
+    seen = evidence(executions=[execution(1, 101, 40, 45), execution(2, 101, 60_500), execution(2, 102, 60_600)])
+    reused = with_pod(seen, 101, FAULT_MS + 60_000)
+    assert [last.executed for last in measures.last_dispatches([stroke()], seen)] == [60_500]
+    assert [last.executed for last in measures.last_dispatches([stroke()], reused)] == [40]
+    first = stroke(Kind.KILL)
+    assert measures.serving_again(first, reused) == 60_500
+    second = replace(first, at_ms=FAULT_MS + 60_550)
+    assert measures.redispatches([second], reused) == [50]
+    assert reused.node_of(second) != reused.node_of(first) == PODS[101].name
 
 
 LOAD_PER_SECOND = 40
