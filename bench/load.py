@@ -5,6 +5,7 @@ as well. ``python -m bench.load`` is the open-loop producer as a process of its 
 """
 
 import json
+import random
 import struct
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from rayline.errors import RaylineError
+from rayline.jobs import TRACEPARENT
 from rayline.topics import app_topics
 
 PARTITIONS = 8
@@ -59,6 +61,11 @@ def key(number: int) -> bytes:
     return _KEY.pack(number)
 
 
+def new_traceparent() -> bytes:
+    """A W3C traceparent that begins a sampled trace."""
+    return b"00-%032x-%016x-01" % (random.getrandbits(128) or 1, random.getrandbits(64) or 1)
+
+
 def job_number(job_key: bytes) -> int:
     """The number of a job, from its key."""
     number: int = _KEY.unpack(job_key)[0]
@@ -92,8 +99,10 @@ def _finish(futures: Mapping[str, Any]) -> None:
 class JobProducer:
     """Owns a confluent-kafka producer and notices failed deliveries. Does not own topics. Close with ``flush``."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, *, linger_ms: float) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, *, linger_ms: float, traced: bool = False) -> None:
+        """`traced`: each job begins a sampled trace of its own."""
         self._topic = topic
+        self._traced = traced
         self._failed: str | None = None
         settings: Mapping[str, Any] = {
             "bootstrap.servers": bootstrap_servers,
@@ -107,10 +116,16 @@ class JobProducer:
 
     def send(self, number: int) -> None:
         """Queue one job, waiting while the client's queue is full."""
+        headers = [(TRACEPARENT, new_traceparent())] if self._traced else None
         while True:
             try:
                 self._producer.produce(
-                    self._topic, payload(number), key(number), partition=number % PARTITIONS, on_delivery=self._delivered
+                    self._topic,
+                    payload(number),
+                    key(number),
+                    partition=number % PARTITIONS,
+                    headers=headers,
+                    on_delivery=self._delivered,
                 )
             except BufferError:
                 self._producer.poll(0.1)
@@ -135,10 +150,10 @@ class JobProducer:
             self._failed = str(error)
 
 
-def preload(bootstrap_servers: str, topic: str, jobs: int) -> float:
-    """Produce jobs 0…n-1 as fast as can be; returns the seconds it took."""
+def preload(bootstrap_servers: str, topic: str, jobs: int, *, traced: bool = False) -> float:
+    """Produce jobs 0…n-1 as fast as can be; returns the seconds it took. `traced` as for `JobProducer`."""
     started = time.perf_counter()
-    producer = JobProducer(bootstrap_servers, topic, linger_ms=20)
+    producer = JobProducer(bootstrap_servers, topic, linger_ms=20, traced=traced)
     for number in range(jobs):
         producer.send(number)
         if number % 1000 == 0:

@@ -105,7 +105,9 @@ class Lane:
         session_timeout_ms: int = 6_000,
         on_phase: PhaseHook | None = None,
         tracing: Tracing | None = None,
+        metered: bool = True,
     ) -> None:
+        """`metered`: somebody will ask for `samples`; without, nothing is counted for each job."""
         self._settings = settings
         self._spec = spec
         self._instance = instance
@@ -113,7 +115,7 @@ class Lane:
         self._transactional_id = f"rayline.{spec.name}.{instance}"
         self._tracing = tracing
         self._clock = BrokerClock()
-        self._meters = JobMeters()
+        self._meters = JobMeters(counting=metered)
         self._dispatch_samples = DispatchSamples()
         self._stall_watch = StallWatch()
         self._view = View()

@@ -22,6 +22,7 @@ from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.errors import BusError, FormatError, LaunchError, ProducerFenced
 from rayline.lane_record import REPEAT_SECONDS, encode_lane_record
 from rayline.metrics import ProcessMetrics
+from rayline.metrics.process import metrics_wanted
 from rayline.reports import ActorEndpoint
 from rayline.telemetry import open_tracing
 from rayline.topics import APPS, VIEW
@@ -77,6 +78,7 @@ async def _serve(app: str, instance: str, settings: KafkaSettings, token: str, g
             channels=open_channel,
             result_partitions=spec.partitions,
             tracing=tracing,
+            metered=metrics_wanted(os.environ),
         )
         identity = ProcessIdentity(role=Role.LANE, app=app, name=instance)
         watch = ConfigWatch(settings=settings, identity=identity, base=manifest_values(spec))

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 class JobMeters:
-    """Owns the histograms of one lane. Life: `read`, `answered`, `committed` as it happens; `samples` now and then."""
+    """Owns the histograms of one lane. Life: `answered`, `committed`, … as it happens; `samples` now and then. One that is not
+    `counting`, since nobody will ask, costs nothing for each job."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, counting: bool = True) -> None:
+        self._counting = counting
         self.records_read = 0
         self._late = 0
         self._latency = Histogram(d.LATENCY.bounds)
@@ -34,6 +36,8 @@ class JobMeters:
 
     def answered(self, answers: Answers) -> None:
         """Jobs of one batch were answered; its times are theirs."""
+        if not self._counting:
+            return
         journey, jobs = answers.journey, len(answers.jobs)
         self._execute.add(journey.execute_ms / 1000, jobs)
         self._dispatch.add(max(0.0, journey.answered - journey.dispatched - journey.execute_ms / 1000), jobs)
@@ -49,6 +53,8 @@ class JobMeters:
 
     def committed(self, ended: Sequence[Ended], *, now: float, broker_ms: float) -> None:
         """Results were committed at `now` (monotonic seconds), which is `broker_ms` by the broker's clock (epoch ms)."""
+        if not self._counting:
+            return
         self._latency.add_many([max(0.0, broker_ms - one.job.timestamp_ms) / 1000 for one in ended])
         self._process.add_many([now - one.job.arrived for one in ended])
         self._publish.add_many([now - one.at for one in ended])

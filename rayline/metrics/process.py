@@ -71,7 +71,7 @@ class ProcessMetrics:
         """Raises ConfigError when the port that the environment names is no port."""
         environment = os.environ if environment is None else environment
         self._environment = environment
-        self._on = environment.get(METRICS_VARIABLE, "on") != "off"
+        self._on = metrics_wanted(environment)
         self._host = environment.get(HOST_VARIABLE) or _LOOPBACK
         self._port = _port(environment.get(PORT_VARIABLE) or "0")
         self._identity = identity
@@ -243,6 +243,11 @@ class _ProcessFacts:
         yield Sample(FILES, self._process.num_fds())
         for level, lines in lines_logged().items():
             yield Sample(LOG_LINES, lines, {LEVEL: level})
+
+
+def metrics_wanted(environment: Mapping[str, str]) -> bool:
+    """Whether anything is to be counted and shown."""
+    return environment.get(METRICS_VARIABLE, "on") != "off"
 
 
 def otlp_wanted(environment: Mapping[str, str]) -> bool:
