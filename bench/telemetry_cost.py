@@ -1,9 +1,9 @@
 """What metrics and traces cost: ``python -m bench.telemetry_cost --json FILE``.
 
-Starts a platform of its own (two clusters of one pod) and works heaps of echo jobs off, in pairs of rounds without and with
-telemetry (A B B A …). Each round is an app of its own, whose lane starts under that round's environment; every job begins a
+Starts a platform of its own (two clusters of one pod, two lanes) and works heaps of echo jobs off, in pairs of rounds without
+and with telemetry (A B B A …). Each round is an app of its own, whose lanes start under that round's environment; every job begins a
 sampled trace. With telemetry: everything is counted, every process's page is read each two seconds, and one job in a hundred is
-traced from lane to actor. Without: the lane counts, shows and traces nothing, and nobody reads a page.
+traced from lane to actor. Without: lanes count, show and trace nothing, and nobody reads a page.
 
 Processes that start with the platform (agents, gateways, resources, keeper) gather their few values each second in both arms;
 with ``--whole`` each round has a platform of its own, so that they do not either. Jobs are loaded while no node takes work, and
@@ -45,6 +45,7 @@ from rayline.telemetry import TRACE_FILE_VARIABLE
 from rayline.topics import CONFIG, requests_topic
 
 CLUSTERS = ("c1", "c2")
+LANES = 2
 SAMPLED_SHARE = 0.01
 SCRAPE_SECONDS = 2.0
 READY_SECONDS = 180.0
@@ -131,11 +132,11 @@ class TelemetryBench:
         return part, spent(cpu[0], cpu[1])
 
     def _check_arm(self, arm: Arm, lanes: str, pages: Mapping[str, int]) -> None:
-        """The lane shows what this arm says it does; raises LoadError else: the round would measure something else."""
-        shown = [one.metrics for name, one in self._board.presences().items() if name.startswith(lanes)]
-        right = all(address is None for address in shown) if arm is Arm.OFF else any(name.startswith(lanes) for name in pages)
-        if not shown or not right:
-            raise LoadError(f"with telemetry {arm} the lane's metrics are at {shown}, and pages were read: {dict(pages)}")
+        """Lanes show what this arm says they do; raises LoadError else: the round would measure something else."""
+        shown = {name: one.metrics for name, one in self._board.presences().items() if name.startswith(lanes)}
+        right = not any(shown.values()) if arm is Arm.OFF else shown.keys() <= pages.keys()
+        if len(shown) != LANES or not right:
+            raise LoadError(f"with telemetry {arm} the lanes' metrics are at {shown}, and pages were read: {dict(pages)}")
 
     async def _scrape(self, pages: Counter[str]) -> None:
         """Read every process's page as Prometheus does, until cancelled."""
@@ -146,7 +147,7 @@ class TelemetryBench:
             await asyncio.sleep(SCRAPE_SECONDS)
 
     async def _remove(self, app: str) -> None:
-        """Until its lane has ended (and flushed its spans) and its actors have made room."""
+        """Until its lanes have ended (and flushed their spans) and its actors have made room."""
         await remove_app(self._platform.settings, app)
 
         async def there() -> bool:
@@ -186,7 +187,7 @@ def _read_page(address: str) -> bool:
 @asynccontextmanager
 async def site(folder: Path, trace_file: Path, jobs: int, kafka: KafkaSettings | None) -> AsyncIterator[TelemetryBench]:
     """A platform whose lanes trace one sampled job in a hundred, where they trace."""
-    plan = PlatformPlan(state_dir=folder, clusters=len(CLUSTERS), pods_per_cluster=1, kafka=kafka)
+    plan = PlatformPlan(state_dir=folder, clusters=len(CLUSTERS), pods_per_cluster=1, lanes_per_app=LANES, kafka=kafka)
     async with LocalPlatform(plan, log=StartupLog()) as platform:
         async with Publisher(settings=platform.settings) as publisher:
             await publisher.publish(CONFIG, key=b"global/trace.sampling", value=json.dumps(SAMPLED_SHARE).encode())
