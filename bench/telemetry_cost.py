@@ -1,9 +1,9 @@
 """What metrics and traces cost: ``python -m bench.telemetry_cost --json FILE``.
 
 Starts a platform of its own (two clusters of one pod, two lanes) and works heaps of echo jobs off, in pairs of rounds without
-and with telemetry (A B B A …). Each round is an app of its own, whose lanes start under that round's environment; every job begins a
-sampled trace. With telemetry: everything is counted, every process's page is read each two seconds, and one job in a hundred is
-traced from lane to actor. Without: lanes count, show and trace nothing, and nobody reads a page.
+and with telemetry (A B B A …). Each round is an app of its own, whose lanes start under that round's environment; every job
+begins a sampled trace. With telemetry: everything is counted, every process's page is read each two seconds, and one job in a
+hundred is traced from lane to actor. Without: lanes count, show and trace nothing, and nobody reads a page.
 
 Processes that start with the platform (agents, gateways, resources, keeper) gather their few values each second in both arms;
 with ``--whole`` each round has a platform of its own, so that they do not either. Jobs are loaded while no node takes work, and
