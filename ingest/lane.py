@@ -254,8 +254,8 @@ class Lane:
         """From when on a batch counts as late (see `scheduler.hedging`)."""
         self._dispatcher.tune_hedging(late_factor=late_factor, late_floor_seconds=late_floor_seconds)
 
-    def set_traffic(self, factor_of: Callable[[str], float]) -> None:
-        """Multiply the weight of each node (`cluster/pod`) by this; 0 keeps new batches away."""
+    def set_traffic(self, factor_of: Callable[[str], float] | None) -> None:
+        """Multiply the weight of each node (`cluster/pod`) by this; 0 keeps new batches away. None: leave them as they are."""
         self._router.set_factors(factor_of)
         self._dispatcher.refresh()
 

@@ -17,6 +17,9 @@ from rayline.versions import VersionWeights
 
 _log = logging.getLogger(__name__)
 
+_EVEN_WEIGHTS: Final = NodeValues(1.0)
+_NO_CORDONS: Final = NodeValues(False)
+
 # Settings that stand in for a field of the manifest: section (None: the manifest itself) and field.
 _FIELDS: Final[Mapping[str, tuple[str | None, str]]] = {
     "batching.max_jobs": ("batching", "max_jobs"),
@@ -80,8 +83,8 @@ class LaneTuning:
         self._tracing = tracing
         self._values: dict[str, Any] = {}
         self._deploying = False
-        self._weights = NodeValues(1.0)
-        self._cordons = NodeValues(False)
+        self._weights = _EVEN_WEIGHTS
+        self._cordons = _NO_CORDONS
         self._version_weights = VersionWeights()
 
     def wire(self, watch: ConfigWatch) -> None:
@@ -131,11 +134,16 @@ class LaneTuning:
 
     def _set_weights(self, weights: NodeValues) -> None:
         self._weights = weights
-        self._lane.set_traffic(self._factor)
+        self._tell_factors()
 
     def _set_cordons(self, cordons: NodeValues) -> None:
         self._cordons = cordons
-        self._lane.set_traffic(self._factor)
+        self._tell_factors()
+
+    def _tell_factors(self) -> None:
+        """Where no operator asks for anything, no node has to be looked up at each update of weights."""
+        asked = (self._weights, self._cordons) != (_EVEN_WEIGHTS, _NO_CORDONS)
+        self._lane.set_traffic(self._factor if asked else None)
 
     def _set_version_weights(self, weights: Mapping[str, float]) -> None:
         self._version_weights = VersionWeights(weights)

@@ -121,6 +121,7 @@ class Router:
         self._factors: dict[str, dict[str, float]] = {}  # what operators multiply a node's weight by, where that is not 1
         self._told: dict[str, bytes] = {}  # the same for the header of results
         self._closed: set[str] = set()  # by an operator
+        self._guarded = self._weigher.policy.guards_room  # when all nodes were placed last
         self._closed_since: float | None = None
         self._routes = Routes(app)
         self._evident: set[str] = set()  # nodes that the lane may have evidence of
@@ -147,8 +148,9 @@ class Router:
             raise ValueError(f"weights every {seconds!r} seconds: give a number above 0")
         self._weigher.set_interval(seconds)
 
-    def set_factors(self, factor_of: Callable[[str], float]) -> None:
-        """Multiply each node's weight by what an operator gives it, from the next `wake` or `refresh` on; 0 takes it out."""
+    def set_factors(self, factor_of: Callable[[str], float] | None) -> None:
+        """Multiply each node's weight by what an operator gives it, from the next `wake` or `refresh` on; 0 takes it out. None:
+        no operator says anything."""
         self._factor_of = factor_of
         self._weigher.hurry()
 
@@ -407,18 +409,18 @@ class Router:
         weights = self._multiplied(keys, weights)
         self._weights = dict(zip(keys, weights.tolist(), strict=True))
         self._total = float(weights.sum())
-        if self._factor_of is not None or self._version_weights or were_closed:
+        guards_room = self._weigher.policy.guards_room
+        if self._factor_of is not None or self._version_weights or were_closed or guards_room is not self._guarded:
+            self._guarded = guards_room
             for key, node in nodes.items():
                 self._place(key, node)
         every_one = bool(nodes) and len(self._closed) == len(nodes)
         self._closed_since = (now if self._closed_since is None else self._closed_since) if every_one else None
-        tiers = np.fromiter(map(self._tiers.__getitem__, keys), np.int8, len(keys))
-        for tier, rotation in self._order:
-            here = np.flatnonzero(tiers == tier)
-            rotation.set_weights([keys[row] for row in here.tolist()], weights[here])
+        for _, rotation in self._order:
+            rotation.reweigh(keys, weights)
         self._history.append((self._weigher.updates, self._weights))
 
-    def _multiplied(self, keys: list[str], weights: Floats) -> Floats:
+    def _multiplied(self, keys: tuple[str, ...], weights: Floats) -> Floats:
         """Weights as operators want them; notes the factors, and who is closed."""
         factor_of, of_version = self._factor_of, self._version_weights
         if factor_of is None and not of_version:

@@ -88,6 +88,9 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
         self._debt = array("q")
         self._slot = array("q")  # that of the node's group; _OUTSIDE: out of the rotation
         self._blocked = bytearray()
+        # Those of the last `reweigh`, and their rows; None, once one of them may be gone.
+        self._mentioned: tuple[NodeKey, ...] | None = None
+        self._rows_mentioned: NDArray[np.int64] = np.empty(0, np.int64)
         self._groups: dict[int, _Group] = {}  # by weight
         self._group_of_slot: dict[int, _Group] = {}
         self._tournament = KineticTournament()
@@ -132,16 +135,27 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
             raise ValueError(f"{len(known)} nodes and {len(units)} weights")
         if None in known:
             known = [self._join(key) if key not in self._rows else self._rows[key] for key in keys]
-        rows = np.array(known, np.int64)
-        if (_view(self._weight)[rows] == units).all():
-            return
-        self._rest()
-        _view(self._weight)[rows] = units
-        self._form()
+        self._assign(np.array(known, np.int64), units)
+
+    def reweigh(self, keys: tuple[NodeKey, ...], weights: NDArray[np.float64]) -> None:
+        """`set_weights` for those of these nodes that are not blocked; the others keep what they have.
+
+        Cheaper where the very same `keys` come again: their rows are remembered. Raises KeyError for a node that is not there,
+        and as `set_weight` does for a weight of a node that is not blocked.
+        """
+        if len(keys) != len(weights):
+            raise ValueError(f"{len(keys)} nodes and {len(weights)} weights")
+        if keys is not self._mentioned:
+            self._rows_mentioned = np.fromiter(map(self._rows.__getitem__, keys), np.int64, len(keys))
+            self._mentioned = keys
+        rows = self._rows_mentioned
+        here = np.flatnonzero(np.frombuffer(self._blocked, np.uint8)[rows] == 0)
+        self._assign(rows[here], _to_many_units(weights[here]))
 
     def remove(self, key: NodeKey) -> None:
         """Forget a node. Raises KeyError when it is not there."""
         row = self._rows.pop(key)
+        self._mentioned = None
         self._leave_rotation(row)
         self._route_weight_sum += self._debt[row]
         self._keys[row] = None
@@ -200,6 +214,13 @@ class SmoothWeightedRoundRobin(Generic[NodeKey]):
             picks=self._picks_before + self._turn,
             matches=self._tournament.statistics().matches,
         )
+
+    def _assign(self, rows: NDArray[np.int64], units: NDArray[np.int64]) -> None:
+        if (_view(self._weight)[rows] == units).all():
+            return
+        self._rest()
+        _view(self._weight)[rows] = units
+        self._form()
 
     def _join(self, key: NodeKey) -> int:
         start = self._route_weight_sum // len(self._rows) if self._rows else 0

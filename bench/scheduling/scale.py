@@ -32,13 +32,15 @@ _INTERVAL_SECONDS = 3.0
 class Cost:
     """One fleet.
 
-    `update_ms`: the router computes all weights anew from new samples of all nodes, and brings them into its rotations.
+    `update_ms`: the router computes all weights anew from new samples of all nodes, and brings them into its rotations
+    (`Router.wake`, whole); `update_weighed_ms`: the same while an operator gives every other node half of its weight.
     `refresh_ms`: it takes over a second's news, a beat of each node; `refresh_some_ms`: beats of 100 nodes.
     `swrr_us`: one pick of a rotation; `pick_us` and `finished_us`: the router's, with its guard and its record of picks.
     """
 
     nodes: int
     update_ms: float
+    update_weighed_ms: float
     refresh_ms: float
     refresh_some_ms: float
     swrr_us: float
@@ -93,6 +95,10 @@ def measure(nodes: int) -> Cost:
         update_at = now + _INTERVAL_SECONDS - 0.9
         note("update", lambda at=update_at: router.wake(at))  # type: ignore[misc]
         _note_picks(router, note, update_at, min(_PICKS, nodes))
+        router.set_factors(lambda key: 1.0 if key[-1] in "02468" else 0.5)
+        note("update_weighed", lambda at=update_at: router.wake(at))  # type: ignore[misc]
+        router.set_factors(None)
+        router.wake(update_at)
     rotation: SmoothWeightedRoundRobin[str] = SmoothWeightedRoundRobin()
     rotation.set_weights(list(router.weights()), list(router.weights().values()))
     for _ in range(nodes):  # from the level start to the steady state
@@ -102,6 +108,7 @@ def measure(nodes: int) -> Cost:
     return Cost(
         nodes=nodes,
         update_ms=round(costs["update"] * 1e3, 1),
+        update_weighed_ms=round(costs["update_weighed"] * 1e3, 1),
         refresh_ms=round(costs["refresh"] * 1e3, 1),
         refresh_some_ms=round(costs["refresh_some"] * 1e3, 2),
         swrr_us=round(costs["swrr"] * 1e6, 2),
@@ -134,13 +141,14 @@ def main(
     """Print what an update of all weights, news of nodes, and a pick cost."""
     rows = []
     typer.echo(
-        f"{'nodes':>8} {'update ms':>10} {'refresh ms':>11} {'of 100 ms':>10} {'swrr us':>8} {'pick us':>8} {'finished us':>12}"
+        f"{'nodes':>8} {'update ms':>10} {'weighed ms':>11} {'refresh ms':>11} {'of 100 ms':>10} {'swrr us':>8} {'pick us':>8} "
+        f"{'finished us':>12}"
     )
     for count in nodes or (4, 60, 1_000, 10_000, 100_000):
         rows.append(row := measure(count))
         typer.echo(
-            f"{row.nodes:>8,} {row.update_ms:>10.1f} {row.refresh_ms:>11.1f} {row.refresh_some_ms:>10.2f} {row.swrr_us:>8.2f} "
-            f"{row.pick_us:>8.2f} {row.finished_us:>12.2f}"
+            f"{row.nodes:>8,} {row.update_ms:>10.1f} {row.update_weighed_ms:>11.1f} {row.refresh_ms:>11.1f} "
+            f"{row.refresh_some_ms:>10.2f} {row.swrr_us:>8.2f} {row.pick_us:>8.2f} {row.finished_us:>12.2f}"
         )
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")

@@ -92,6 +92,7 @@ class Fleet:
         self._coefficients = cards
         self._rows: dict[str, int] = {}
         self._keys: list[str] = []
+        self._told: tuple[str, ...] | None = ()  # the same as a tuple; None: not since somebody came or went
         self._data: Floats = np.full((len(Column), _FIRST_CAPACITY), UNKNOWN)
         self._samples: dict[int, tuple[float | None, NodeLoad | None, float]] = {}  # by row, not in the columns yet
         self._departed: dict[str, tuple[float, float]] = {}  # when it left, flaps until then
@@ -104,9 +105,11 @@ class Fleet:
         return self._coefficients is not None
 
     @property
-    def keys(self) -> list[str]:
-        """In the order of rows; not to be changed."""
-        return self._keys
+    def keys(self) -> tuple[str, ...]:
+        """In the order of rows; the very same tuple until somebody comes or goes."""
+        if self._told is None:
+            self._told = tuple(self._keys)
+        return self._told
 
     def row(self, key: str) -> int:
         """Raises KeyError for a node that is not there."""
@@ -124,6 +127,7 @@ class Fleet:
             self._data = np.concatenate([self._data, np.full_like(self._data, UNKNOWN)], axis=1)
         self._rows[key] = row
         self._keys.append(key)
+        self._told = None
         self._data[:, row] = UNKNOWN
         self._data[Column.JOINED_AT, row] = now
         left_at, flaps = self._departed.pop(key, (-math.inf, 0.0))
@@ -140,6 +144,7 @@ class Fleet:
         if len(self._departed) >= MAX_DEPARTED:
             del self._departed[next(iter(self._departed))]
         self._departed[key] = (now, flaps)
+        self._told = None
         last = self._keys.pop()
         if last != key:
             self._keys[row] = last

@@ -58,7 +58,7 @@ class Weigher:
         self.updates = 0
         self._dice = np.random.default_rng(random.getrandbits(63) if seed is None else seed)
         self._due_at = -np.inf
-        self._keys: list[str] = []
+        self._keys: tuple[str, ...] = ()
         self._rows: dict[str, int] = {}
         self._in_force: Floats = np.empty(0)
         self._weights = Weights(self._in_force)
@@ -79,13 +79,13 @@ class Weigher:
         self.interval_seconds = seconds
         self._due_at = -np.inf
 
-    def update(self, now: float) -> tuple[list[str], Floats]:
+    def update(self, now: float) -> tuple[tuple[str, ...], Floats]:
         """Weigh all nodes anew; returns keys and positive, finite weights in the same order."""
         with np.errstate(all="ignore"):
             self._weights = self.policy.weigh(self.fleet, now)
             self._in_force = _to_grid(_bound(self._weights.values), self._dice)
-        self._keys = list(self.fleet.keys)
-        self._rows = {}
+        if self._keys is not self.fleet.keys:
+            self._keys, self._rows = self.fleet.keys, {}
         self._due_at = now + self.interval_seconds
         self.updates += 1
         return self._keys, self._in_force

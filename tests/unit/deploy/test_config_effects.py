@@ -319,6 +319,24 @@ async def test_a_cordoned_cluster_gets_nothing_until_the_cordon_is_lifted(lane: 
     assert picks(lane)["b"] > 0
 
 
+async def test_nodes_are_asked_for_their_factors_only_while_an_operator_wants_any(lane: Tuned) -> None:
+    one: Lane = lane.parts.lane
+    asked: list[bool] = []
+
+    def note() -> None:
+        asked.append(one._router._factor_of is not None)
+
+    note()
+    for key, value in (("cluster/b/cordon", "true"), ("cluster/b/cordon", "false"), ("node/a/n/traffic.weight", "2")):
+        lane.set(key, value)
+        note()
+    for key in ("cluster/b/cordon", "node/a/n/traffic.weight"):
+        lane.set(key, '{"v": 1}')
+        note()
+    assert asked == [False, True, True, True, True, False]
+    assert picks(lane) == {"a": 50, "b": 50}
+
+
 async def test_a_new_version_keeps_what_is_set_and_takes_the_rest_from_its_own_manifest(lane: Tuned) -> None:
     one: Lane = lane.parts.lane
     spec = AppSpec("app", "2", "/nowhere", "m:f", batching=Batching(max_jobs=9, linger_ms=20.0), sla_seconds=60.0)

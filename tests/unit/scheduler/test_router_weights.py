@@ -30,6 +30,14 @@ def test_a_node_whose_cores_are_taken_waits_until_the_others_are_full() -> None:
     assert router.pick(0.0) is None
 
 
+def test_a_policy_that_does_not_hold_back_uses_nodes_whose_cores_are_taken_from_its_first_update_on() -> None:
+    router = router_over(View(), report("free", host_cpu=0.0), report("taken", host_cpu=1.0))
+    router.set_policy("static")
+    router.wake(0.0)
+    picked = [router.pick(0.0) for _ in range(4)]
+    assert sorted(target.node_name for target in picked if target) == ["free", "free", "taken", "taken"]
+
+
 def test_without_samples_the_default_shares_by_cores() -> None:
     router = router_over(View(), report("big", actors=6), report("small", actors=2))
     nodes = []

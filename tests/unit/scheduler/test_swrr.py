@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,6 +170,25 @@ def test_many_weights_at_once_refuse_what_one_refuses() -> None:
         SmoothWeightedRoundRobin[str]().set_weights(["a", "b"], [1])
 
 
+def test_reweighing_refuses_who_is_not_there_and_another_number_of_weights() -> None:
+    swrr = _swrr({"a": 1, "b": 1})
+    both = ("a", "b")
+    swrr.reweigh(both, np.array([2.0, 3.0]))
+    swrr.remove("a")
+    with pytest.raises(KeyError):
+        swrr.reweigh(both, np.array([2.0, 3.0]))
+    with pytest.raises(ValueError, match="1 nodes and 2 weights"):
+        swrr.reweigh(("b",), np.array([2.0, 3.0]))
+
+
+def test_the_weight_of_a_blocked_node_stays_as_it_is_when_the_others_are_weighed_anew() -> None:
+    swrr = _swrr({"a": 1, "b": 1})
+    swrr.block("b")
+    swrr.reweigh(("a", "b"), np.array([4.0, 0.0]))
+    swrr.unblock("b")
+    assert sorted(str(swrr.pick()) for _ in range(5)) == ["a", "a", "a", "a", "b"]
+
+
 def test_weights_whose_sum_no_64_bits_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swrr_module, "_UNITS_HELD", 1 << 25)
     with pytest.raises(OverflowError, match="scale them down"):
@@ -214,6 +234,7 @@ class Equivalence(RuleBasedStateMachine):
         super().__init__()
         self.swrr: SmoothWeightedRoundRobin[str] = SmoothWeightedRoundRobin()
         self.plain = PlainSwrr()
+        self.known: tuple[str, ...] = ()  # of the last `reweigh`
 
     @rule(key=keys, weight=weights)
     def set_weight(self, key: str, weight: float | None) -> None:
@@ -225,6 +246,16 @@ class Equivalence(RuleBasedStateMachine):
         self.swrr.set_weights([f"n{i}" for i in range(12)], weights)
         for i, weight in enumerate(weights):
             self.plain.set_weight(f"n{i}", weight)
+
+    @precondition(lambda self: self.plain.weights)
+    @rule(weights=st.lists(st.integers(1, 9), min_size=12, max_size=12), part=st.sets(keys))
+    def reweigh_those_that_are_not_blocked(self, weights: list[int], part: set[str]) -> None:
+        if set(self.known) != self.plain.weights.keys() & part:
+            self.known = tuple(key for key in self.plain.weights if key in part)
+        self.swrr.reweigh(self.known, np.array(weights[: len(self.known)], np.float64))
+        for key, weight in zip(self.known, weights, strict=False):
+            if key not in self.plain.blocked:
+                self.plain.set_weight(key, weight)
 
     @precondition(lambda self: self.plain.weights)
     @rule(data=st.data(), act=st.sampled_from(["remove", "block", "unblock"]))
