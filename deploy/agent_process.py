@@ -28,6 +28,7 @@ from rayline.bus.connection import for_ever
 from rayline.config import ConfigWatch, NodeValues, ProcessIdentity, Role
 from rayline.errors import BusError, ConfigError, RaylineError
 from rayline.metrics import MetricsBoard, ProcessMetrics, Sample
+from rayline.rollout import SHARE
 from rayline.topics import CONFIG
 from workers.agent import Agent, PodOptions
 from workers.notices import InterruptionEndpoint, InterruptionFile, NoticeSource, OperatorOrder
@@ -116,6 +117,7 @@ def _watch_config(
     watch.on("cordon", set_cordoned)
     watch.on("drain", order.set)
     watch.on("models", agent.set_models)
+    watch.on(SHARE, agent.set_shares)
     watch.on("peers.total_bytes_per_second", agent.set_peers_total)
     watch.on("peers.node_bytes_per_second", agent.set_peers_own)
     for limit in fields(OutputLimits):

@@ -24,11 +24,14 @@ def weights_in_force(presences: Iterable[Presence]) -> dict[str, VersionWeights]
     return found
 
 
-def version_rows(app: AppSpec, nodes: Sequence[NodeReport], weights: VersionWeights) -> list[dict[str, Any]]:
-    """The versions of an app: the newest, those that nodes have actors of, and names with a weight that mean none of these
-    (`nodes` is None there)."""
+def version_rows(
+    app: AppSpec, nodes: Sequence[NodeReport], weights: VersionWeights, *, wanted: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The versions of an app: the newest, others that are wanted, those that nodes have actors of, and names with a weight that
+    mean none of these (`nodes` is None there)."""
     actors = [(report.key, actor.version) for report in nodes for actor in report.actors or () if actor.app == app.name]
-    versions = [app.version, *sorted({version for _, version in actors} - {app.version})]
+    deployed = [app.version, *wanted]
+    versions = [*deployed, *sorted({version for _, version in actors}.difference(deployed))]
     rows: list[dict[str, Any]] = [
         {
             "version": version,

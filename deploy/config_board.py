@@ -146,6 +146,18 @@ async def _read_presences(settings: KafkaSettings) -> Presences:
     return found
 
 
+async def read_app_values(settings: KafkaSettings, setting: str) -> dict[str, Any]:
+    """What is set of a setting, by app; not what one process alone has. Raises BusError when Kafka does not tell."""
+    found: dict[str, Any] = {}
+    async with CompactedLog(settings=settings, topic=CONFIG, client_id="rayline-config-command") as log:
+        while not log.caught_up.is_set():
+            for record in await log.getmany(timeout_ms=_POLL_MS):
+                change = read_record(record).change
+                if change is not None and change.key.setting == setting and change.key.scope is Scope.APP:
+                    found[change.key.place[0]] = change.value_for("")
+    return {app: value for app, value in found.items() if value is not ABSENT}
+
+
 class ConfigBoard:
     """Owns two readers and what they read. Does not own any change.
 

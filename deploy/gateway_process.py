@@ -15,8 +15,9 @@ from rayline.bus import KafkaSettings, Publisher
 from rayline.config import ConfigWatch, ProcessIdentity, Role
 from rayline.metrics import ProcessMetrics
 from rayline.reports import NodeReport, encode_reports
+from rayline.rollout import SHARE
 from rayline.topics import REPORTS
-from workers.gateway import run_gateway
+from workers.gateway import Gateway, run_gateway
 
 
 async def run(*, cluster: str, address: str) -> None:
@@ -27,31 +28,34 @@ async def run(*, cluster: str, address: str) -> None:
         AppRegistry(settings) as registry,
         Publisher(settings=settings, client_id=f"rayline-gateway-{cluster}") as publisher,
         ProcessMetrics(identity=identity) as metrics,
-        ConfigWatch(settings=settings, identity=identity) as watch,
     ):
-        metrics.tell_by(watch)
 
         async def publish(reports: list[NodeReport], partition: int) -> None:
             if reports:
                 await publisher.publish(REPORTS, key=cluster.encode(), value=encode_reports(reports), partition=partition)
 
-        gateway = asyncio.create_task(
-            run_gateway(
-                cluster=cluster,
-                address=address,
-                token_path=Path(required(RAY_TOKEN_PATH_VARIABLE)),
-                token=required(CHANNEL_TOKEN_VARIABLE),
-                apps=_all_apps(registry),
-                sink=publish,
-                board=metrics.board,
-            )
+        gateway = Gateway(
+            cluster=cluster,
+            address=address,
+            token_path=Path(required(RAY_TOKEN_PATH_VARIABLE)),
+            token=required(CHANNEL_TOKEN_VARIABLE),
+            sink=publish,
         )
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, gateway.cancel)
-        await asyncio.wait({gateway})
-        if not gateway.cancelled():
-            gateway.result()
+        # Read before the first round: which version belongs on which node depends on it.
+        async with watch_config(settings, identity, gateway) as watch:
+            metrics.tell_by(watch)
+            running = asyncio.create_task(run_gateway(gateway, apps=_all_apps(registry), board=metrics.board))
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, running.cancel)
+            await asyncio.wait({running})
+            if not running.cancelled():
+                running.result()
+
+
+def watch_config(settings: KafkaSettings, identity: ProcessIdentity, gateway: Gateway) -> ConfigWatch:
+    """What a gateway reads of the live settings."""
+    return ConfigWatch(settings=settings, identity=identity).on(SHARE, gateway.set_shares)
 
 
 async def _all_apps(registry: AppRegistry) -> AsyncIterator[Sequence[AppSpec]]:

@@ -98,6 +98,17 @@ def serving_nodes(watch: NodeWatch, app: str, version: str | None) -> list[str]:
     ]
 
 
+async def joined_nodes(settings: KafkaSettings) -> list[str]:
+    """The nodes that are in their clusters now, as `cluster/node`."""
+    watch = NodeWatch(settings, since_seconds=_REPORT_MEMORY_SECONDS)
+    await watch.start()
+    try:
+        await watch.caught_up()
+        return sorted(report.key for report in watch.joined())
+    finally:
+        await watch.close()
+
+
 async def wait_served(settings: KafkaSettings, app: str, version: str, *, timeout_seconds: float) -> NodeWatch:
     """Until a node serves that version of the app; raises LaunchError when none does in time."""
     watch = NodeWatch(settings, since_seconds=_REPORT_MEMORY_SECONDS)

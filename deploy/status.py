@@ -20,6 +20,7 @@ from deploy.local.state import PlatformState, StateFolder
 from deploy.node_watch import NodeWatch
 from deploy.process_health import read_health
 from deploy.progress import NoProgress, idle_apps
+from deploy.rollouts import Rollout, read_shares
 from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings
 from rayline.bus.progress import GroupProgress
@@ -36,7 +37,7 @@ _REPORT_MEMORY_SECONDS: Final = 10.0
 class StatusReport:
     """A snapshot. `lags` counts the jobs of each app that are not committed; `trouble` is what kept Kafka from answering;
     `stalls` is what makes no progress, by the rule of `deploy.progress`; `addresses` tells where processes show their metrics;
-    `version_weights` is what an app's lanes have in force."""
+    `version_weights` is what an app's lanes have in force, `shares` on which part of its nodes its newest version is to run."""
 
     state: PlatformState | None
     launcher_alive: bool
@@ -49,6 +50,7 @@ class StatusReport:
     stalls: Sequence[NoProgress] = ()
     addresses: Mapping[str, str] = field(default_factory=dict)
     version_weights: Mapping[str, VersionWeights] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -66,7 +68,12 @@ class StatusReport:
             "clusters": self.clusters.as_dict()["clusters"] if self.clusters is not None else [],
             "nodes": [_node_row(node) for node in self.nodes],
             "apps": [
-                {**_app_row(app, self.nodes), "lag": self.lags.get(app.name), "versions": self._versions(app)}
+                {
+                    **_app_row(app, self.nodes),
+                    "lag": self.lags.get(app.name),
+                    "versions": self._versions(app),
+                    "rollout": self._rollout(app).as_dict(self._node_keys),
+                }
                 for app in self.apps
             ],
             "trouble": self.trouble,
@@ -106,6 +113,8 @@ class StatusReport:
             app_rows = [(a["app"], a["version"], a["actors"], a["nodes"], a["lag"], a["entrypoint"]) for a in data["apps"]]
             parts.append(table(("APP", "VERSION", "ACTORS", "NODES", "LAG", "ENTRYPOINT"), app_rows))
             parts += versions_text({app["app"]: app["versions"] for app in data["apps"]})
+            rollouts = [rollout.text(self._node_keys) for app in self.apps if (rollout := self._rollout(app)).partial]
+            parts += ["\n".join(rollouts)] if rollouts else []
         elif self.trouble is None and self.running:
             parts.append("no app is deployed; `rayline deploy app.yaml` deploys one")
         if self.trouble is not None:
@@ -114,9 +123,17 @@ class StatusReport:
             parts.append("\n".join(f"! {stall.text}" for stall in self.stalls))
         return "\n\n".join(parts)
 
+    @property
+    def _node_keys(self) -> list[str]:
+        return [node.key for node in self.nodes]
+
+    def _rollout(self, app: AppSpec) -> Rollout:
+        return Rollout(app, self.shares.get(app.name, 1.0))
+
     def _versions(self, app: AppSpec) -> list[dict[str, Any]]:
         weights = self.version_weights.get(app.name, VersionWeights())
-        return version_rows(app, [node.report for node in self.nodes], weights)
+        wanted = [app.previous.version] if app.previous is not None and self._rollout(app).partial else []
+        return version_rows(app, [node.report for node in self.nodes], weights, wanted=wanted)
 
 
 async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusReport:
@@ -134,6 +151,7 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
     stalls: list[NoProgress] = []
     addresses: dict[str, str] = {}
     weights: dict[str, VersionWeights] = {}
+    shares: dict[str, float] = {}
     if settings is not None:
         try:
             nodes = await _read_nodes(settings)
@@ -141,6 +159,7 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
                 apps = list((await registry.snapshot()).values())
             lags = {app.name: await _lag(settings, app.name) for app in apps}
             clusters = await read_cluster_report(settings)
+            shares = await read_shares(settings)
             words = await read_last_words(settings)
             weights = weights_in_force(word.presence for word in words.values())
             health = await read_health(words)
@@ -151,7 +170,7 @@ async def read_status(state_dir: Path, kafka: KafkaSettings | None) -> StatusRep
         except RaylineError as error:
             trouble = str(error)
     servers = settings.bootstrap_servers if settings is not None else None
-    return StatusReport(state, alive, servers, nodes, apps, lags, clusters, trouble, stalls, addresses, weights)
+    return StatusReport(state, alive, servers, nodes, apps, lags, clusters, trouble, stalls, addresses, weights, shares)
 
 
 async def _lag(settings: KafkaSettings, app: str) -> int:

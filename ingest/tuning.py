@@ -120,6 +120,7 @@ class LaneTuning:
         except ConfigError as error:
             _log.error("version %s of app %s runs by its manifest alone: %s", spec.version, spec.name, error)
             self._values = {}
+        self._tell_versions()
         self._lane.update(spec)
 
     def _override(self, name: str, value: Any) -> None:
@@ -150,8 +151,13 @@ class LaneTuning:
         self._tell_versions()
 
     def _tell_versions(self) -> None:
-        """Versions that are named stand beside the newest; otherwise older ones have only waited for their successor."""
-        self._lane.set_versions(self._version_weights, beside=() if self._version_weights else None)
+        """The version before the newest stands beside it, on nodes that do not take the newest or do not have it yet; so do all
+        while any is named."""
+        previous = self._spec.previous
+        beside: tuple[str, ...] | None = None if previous is None else (previous.version,)
+        if self._version_weights and beside is None:
+            beside = ()
+        self._lane.set_versions(self._version_weights, beside=beside)
 
     def _factor(self, node: str) -> float:
         return 0.0 if self._cordons.of(node) else float(self._weights.of(node))

@@ -159,7 +159,8 @@ class AppSpec:
     as its CPUs hold).
 
     `bundle` is the digest of the environment to run in, set when the app is deployed; empty: the platform's own. `prefetch` is
-    that of one which nodes put in place beside it, so that a later version starts at once.
+    that of one which nodes put in place beside it, so that a later version starts at once. `previous` is the version that nodes
+    outside of the app's `rollout.share` run (`rayline.rollout`), which names none itself.
     """
 
     name: str
@@ -184,6 +185,7 @@ class AppSpec:
     prefetch: str = ""
     models: tuple[ModelSource, ...] = ()
     model_swap: ModelSwap = ModelSwap.ACTOR
+    previous: AppSpec | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values (str enums stay str), for msgpack or JSON; `from_dict` reads it back."""
@@ -209,6 +211,8 @@ class AppSpec:
             if "policy" in scheduling:
                 scheduling["policy"] = SchedulingPolicy(scheduling["policy"])
             values["scheduling"] = Scheduling(**scheduling)
+            previous = values.get("previous")
+            values["previous"] = None if previous is None else cls.from_dict({"v": 1, **previous, "previous": None})
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"not an app spec: {error!r}") from error

@@ -48,11 +48,12 @@ class Admission:
         self._seen = seen
         self._host = host or Host.here()
 
-    def admit(self, signed: SignedBundle) -> Bundle:
-        """The bundle; raises Unsigned, SignatureWrong, RolledBack or WrongPlatform."""
+    def admit(self, signed: SignedBundle, *, back: bool = False) -> Bundle:
+        """The bundle; raises Unsigned, SignatureWrong, RolledBack or WrongPlatform. `back`: the deployment names its digest as
+        that of the version before the newest; it may be older than what was used here."""
         self._trust.check(signed)
         highest = self._seen.highest(signed.bundle.app)
-        if signed.counter < highest:
+        if signed.counter < highest and not back:
             raise RolledBack(
                 f"{signed.ref} has counter {signed.counter}, this node has used {highest}: an old bundle is offered as new; "
                 "to go back on purpose, publish the old contents again (`rayline env publish`), which gives them a new counter"

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Protocol
@@ -61,9 +61,10 @@ class Activator:
         self._changed = asyncio.Event()
         self._wake = asyncio.Event()
 
-    def set_apps(self, apps: Sequence[AppSpec]) -> None:
-        """All apps that run on this node from now on; those without a bundle need nothing."""
-        wanted = [Wanted(spec.name, spec.version, spec.bundle) for spec in apps if spec.bundle]
+    def set_apps(self, apps: Sequence[AppSpec], *, kept_back: Set[str] = frozenset()) -> None:
+        """All apps that run on this node from now on; those without a bundle need nothing. Those in `kept_back` are to run in the
+        version before the newest."""
+        wanted = [Wanted(spec.name, spec.version, spec.bundle, back=spec.name in kept_back) for spec in apps if spec.bundle]
         wanted += [
             Wanted(spec.name, PREFETCHED, spec.prefetch, ahead=True) for spec in apps if spec.prefetch not in ("", spec.bundle)
         ]

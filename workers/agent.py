@@ -17,6 +17,7 @@ from rayline.config import AppValues
 from rayline.metrics import Sample
 from rayline.metrics.declared import BEATS_DROPPED, NODE_NOTICES
 from rayline.reports import NodeLoad, NodeState
+from rayline.rollout import Shares
 from runtime_env.node.folder import NodeFolder
 from workers.activation import Activator, Prepares
 from workers.actor import NOTICE_MARK, POD_DIR_VARIABLE
@@ -133,14 +134,21 @@ class Agent:
         self._peering = None if environments is None else environments.peering
         self._activator: Activator | None = None
         self._placer: ModelPlacer | None = None
+        self._apps: Sequence[AppSpec] | None = None
+        self._shares = Shares()
         if environments is not None:
             self._placer = ModelPlacer(fetcher=environments.models, pod_dir=self._folder)
             self._activator = Activator(folder=environments.folder, preparer=environments.preparer, pod_dir=self._folder)
 
     def set_apps(self, apps: Sequence[AppSpec]) -> None:
         """All apps of this node: the environments that they need are put in place, beside what runs."""
-        if self._activator is not None:
-            self._activator.set_apps(apps)
+        self._apps = apps
+        self._choose_versions()
+
+    def set_shares(self, values: AppValues) -> None:
+        """On which share of its nodes each app's newest version is to run; the others have the one before."""
+        self._shares = Shares(values)
+        self._choose_versions()
 
     def set_models(self, values: AppValues) -> None:
         """Which publications of models apps run with; they are put in place beside what runs."""
@@ -238,6 +246,13 @@ class Agent:
             return
         self._notice = notice
         self._wake.set()
+
+    def _choose_versions(self) -> None:
+        if self._activator is not None and self._apps is not None:
+            node = self._reporter.key
+            chosen = [replace(self._shares.spec_on(spec, node), prefetch=spec.prefetch) for spec in self._apps]
+            kept_back = {spec.name for spec in self._apps if not self._shares.takes_newest(spec, node)}
+            self._activator.set_apps(chosen, kept_back=kept_back)
 
     async def _await_environments(self, activator: Activator) -> None:
         """Until what the apps need is in place, or failed for now; until a notice; or until it is time to go on without."""

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from rayline.app_spec import AppSpec, Limits
+from rayline.config import AppValues
 from rayline.errors import BusError
 from rayline.metrics import MetricsBoard, Sample
 from rayline.metrics.declared import ACTORS, PHASE
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
+from rayline.rollout import Shares
 from rayline.topics import BEATS_PARTITION, CHANGES_PARTITION
 from runtime_env.preflight import preflight
 from workers.cluster import ray_environment, wait_for_head
@@ -78,7 +80,8 @@ class Gateway:
     """Owns the decisions about one cluster's actors and the seq of its reports. Owns no state that a restart loses: actors are
     found again by name. Does not own pods (their agents do), nor the connection to Kafka.
 
-    Life cycle: `set_apps` at any time and from any thread of the loop; `run` connects, steps until `stop`, and leaves the actors.
+    Life cycle: `set_apps` and `set_shares` at any time and from any thread of the loop; `run` connects, steps until `stop`, and
+    leaves the actors.
     `round_at` is when the broker last took a whole round of reports (monotonic seconds).
     """
 
@@ -101,6 +104,7 @@ class Gateway:
         self._pool: Any = None
         self._wanted: dict[str, AppSpec] | None = None
         self._accepted: dict[str, AppSpec] = {}
+        self._shares = Shares()
         self._checks: dict[tuple[str, str], Future[None]] = {}
         self._checked_at: dict[tuple[str, str], float] = {}
         self._checker = ThreadPoolExecutor(max_workers=2, thread_name_prefix="rayline-preflight")
@@ -121,6 +125,11 @@ class Gateway:
     def set_apps(self, apps: Sequence[AppSpec]) -> None:
         """All apps that should run here; what is not among them is drained and removed."""
         self._wanted = {spec.name: spec for spec in apps}
+        self._wake.set()
+
+    def set_shares(self, values: AppValues) -> None:
+        """On which share of its nodes each app's newest version is to run; the others have the one before."""
+        self._shares = Shares(values)
         self._wake.set()
 
     def stop(self) -> None:
@@ -202,6 +211,7 @@ class Gateway:
                 now=now,
                 held=held,
                 models=wanted_models({key: member.wanted_models for key, member in self._members.items()}),
+                spec_on=self._spec_on,
             )
             if self._wanted is not None
             else ()
@@ -209,6 +219,9 @@ class Gateway:
             self._act(action, now)
         self._ask(now)
         return self._reports(living, dead, now)
+
+    def _spec_on(self, spec: AppSpec, node: PodNode) -> AppSpec:
+        return self._shares.spec_on(spec, f"{self._cluster}/{node.pod}")
 
     def _accept_apps(self, now: float) -> set[str]:
         """Move apps whose code can be loaded into `_accepted`; returns the names of those that are not decided yet."""
@@ -314,7 +327,9 @@ class Gateway:
     def _act(self, action: Place | Drain | Remove, now: float) -> None:
         key = action.key
         if isinstance(action, Place):
-            handle = self._pool.place(key, self._accepted[key.app], action.node_id)
+            newest = self._accepted[key.app]
+            older = newest.previous if newest.previous is not None and newest.previous.version == key.version else None
+            handle = self._pool.place(key, replace(older or newest, previous=None), action.node_id)
             self._members[key] = _Member(handle, ActorPhase.STARTING, now)
         elif isinstance(action, Drain):
             member = self._members[key]
@@ -394,18 +409,8 @@ def _measure(board: MetricsBoard, gateway: Gateway) -> None:
     board.expect(_ROUNDS, limit_seconds=ROUND_SECONDS, now=time.monotonic())
 
 
-async def run_gateway(
-    *,
-    cluster: str,
-    address: str,
-    token_path: Path,
-    token: str,
-    apps: AsyncIterable[Sequence[AppSpec]],
-    sink: ReportSink,
-    board: MetricsBoard | None = None,
-) -> None:
-    """Be the gateway of one cluster: `apps` gives all apps each time that something about them changes; runs until cancelled."""
-    gateway = Gateway(cluster=cluster, address=address, token_path=token_path, token=token, sink=sink)
+async def run_gateway(gateway: Gateway, *, apps: AsyncIterable[Sequence[AppSpec]], board: MetricsBoard | None = None) -> None:
+    """Be the gateway of its cluster: `apps` gives all apps each time that something about them changes; runs until cancelled."""
     if board is not None:
         _measure(board, gateway)
 
@@ -414,5 +419,5 @@ async def run_gateway(
             gateway.set_apps(specs)
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(gateway.run(), name=f"gateway of {cluster}")
-        tasks.create_task(follow(), name=f"apps for {cluster}")
+        tasks.create_task(gateway.run(), name="gateway")
+        tasks.create_task(follow(), name="apps")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -150,6 +150,10 @@ def share_node(node: PodNode, apps: Sequence[AppSpec]) -> dict[str, int]:
     return counts
 
 
+def _everywhere(spec: AppSpec, _: PodNode) -> AppSpec:
+    return spec
+
+
 def plan(
     *,
     apps: Mapping[str, AppSpec],
@@ -159,20 +163,24 @@ def plan(
     now: float,
     held: Set[str] = frozenset(),
     models: Mapping[tuple[str, str, int], int] | None = None,
+    spec_on: Callable[[AppSpec, PodNode], AppSpec] = _everywhere,
 ) -> list[Action]:
     """What to do now. Old versions (of an app, or of its models) on a node go once every actor of the new one there is ready.
 
-    `held` names apps of which it is not known yet what they should be: their actors stay as they are. `models` gives the
-    generation that needs actors of its own, by app, pod and incarnation.
+    `spec_on` tells which version of an app a node is to run. `held` names apps of which it is not known yet what they should be:
+    their actors stay as they are. `models` gives the generation that needs actors of its own, by app, pod and incarnation.
     """
     models = models or {}
     desired: dict[ActorKey, PodNode] = {}
+    successors: dict[tuple[str, str, int], AppSpec] = {}
     living = {(node.pod, node.incarnation) for node in nodes}
     for node in nodes:
-        for app, count in share_node(node, list(apps.values())).items():
+        here = {app: spec_on(spec, node) for app, spec in apps.items()}
+        successors.update({(app, node.pod, node.incarnation): spec for app, spec in here.items()})
+        for app, count in share_node(node, list(here.values())).items():
             for index in range(count):
                 generation = models.get((app, node.pod, node.incarnation), 0)
-                desired[ActorKey(app, apps[app].version, node.pod, node.incarnation, index, generation)] = node
+                desired[ActorKey(app, here[app].version, node.pod, node.incarnation, index, generation)] = node
     unready = {
         (key.app, key.pod, key.incarnation) for key in desired if key not in actors or actors[key].phase is not ActorPhase.READY
     }
@@ -188,7 +196,7 @@ def plan(
             continue
         elif phase is ActorPhase.FAILED:
             actions.append(Remove(key))
-        elif phase is not ActorPhase.DRAINING and not _waits_for_successor(key, apps, models, unready):
+        elif phase is not ActorPhase.DRAINING and not _waits_for_successor(key, successors, models, unready):
             actions.append(Drain(key))
     actions += [
         Place(key, node.node_id)
@@ -204,11 +212,12 @@ def _may_try(key: ActorKey, failures: Mapping[ActorKey, Failures], now: float) -
 
 def _waits_for_successor(
     key: ActorKey,
-    apps: Mapping[str, AppSpec],
+    successors: Mapping[tuple[str, str, int], AppSpec],
     models: Mapping[tuple[str, str, int], int],
     unready: set[tuple[str, str, int]],
 ) -> bool:
-    successor, place = apps.get(key.app), (key.app, key.pod, key.incarnation)
+    place = (key.app, key.pod, key.incarnation)
+    successor = successors.get(place)
     if successor is None or successor.resources.num_gpus > 0:
         # A GPU is not there twice: its old owner has to go first.
         return False

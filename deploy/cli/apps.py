@@ -13,6 +13,7 @@ from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, O
 from deploy.cli.output import OutputFormat, note, show
 
 if TYPE_CHECKING:
+    from deploy.rollouts import Rollout
     from rayline.app_spec import AppSpec
     from rayline.bus import KafkaSettings
 
@@ -47,6 +48,15 @@ def deploy(
         str | None,
         typer.Option("--bundle", metavar="BUNDLE", help="APP@COUNTER or APP@sha256:DIGITS; default: this version's newest."),
     ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            "--share",
+            min=0,
+            max=1,
+            help="Only this share of the nodes takes the version, the others stay (a canary); sets `rollout.share` of the app.",
+        ),
+    ] = None,
     prefetch: Annotated[
         bool, typer.Option("--prefetch", help="Only put the bundle in place on every node; the version that runs goes on.")
     ] = False,
@@ -71,6 +81,8 @@ def deploy(
 
         spec = with_bundle(spec, open_store(store or str(state_dir / "environments")), bundle)
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
+    if prefetch and share is not None:
+        raise typer.BadParameter("nothing is switched with --prefetch", param_hint="--share")
     if prefetch:
         version = asyncio.run(_prefetch(settings, spec))
         show(
@@ -79,9 +91,17 @@ def deploy(
             f"{spec.name}: nodes fetch {spec.bundle[:19]}; {version} goes on (`rayline status` shows how far they are)",
         )
         return
-    nodes = asyncio.run(_deploy(settings, spec, timeout if wait else None))
-    record = {"app": spec.name, "version": spec.version, "bundle": spec.bundle or None, "ready_nodes": nodes}
-    ready = f", ready on {', '.join(nodes)}" if nodes is not None else "; `rayline status` shows when it is ready"
+    rollout, nodes = asyncio.run(_deploy(settings, spec, share, timeout if wait else None))
+    previous = rollout.spec.previous
+    record = {
+        "app": spec.name,
+        "version": spec.version,
+        "bundle": spec.bundle or None,
+        "previous": None if previous is None else previous.version,
+        "share": rollout.share,
+        "ready_nodes": nodes,
+    }
+    ready = f", ready on {', '.join(nodes) or 'no node'}" if nodes is not None else "; `rayline status` shows when it is ready"
     show(output, record, f"{spec.name} {spec.version} deployed{ready}")
 
 
@@ -106,19 +126,31 @@ async def _prefetch(settings: KafkaSettings, spec: AppSpec) -> str:
     return running.version
 
 
-async def _deploy(settings: KafkaSettings, spec: AppSpec, wait_seconds: float | None) -> list[str] | None:
-    from deploy.app_registry import publish_app
-    from deploy.node_watch import serving_nodes, wait_lanes, wait_served
+async def _deploy(
+    settings: KafkaSettings, spec: AppSpec, share: float | None, wait_seconds: float | None
+) -> tuple[Rollout, list[str] | None]:
+    """The roll-out, and the nodes that serve the version where they were waited for."""
+    from deploy.node_watch import joined_nodes, serving_nodes, wait_lanes, wait_served
+    from deploy.rollouts import roll_out
 
-    for difference in await publish_app(settings, spec):
+    rollout, differences = await roll_out(settings, spec, share=share, say=note)
+    for difference in differences:
         note(f"warning: {difference}")
+    previous = rollout.spec.previous
+    if previous is not None and rollout.partial:
+        nodes = await joined_nodes(settings)
+        note(rollout.text(nodes))
+        if not spec.bundle and previous.root == spec.root:
+            note(f"warning: both versions load their code from {spec.root}: an actor that starts anew loads what is there then")
+        if not rollout.taking(nodes):
+            return rollout, [] if wait_seconds is not None else None
     if wait_seconds is None:
-        return None
+        return rollout, None
     note(f"waiting for actors of {spec.name} {spec.version} …")
     watch = await wait_served(settings, spec.name, spec.version, timeout_seconds=wait_seconds)
     note(f"waiting for the lanes of {spec.name} …")
     await wait_lanes(settings, spec.name, timeout_seconds=wait_seconds)
-    return serving_nodes(watch, spec.name, spec.version)
+    return rollout, serving_nodes(watch, spec.name, spec.version)
 
 
 def undeploy(

@@ -296,12 +296,13 @@ def keygen(
 
 
 async def _deployed_bundles(settings: KafkaSettings) -> frozenset[str]:
-    """The digests of what apps run from, or are to run from next."""
+    """The digests of what apps run from, in their newest version and the one before, or are to run from next."""
     from deploy.app_registry import AppRegistry
 
     async with AppRegistry(settings) as registry:
         apps = (await registry.snapshot()).values()
-    return frozenset(digest for spec in apps for digest in (spec.bundle, spec.prefetch) if digest)
+    versions = [version for spec in apps for version in (spec, spec.previous) if version is not None]
+    return frozenset(digest for spec in versions for digest in (spec.bundle, spec.prefetch) if digest)
 
 
 def _url(store: str | None, state_dir: Path) -> str:

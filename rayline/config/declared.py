@@ -283,6 +283,21 @@ _ALL: Final = (
         effect=_NEXT_DISPATCH,
     ),
     Setting(
+        name="rollout.share",
+        kind=Kind.NUMBER,
+        unit="share",
+        minimum=0,
+        maximum=1,
+        default=1.0,
+        scopes=(Scope.APP,),
+        roles=(Role.GATEWAY, Role.AGENT),
+        about=About.APP,
+        description="On which share of its nodes an app's newest version runs; the others stay with the one before, or go back "
+        "to it. Which nodes these are follows from their names: a larger share never takes one back. `rayline deploy --share` "
+        "sets it together with a new version.",
+        effect="On each node once the other version is ready there.",
+    ),
+    Setting(
         name="cordon",
         kind=Kind.FLAG,
         default=False,

@@ -44,12 +44,14 @@ UNDER_WAY: Final = frozenset(_NEXT)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Wanted:
-    """An app's version, and the bundle (`sha256:…`) that it runs from. `ahead`: only put it in place, nothing runs from it."""
+    """An app's version, and the bundle (`sha256:…`) that it runs from. `ahead`: only put it in place, nothing runs from it.
+    `back`: the deployment keeps this node at the version before the newest, or takes it back to it."""
 
     app: str
     version: str
     digest: str
     ahead: bool = False
+    back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

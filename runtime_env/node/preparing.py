@@ -117,13 +117,13 @@ class Preparer:
         try:
             signed = SignedBundle.from_bytes(kept.read_bytes())
             if signed.bundle.digest == wanted.digest:
-                self._admission.admit(signed)
+                self._admission.admit(signed, back=wanted.back)
                 return signed
         except (FileNotFoundError, BundleRefused):
             # Another publication of the same contents may be in order: the store is asked.
             pass
         signed = self._store.get_manifest(f"{wanted.app}@{wanted.digest}")
-        self._admission.admit(signed)
+        self._admission.admit(signed, back=wanted.back)
         write_durably(kept, signed.to_bytes())
         return signed
 

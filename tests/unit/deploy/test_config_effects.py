@@ -8,6 +8,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from deploy.agent_process import _watch_config as watch_agent
 from deploy.config_set import read_set
+from deploy.gateway_process import watch_config as watch_gateway
 from deploy.keeper.process import KeeperProcess
 from deploy.keeper.process import watch_config as watch_keeper
 from deploy.resource_process import watch_config as watch_resource
@@ -32,6 +35,7 @@ from rayline.config import SETTINGS, AppValues, ConfigWatch, ProcessIdentity, Ro
 from rayline.config import Verdict as Answered
 from rayline.metrics.board import MetricsBoard
 from rayline.reports import ActorEndpoint, NodeLoad, NodeReport, NodeState
+from rayline.rollout import place_of
 from rayline.stalls import StallKind
 from rayline.telemetry import Tracing
 from rayline.wire import ANSWER_SCHEMA, AnswerHead, JobStatus, Verdict
@@ -43,8 +47,12 @@ from scheduler.resource import Resource
 from scheduler.retry import Again, decide
 from scheduler.router import Target
 from tests.unit.ingest.jobs import Record, job
+from workers.agent import Agent, PodOptions
+from workers.gateway import Gateway
 from workers.heartbeat import Heartbeat
+from workers.notices import OperatorOrder
 from workers.output.limits import OutputLimits
+from workers.pool import PodNode
 
 NOWHERE = KafkaSettings("127.0.0.1:1")
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -385,6 +393,7 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
         set_cordoned=cordons.append,
         set_models=models.append,
         set_apps=lambda _: None,
+        set_shares=lambda _: None,
         tune_output=limits.update,
         set_peers_total=peers.append,
         set_peers_own=peers.append,
@@ -413,6 +422,39 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
 def tuned_resource(resource: Resource) -> Tuned:
     identity = ProcessIdentity(role=Role.RESOURCE, name="0")
     return Tuned(watch_resource(NOWHERE, identity, resource, interval_seconds=1.0))
+
+
+@shows("rollout.share")
+async def test_a_node_takes_the_newest_version_while_its_place_is_below_the_share() -> None:
+    older = AppSpec("ocr", "1", "/", "m:f", actors_per_node=1, bundle="sha256:1")
+    newest = replace(older, version="2", bundle="sha256:2", prefetch="sha256:3", previous=older)
+    gateway = Gateway(cluster="a", address="", token_path=Path("/"), token="", sink=lambda *_: asyncio.sleep(0))
+    gateways = Tuned(watch_gateway(NOWHERE, ProcessIdentity(role=Role.GATEWAY, cluster="a"), gateway))
+    pod = Agent(options=PodOptions(cluster="a", pod="p", address="", token_path=Path("/"), token=""), publisher=None)  # type: ignore[arg-type]
+    chosen: list[Any] = []
+    pod._activator = SimpleNamespace(
+        set_apps=lambda apps, kept_back: chosen.append((apps[0].version, apps[0].prefetch, kept_back))
+    )  # type: ignore[assignment]
+    identity = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
+    agents = Tuned(watch_agent(NOWHERE, identity, agent=pod, order=OperatorOrder(), board=MetricsBoard(now=0.0)))
+    assert chosen == [], "no app is known yet"
+    pod.set_apps([newest])
+    for share, expected in ((place_of("ocr", "a/p"), "1"), (place_of("ocr", "a/p") + 0.001, "2"), (0, "1"), (1, "2")):
+        gateways.set("app/ocr/rollout.share", str(share))
+        agents.set("app/ocr/rollout.share", str(share))
+        assert gateway._spec_on(newest, PodNode("n", "p", 1, 1.0)).version == expected
+        assert chosen[-1] == (expected, "sha256:3", {"ocr"} if expected == "1" else set())
+    gateway._checker.shutdown()
+
+
+async def test_the_version_before_stands_beside_the_newest_until_each_node_has_changed(lane: Tuned) -> None:
+    lane.set("app/app/weights.policy", '"static"')
+    assert picks(lane, versions=("0", "1")) == {"b": 100}
+    one: Lane = lane.parts.lane
+    before = replace(one._spec, version="0")
+    tuning = LaneTuning(lane=one, spec=before)
+    tuning.deploy(replace(one._spec, previous=before), lane.watch)
+    assert picks(lane, versions=("0", "1")) == {"a": 50, "b": 50}
 
 
 @shows("view.interval_seconds")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deploy.app_versions import weights_in_force
 from deploy.cli.nodes import _node_text
 from deploy.node_inspection import NodeInspection
@@ -41,6 +43,21 @@ def test_status_tells_each_version_with_its_weight_and_nodes() -> None:
         ("1+aaaaaaaaaaaa", 1.0, 2),
         ("7", 2.0, None),
     ]
+
+
+def test_status_tells_how_far_a_roll_out_by_share_is() -> None:
+    before = replace(APP, version="1+aaaaaaaaaaaa")
+    nodes = [node(f"p{number}", "1+aaaaaaaaaaaa") for number in range(4)]
+    report = StatusReport(None, False, "host:9092", nodes, [replace(APP, previous=before)], {}, None, None, shares={"ocr": 0.0})
+    assert (
+        "ocr: 2+bbbbbbbbbbbb belongs on 0 of 4 nodes (rollout.share 0), 1+aaaaaaaaaaaa on the others; one more at"
+        in report.text()
+    )
+    told = report.as_dict()["apps"][0]["rollout"]
+    assert (told["share"], told["previous"], told["nodes"], told["taking"]) == (0.0, "1+aaaaaaaaaaaa", 4, 0)
+    done = replace(report, shares={})
+    assert "rollout.share" not in done.text()
+    assert done.as_dict()["apps"][0]["rollout"]["taking"] == 4
 
 
 def test_one_version_without_a_weight_is_no_news() -> None:

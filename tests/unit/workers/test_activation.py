@@ -197,6 +197,24 @@ async def test_the_old_version_stays_leased_and_told_while_the_new_one_cannot_be
         assert site.steps.tried == ["app", "app"], "going back prepares nothing anew"
 
 
+async def test_a_node_that_goes_back_to_the_version_before_needs_nothing_anew_and_one_that_never_had_it_may_have_it(
+    site: Site,
+) -> None:
+    async with site.running() as activator:
+        activator.set_apps([spec("app", "1", "a")])
+        await activator.settled()
+        activator.set_apps([spec("app", "2", "b")])
+        await activator.settled()
+        activator.set_apps([spec("app", "1", "a")], kept_back={"app"})
+        await activator.settled()
+        assert [one.digest for one in site.steps.wanted] == [DIGEST["a"], DIGEST["b"]]
+        assert site.folder.is_leased(DIGEST["a"])
+        assert site.folder.is_leased(DIGEST["b"]), "the share may be raised again"
+        activator.set_apps([spec("app", "0", "c")], kept_back={"app"})
+        await activator.settled()
+        assert [one.back for one in site.steps.wanted] == [False, False, True]
+
+
 async def test_what_is_prefetched_is_put_in_place_beside_what_runs(site: Site) -> None:
     async with site.running() as activator:
         activator.set_apps([replace(spec("app", "1", "a"), prefetch=DIGEST["b"])])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rayline.app_spec import AppSpec
+from rayline.config import AppValues
 from rayline.reports import NodeReport
+from rayline.rollout import place_of
 from workers.gateway import Gateway
 from workers.pool import ActorKey, PodNode
 
@@ -26,11 +29,13 @@ class Pool:
         self.placed: list[str] = []
         self.removed: list[str] = []
         self.drained: list[str] = []
+        self.given: list[AppSpec] = []
 
     def nodes(self) -> tuple[list[PodNode], list[PodNode]]:
         return [POD], []
 
-    def place(self, key: ActorKey, _spec: AppSpec, _node: str) -> str:
+    def place(self, key: ActorKey, spec: AppSpec, _node: str) -> str:
+        self.given.append(spec)
         self.placed.append(key.version)
         return key.version
 
@@ -125,3 +130,31 @@ def test_the_old_version_serves_until_the_new_one_has_its_environment(rounds: Ro
     rounds.pool.answers["2"] = serving("2")
     assert rounds.served(rounds.round(5)) == ["2"]
     assert (rounds.pool.drained, rounds.pool.removed) == (["1"], ["1"])
+
+
+def test_a_node_outside_of_the_share_stays_and_goes_over_and_back_only_when_the_other_version_is_ready(rounds: Rounds) -> None:
+    outside = rounds.gateway.set_shares
+    here = place_of("app", "c/pod")
+    rounds.pool.answers.update({"1": serving("1"), "2": serving("2")})
+    rounds.gateway.set_apps([OLD])
+    rounds.round(3)
+    outside(AppValues({"app": (1, here)}))
+    rounds.gateway.set_apps([replace(NEW, previous=OLD)])
+    assert rounds.served(rounds.round(50)) == ["1"]
+    assert (rounds.pool.placed, rounds.pool.drained) == (["1"], [])
+    outside(AppValues({"app": (2, here + 0.01)}))
+    assert rounds.served(rounds.round(5)) == ["2"]
+    rounds.pool.answers["1"] = waiting("1")
+    outside(AppValues({"app": (3, 0.0)}))
+    assert rounds.served(rounds.round(50)) == ["2"], "what is to be left serves until the other is there"
+    rounds.pool.answers["1"] = serving("1")
+    assert rounds.served(rounds.round(5)) == ["1"]
+    assert rounds.pool.given == [OLD, NEW, OLD], "each version's actors are made of its own spec, without the other's"
+
+
+def test_a_new_gateway_leaves_a_node_with_the_version_before_as_it_is(rounds: Rounds) -> None:
+    rounds.pool.answers["1"] = serving("1")
+    rounds.gateway.set_shares(AppValues({"app": (1, 0.0)}))
+    rounds.gateway.set_apps([replace(NEW, previous=OLD)])
+    assert rounds.served(rounds.round(3)) == ["1"]
+    assert rounds.pool.placed == ["1"]

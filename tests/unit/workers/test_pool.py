@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +85,31 @@ def test_the_plan_settles_at_exactly_what_is_wanted(
         for index in range(count)
     }
     assert set(actors) == wanted
+
+
+@given(apps=apps_of_a_cluster, nodes=nodes_of_a_cluster, actors=actors_of_a_cluster, kept=st.sets(st.sampled_from("pq")))
+def test_each_node_settles_at_its_own_version_and_an_actor_that_is_ready_goes_only_for_a_successor(
+    apps: dict[str, AppSpec], nodes: list[PodNode], actors: dict[ActorKey, Observed], kept: set[str]
+) -> None:
+    older = {name: replace(one, version="v0") for name, one in apps.items()}
+
+    def spec_on(one: AppSpec, item: PodNode) -> AppSpec:
+        return older[one.name] if item.pod in kept else one
+
+    for _ in range(6):
+        actions = plan(apps=apps, nodes=nodes, actors=actors, failures={}, now=0.0, spec_on=spec_on)
+        for action in actions:
+            if isinstance(action, Drain) and action.key.app in apps:
+                (item,) = (item for item in nodes if item.pod == action.key.pod)
+                version = spec_on(apps[action.key.app], item).version
+                count = share_node(item, list(apps.values()))[action.key.app]
+                wanted = {ActorKey(action.key.app, version, item.pod, item.incarnation, index) for index in range(count)}
+                ready = {key for key, actor in actors.items() if actor.phase is ActorPhase.READY}
+                assert action.key.version == version or wanted <= ready
+        actors = apply(actors, actions)
+    assert {(key.app, key.pod, key.version) for key in actors} == {
+        (name, item.pod, "v0" if item.pod in kept else apps[name].version) for name in apps for item in nodes
+    }
 
 
 @given(apps=apps_of_a_cluster, nodes=nodes_of_a_cluster, actors=actors_of_a_cluster)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rayline.app_spec import AppSpec
 from rayline.reports import NodeReport
-from workers.gateway import run_gateway
+from workers.gateway import Gateway, run_gateway
 
 
 async def apps() -> AsyncIterator[list[AppSpec]]:
@@ -27,7 +27,7 @@ def main() -> None:
     logging.basicConfig(level="INFO", stream=sys.stderr)
     given = json.loads(sys.argv[1])
     given["token_path"] = Path(given["token_path"])
-    asyncio.run(run_gateway(**given, apps=apps(), sink=sink))
+    asyncio.run(run_gateway(Gateway(**given, sink=sink), apps=apps()))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from tests.support.layers import bundle_of, packed_layer
 
 @pytest.fixture
 def store(tmp_path: Path) -> FolderStore:
-    """Four publications of one app."""
+    """Five publications of one app."""
     store = FolderStore(path=tmp_path / "store")
-    for number in range(1, 5):
+    for number in range(1, 6):
         tree = tmp_path / str(number)
         tree.mkdir()
         (tree / "file").write_text(str(number))
@@ -36,8 +36,9 @@ def collect(store: FolderStore, tmp_path: Path, *arguments: str) -> tuple[dict[s
 
 
 def test_what_is_deployed_or_prefetched_stays(store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (entry.digest for entry in store.entries()[:2])
-    deployed = AppSpec("app", "v1", "/", "feature:f", bundle=first, prefetch=second)
+    first, second, third = (entry.digest for entry in store.entries()[:3])
+    before = AppSpec("app", "v1", "/", "feature:f", bundle=first)
+    deployed = AppSpec("app", "v3", "/", "feature:f", bundle=third, prefetch=second, previous=before)
 
     class Registry:
         def __init__(self, _settings: object) -> None: ...
@@ -53,11 +54,11 @@ def test_what_is_deployed_or_prefetched_stays(store: FolderStore, tmp_path: Path
     monkeypatch.setattr("deploy.app_registry.AppRegistry", Registry)
     gone, told = collect(store, tmp_path, "--bootstrap-servers", "127.0.0.1:9")
     assert (gone["blobs"], "not looked at" in told) == (1, False)
-    assert [entry.counter for entry in store.entries()] == [1, 2, 4]
+    assert [entry.counter for entry in store.entries()] == [1, 2, 3, 5]
 
 
 def test_where_no_platform_is_known_that_is_said(store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYLINE_KAFKA_BOOTSTRAP_SERVERS", raising=False)
     gone, told = collect(store, tmp_path)
-    assert (gone["blobs"], "what it runs is not looked at" in told) == (3, True)
-    assert [entry.counter for entry in store.entries()] == [4]
+    assert (gone["blobs"], "what it runs is not looked at" in told) == (4, True)
+    assert [entry.counter for entry in store.entries()] == [5]

@@ -94,11 +94,11 @@ class Site:
         if bundle.app_version in self.sick:
             raise HealthCheckFailed("cannot be loaded")
 
-    def prepare(self, bundle: Bundle, preparer: Preparer | None = None) -> str:
+    def prepare(self, bundle: Bundle, preparer: Preparer | None = None, *, back: bool = False) -> str:
         self.phases.clear()
         self.progress.clear()
         made = (preparer or self.preparer()).prepare(
-            Wanted("app", bundle.app_version, bundle.digest),
+            Wanted("app", bundle.app_version, bundle.digest, back=back),
             self.phases.append,
             lambda *bytes_: self.progress.append(bytes_),
         )
@@ -129,6 +129,17 @@ def test_what_is_here_needs_no_store(site: Site) -> None:
     assert site.prepare(bundle) == "VERSION = 'v1'\n"
     assert site.phases == STEPS
     assert site.progress == []
+
+
+def test_the_version_that_the_deployment_itself_keeps_may_be_older_than_what_was_used_and_nothing_else(site: Site) -> None:
+    a, b = site.publish("a"), site.publish("b")
+    site.prepare(b)
+    with pytest.raises(RolledBack):
+        site.prepare(a)
+    assert site.prepare(a, back=True) == "VERSION = 'a'\n"
+    assert site.prepare(a, back=True) == "VERSION = 'a'\n", "now from what this node kept"
+    with pytest.raises(RolledBack):
+        site.prepare(a)
 
 
 def test_going_from_a_to_b_and_back_leaves_each_as_it_was(site: Site) -> None:
