@@ -430,11 +430,13 @@ async def test_a_node_takes_the_newest_version_while_its_place_is_below_the_shar
     newest = replace(older, version="2", bundle="sha256:2", prefetch="sha256:3", previous=older)
     gateway = Gateway(cluster="a", address="", token_path=Path("/"), token="", sink=lambda *_: asyncio.sleep(0))
     gateways = Tuned(watch_gateway(NOWHERE, ProcessIdentity(role=Role.GATEWAY, cluster="a"), gateway))
-    pod = Agent(options=PodOptions(cluster="a", pod="p", address="", token_path=Path("/"), token=""), publisher=None)  # type: ignore[arg-type]
+    nowhere: Any = None
+    pod = Agent(options=PodOptions(cluster="a", pod="p", address="", token_path=Path("/"), token=""), publisher=nowhere)
     chosen: list[Any] = []
-    pod._activator = SimpleNamespace(
+    activator: Any = SimpleNamespace(
         set_apps=lambda apps, kept_back: chosen.append((apps[0].version, apps[0].prefetch, kept_back))
-    )  # type: ignore[assignment]
+    )
+    pod._activator = activator
     identity = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
     agents = Tuned(watch_agent(NOWHERE, identity, agent=pod, order=OperatorOrder(), board=MetricsBoard(now=0.0)))
     assert chosen == [], "no app is known yet"

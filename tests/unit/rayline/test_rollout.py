@@ -16,9 +16,8 @@ SHARES = st.floats(0, 1)
 VERSIONS = st.sampled_from("ABCD")
 
 
-def spec(version: str, previous: str | None = None, **fields: str) -> AppSpec:
-    before = None if previous is None else spec(previous)
-    return AppSpec("app", version, f"/{version}", "m:f", previous=before, **fields)  # type: ignore[arg-type]
+def spec(version: str, previous: str | None = None) -> AppSpec:
+    return AppSpec("app", version, f"/{version}", "m:f", previous=None if previous is None else spec(previous))
 
 
 def shares(share: float, app: str = "app") -> Shares:
