@@ -159,8 +159,8 @@ async def test_a_burst_pauses_partitions_and_what_expires_meanwhile_ends_as_dead
     assert results["ok"] - in_time == usual
     assert in_time > usual
     assert results["deadline_exceeded"] > burst // 2
-    # One poll may overshoot.
-    assert most <= limit + 1_000 * 1_100
+    # One poll may overshoot, and what is held may hold its result, too, which is as large.
+    assert most <= 2 * (limit + 1_000 * 1_100)
     report = await verdict(kafka, app, burst + 2 * usual)
     assert_exactly_once(report, burst + 2 * usual)
     assert report.outcomes == results
