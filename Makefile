@@ -23,8 +23,8 @@ setup: $(READY)  ## make .venv with everything that is needed, and fetch Apache 
 demo: $(READY)  ## read pictures through Kafka and two Ray clusters, evict a pod, count every result
 	@$(BIN)/rayline demo $(ARGS)
 
-test: $(READY)  ## all tests, on a real broker and real Ray clusters
-	@$(BIN)/pytest -m "not docker" $(ARGS)
+test: $(READY)  ## all tests, on a real broker and real Ray clusters; some of them with ARGS="-k …"
+	@$(if $(strip $(ARGS)),$(BIN)/pytest -m "not docker" $(ARGS),$(BIN)/python -m tests.run)
 
 test-docker: $(READY)  ## the tests that need a Docker engine
 	@$(BIN)/pytest -m docker $(ARGS)
