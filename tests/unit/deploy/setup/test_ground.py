@@ -51,7 +51,7 @@ def clone(tmp_path: Path) -> Path:
 def sets_up(clone: Path) -> bool:
     """Whether `make test` would begin with set-up."""
     planned = subprocess.run(["make", "-n", "test"], cwd=clone, capture_output=True, text=True, check=True).stdout
-    assert "pytest" in planned
+    assert "tests.run" in planned
     return "deploy.setup" in planned
 
 
