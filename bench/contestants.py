@@ -121,6 +121,8 @@ class Rayline:
                 self._rayline("up", *shape, "--bootstrap-servers", heap.bootstrap_servers, *where)
                 self._rayline("deploy", str(app_dir / "app.yaml"), *where)
                 yield state_dir
+                # The broker outlives the round: an app that stayed would get lanes and actors in all that follow.
+                self._rayline("undeploy", heap.app, *where)
             finally:
                 self._rayline("down", *where)
 
