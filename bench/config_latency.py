@@ -25,7 +25,10 @@ import yaml
 from bench.config_latency_verdict import Made, judge
 from bench.contestants import Heap, write_app
 from bench.load import LoadError
+from bench.platform_command import rayline
 from bench.run import machine
+from bench.table import tell_bars
+from deploy.cli.output import note
 from deploy.config_board import ConfigBoard
 from deploy.local.state import StateFolder
 from rayline.bus import CompactedLog, KafkaSettings, LogRecord, Publisher
@@ -203,7 +206,7 @@ async def platform(state_dir: Path) -> AsyncIterator[KafkaSettings]:
     where = ["--state-dir", str(state_dir)]
     shape = ["--clusters", str(CLUSTERS), "--pods", "1", "--pod-cpus", "1", "--lanes", str(LANES), "--console", "--detach"]
     try:
-        await command("up", *shape, *where)
+        await rayline("up", *shape, *where)
         settings = KafkaSettings.from_env(StateFolder(state_dir).read_kafka())
         app_dir = state_dir / "app"
         write_app(app_dir, Heap(settings.bootstrap_servers, APP, "echo", 0, 0))
@@ -211,20 +214,10 @@ async def platform(state_dir: Path) -> AsyncIterator[KafkaSettings]:
         described = yaml.safe_load(manifest.read_text())
         described["batching"]["linger_ms"] = LINGER_MS
         manifest.write_text(yaml.safe_dump(described, sort_keys=False))
-        await command("deploy", str(manifest), "--wait", *where)
+        await rayline("deploy", str(manifest), "--wait", *where)
         yield settings
     finally:
-        await command("down", *where)
-
-
-async def command(*words: str) -> None:
-    """`rayline …`; raises LoadError when it says no."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "deploy.cli", *words), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
-    _, said = await process.communicate()
-    if process.returncode:
-        raise LoadError(f"`rayline {' '.join(words)}` ended with {process.returncode}:\n{said.decode()[-3000:]}")
+        await rayline("down", *where)
 
 
 @asynccontextmanager
@@ -287,18 +280,11 @@ def main(
     for name in [name for name in os.environ if name.startswith("RAYLINE_KAFKA_")]:
         del os.environ[name]
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
-
     with tempfile.TemporaryDirectory(prefix="rayline-config-") as folder:
         place = (state_dir or Path(folder)).resolve()
         place.mkdir(parents=True, exist_ok=True)
-        outcome = asyncio.run(run(changes=changes, state_dir=place, say=say))
-    text = json.dumps(outcome, indent=2)
-    if json_file is not None:
-        json_file.write_text(text + "\n")
-    typer.echo(text)
-    raise typer.Exit(0 if all(bar["met"] for bar in outcome["bars"]) else 1)
+        outcome = asyncio.run(run(changes=changes, state_dir=place, say=note))
+    raise typer.Exit(tell_bars(outcome, json_file))
 
 
 if __name__ == "__main__":

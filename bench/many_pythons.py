@@ -24,7 +24,7 @@ from bench.many_pythons_apps import Plan, Workshop, plan_apps
 from bench.many_pythons_node import Node
 from bench.many_pythons_verdict import Expected, Reply, Verdict, judge
 from deploy.app_registry import publish_app
-from deploy.cli.output import table
+from deploy.cli.output import note, table
 from deploy.local.platform import LocalPlatform, PlatformPlan
 from deploy.local.startup_log import StartupLog
 from deploy.node_watch import wait_lanes
@@ -93,7 +93,7 @@ class Load:
             return
         feature = result.feature() if result.outcome is Outcome.OK else None
         if feature is None:
-            _say(f"{app} job {submitted.source}: {result.outcome} {result.error_type} {result.error_message}")
+            note(f"{app} job {submitted.source}: {result.outcome} {result.error_type} {result.error_message}")
         async with self._news:
             self.replies.append(Reply(app, result.app_version or "", f"{result.cluster}/{result.node}", feature))
             self._news.notify_all()
@@ -105,14 +105,14 @@ async def on_platform(
     """One cluster of one pod. Raises RaylineError when the platform fails or an app does not get ready."""
     began = time.monotonic()
     specs = [workshop.make(app) for app in plan.apps]
-    _say(f"{time.monotonic() - began:.0f} s: {len(specs)} bundles are built")
+    note(f"{time.monotonic() - began:.0f} s: {len(specs)} bundles are built")
     platform_plan = PlatformPlan(state_dir=state_dir, clusters=1, pods_per_cluster=1, kafka=kafka)
     async with LocalPlatform(platform_plan, log=StartupLog()) as platform, Client(platform.settings) as client:
         for spec in specs:
             await publish_app(platform.settings, spec)
         for spec in specs:
             await _ready(platform, spec)
-            _say(f"{time.monotonic() - began:.0f} s: {spec.name} {spec.version} is ready")
+            note(f"{time.monotonic() - began:.0f} s: {spec.name} {spec.version} is ready")
         load = Load(client=client, apps=plan.apps, rate_per_s=rate)
         async with load:
             await load.until(lambda replies: {reply.app for reply in replies} >= {app.app for app in plan.apps})
@@ -126,7 +126,7 @@ async def _move(app: Expected, workshop: Workshop, platform: LocalPlatform, load
     moved = await asyncio.to_thread(workshop.make, app, moved=True)
     await publish_app(platform.settings, moved)
     await load.until(lambda replies: any((reply.app, reply.version) == (moved.name, moved.version) for reply in replies))
-    _say(f"{time.monotonic() - began:.0f} s: {app.app} answers from Python {app.moved_to}")
+    note(f"{time.monotonic() - began:.0f} s: {app.app} answers from Python {app.moved_to}")
     await asyncio.sleep(SETTLE_SECONDS)
 
 
@@ -169,12 +169,12 @@ def main(
     """Run apps in several Pythons beside each other and judge every result; exit code 1 when one is not as it should be."""
     plan = plan_apps(pythons or SUPPORTED)
     if plan.missing:
-        _say(f"not on this machine: Python {', '.join(plan.missing)}; `uv python install {plan.missing[0]}` gets one")
+        note(f"not on this machine: Python {', '.join(plan.missing)}; `uv python install {plan.missing[0]}` gets one")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rayline-many-pythons-", dir=folder, ignore_cleanup_errors=True) as scratch:
         place = Path(scratch)
         store = FolderStore(path=place / "store")
-        workshop = Workshop(folder=place / "apps", cache=BuildCache(path=cache or default_cache_folder()), store=store, say=_say)
+        workshop = Workshop(folder=place / "apps", cache=BuildCache(path=cache or default_cache_folder()), store=store, say=note)
         if ray:
             os.environ |= {STORE_VARIABLE: str(place / "store"), DEVELOPMENT_VARIABLE: "1"}
             kafka = None if bootstrap_servers is None else KafkaSettings(bootstrap_servers=bootstrap_servers)
@@ -200,10 +200,6 @@ def _tell(verdict: Verdict) -> None:
         typer.echo(f"MISSED {problem}")
     if verdict.good:
         typer.echo("met    each app answers from its own Python and packages, side by side on one pod")
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 if __name__ == "__main__":

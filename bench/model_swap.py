@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -23,15 +22,16 @@ from typing import Annotated, Any
 import typer
 
 from bench.model_swap_verdict import Answer, Swap, Verdict, judge
+from bench.platform_command import rayline
 from deploy.app_registry import publish_app
 from deploy.checker import check
+from deploy.cli.output import note
 from deploy.local.platform import LocalPlatform, PlatformPlan
 from deploy.local.startup_log import StartupLog
 from deploy.process_environment import TRUST_VARIABLE
 from rayline.app_spec import ModelSwap
 from rayline.bus import KafkaSettings
 from rayline.client import Client, NewJob
-from rayline.errors import RaylineError
 from rayline.manifest import load_manifest
 from rayline.results import Outcome
 from runtime_env.signing import SigningKey
@@ -101,12 +101,8 @@ class SwapBench:
 
     async def _command(self, *words: str) -> dict[str, Any]:
         """`rayline model …`, as an operator would; its answer, and when the command began (epoch ms)."""
-        command = [sys.executable, "-m", "deploy.cli", "model", *words, "-o", "json", "--state-dir", str(self._state_dir)]
         began_ms = int(time.time() * 1000)
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
-        said, complaint = await process.communicate()
-        if process.returncode:
-            raise RaylineError(f"{' '.join(words)} ended with {process.returncode}: {complaint.decode()[-2000:]}{said.decode()}")
+        said = await rayline("model", *words, "-o", "json", "--state-dir", str(self._state_dir))
         return {"at_ms": began_ms, **json.loads(said)}
 
 
@@ -140,7 +136,7 @@ async def run(
         while (next_at := began + every * (len(bench.swaps) + 0.5)) < began + seconds:
             await asyncio.sleep(max(0.0, next_at - time.monotonic()))
             made = await bench.swap()
-            _say(f"{time.monotonic() - began:6.1f} s  {made.what:<14} generation {made.generation}, {bench.sent} jobs sent")
+            note(f"{time.monotonic() - began:6.1f} s  {made.what:<14} generation {made.generation}, {bench.sent} jobs sent")
         await loading
         await asyncio.sleep(SETTLE_SECONDS)
         verdict, latencies = await bench.verdict(client)
@@ -158,10 +154,6 @@ def _tell(verdict: Verdict, latencies: list[float], *, sent: int) -> None:
         "taken_up_ms": {"median": statistics.median(taken) if taken else None, "max": max(taken, default=None)},
     }
     typer.echo(json.dumps(found, indent=2))
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def main(

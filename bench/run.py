@@ -27,6 +27,7 @@ from bench.processes import cpu_seconds, spent
 from bench.table import print_outcome
 from deploy.broker import LocalKafka
 from deploy.checker import check
+from deploy.cli.output import note
 from deploy.interruption import INTERRUPTED_EXIT_CODE, interruptible
 from rayline.topics import requests_topic
 
@@ -39,7 +40,7 @@ _NO_SLA_SECONDS = 3_600.0
 class Reporter(Protocol):
     """Where progress goes, line by line."""
 
-    def __call__(self, text: str) -> None: ...
+    def __call__(self, text: str, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def main(*, json_path: Path | None = None, arguments: Sequence[str] = ()) -> int
             open_loop = _measure(options, contestants, rayline, rounds)
     except KeyboardInterrupt:
         done, wanted = sum(map(len, rounds.values())), options.repeat * sum(map(len, contestants.values()))
-        _say(f"interrupted after {done} of {wanted} rounds: no bar is judged, no JSON written")
+        note(f"interrupted after {done} of {wanted} rounds: no bar is judged, no JSON written")
         if rounds:
             print_outcome({**outcome_of(rounds, None), "bars": []})
         return INTERRUPTED_EXIT_CODE
@@ -224,17 +225,13 @@ def _measure(
                 jobs=QUICK_JOBS if options.quick else JOBS,
                 cpu_loops=calibrate_loops(),
                 rounds=rounds,
-                say=_say,
+                say=note,
             )
             bench.run_rounds(contestants, repeat=options.repeat)
             measured_latency = not options.references_only and "echo" in options.workloads
             return bench.open_loop(rayline, seconds=options.open_loop_seconds) if measured_latency else None
         finally:
             runner.run(broker.stop())
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -27,8 +27,10 @@ import typer
 from bench.contestants import Heap, write_app
 from bench.latency import WARM_UP_SECONDS, watch_open_loop
 from bench.load import calibrate_loops
+from bench.platform_command import rayline
 from bench.serving_verdict import Beat, Span, Verdict, fetching_spans, latencies_in, sums_of_rates
 from deploy.app_registry import publish_app
+from deploy.cli.output import note
 from deploy.local.platform import LocalPlatform, PlatformPlan
 from deploy.local.startup_log import StartupLog
 from deploy.node_watch import wait_lanes
@@ -167,7 +169,7 @@ async def run(
     os.environ[NODE_QUOTA_VARIABLE] = f"{1.5 * max(sizes_mib) / 1024:.3f}"
     downloads = Downloads(folder=place)
     for number, size in enumerate(sizes_mib, start=1):
-        _say(f"making download {number} of {len(sizes_mib)}, {size} MiB")
+        note(f"making download {number} of {len(sizes_mib)}, {size} MiB")
         downloads.make(size)
     write_app(place / "app", Heap(bootstrap_servers="", app=APP, workload="cpu", jobs=0, cpu_loops=calibrate_loops()))
     spec = load_manifest(place / "app")
@@ -190,7 +192,7 @@ async def run(
                 quiet.append(Span(begin_ms, time.time() * 1000))
                 await downloads.begin(settings, spec, beats)
                 await downloads.end(settings, spec, beats)
-                _say(
+                note(
                     f"round {len(quiet)}: {(time.time() * 1000 - quiet[-1].end_ms) / 1000:.1f} s from the order until all had it"
                 )
             schedule, seen_ms = await load
@@ -220,7 +222,7 @@ async def _limited(
     limit = max(2**20, sum(newest.values()) // 2)
     await _set(state_dir, limit)
     changed_ms = time.time() * 1000
-    _say(f"{sum(newest.values()) / 1e6:.1f} MB/s in all; from now on {limit / 1e6:.1f}")
+    note(f"{sum(newest.values()) / 1e6:.1f} MB/s in all; from now on {limit / 1e6:.1f}")
     await asyncio.sleep(LIMITED_SECONDS)
     limited = Span(changed_ms, time.time() * 1000)
     await _set(state_dir, 0)
@@ -229,12 +231,7 @@ async def _limited(
 
 
 async def _set(state_dir: Path, value: int) -> None:
-    """`rayline config set`, as an operator would."""
-    command = [sys.executable, "-m", "deploy.cli", "config", "set", LIMIT_KEY, str(value), "--state-dir", str(state_dir)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE)
-    _, complaint = await process.communicate()
-    if process.returncode:
-        raise RaylineError(f"the limit could not be set: {complaint.decode()[-2000:]}")
+    await rayline("config", "set", LIMIT_KEY, str(value), "--state-dir", str(state_dir))
 
 
 def _peak_memory(pid: int) -> int:
@@ -277,10 +274,6 @@ def main(
     if to is not None:
         to.write_text(json.dumps(verdict.as_dict(), indent=2), encoding="utf-8")
     raise typer.Exit(0 if all(verdict.bars().values()) else 1)
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 if __name__ == "__main__":

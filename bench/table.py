@@ -1,6 +1,9 @@
-"""The outcome of the bench for people."""
+"""What benches found, for people and for files."""
 
+import json
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -33,6 +36,15 @@ def print_outcome(outcome: Mapping[str, Any], console: Console | None = None) ->
         bars.add_row(bar["name"], f"{bar['value']:g}", f"{sign} {bar['bound']:g}", "met" if bar["met"] else "MISSED")
     if outcome["bars"]:
         console.print(bars)
+
+
+def tell_bars(outcome: Mapping[str, Any], json_file: Path | None) -> int:
+    """An outcome as JSON, on standard output and into the file if there is one; the exit code that its `bars` give."""
+    text = json.dumps(outcome, indent=2) + "\n"
+    if json_file is not None:
+        json_file.write_text(text)
+    sys.stdout.write(text)
+    return 0 if all(bar["met"] for bar in outcome["bars"]) else 1
 
 
 def _rows(outcome: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

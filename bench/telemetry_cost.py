@@ -13,7 +13,6 @@ each round is judged from 30 to 95 % of them. 0 when telemetry costs no more tha
 import asyncio
 import json
 import os
-import sys
 import tempfile
 import time
 import urllib.request
@@ -31,9 +30,11 @@ from bench.contestants import GroupProgress, Heap, platform_cpu_seconds, write_a
 from bench.load import LoadError, create_topics, delete_topics, preload
 from bench.processes import spent
 from bench.run import machine
+from bench.table import tell_bars
 from bench.telemetry_verdict import LEAST_SECONDS, Arm, Mark, Round, SteadyPart, judge, order
 from deploy.app_registry import publish_app, remove_app
 from deploy.checker import check
+from deploy.cli.output import note
 from deploy.config_board import ConfigBoard
 from deploy.local.platform import LocalPlatform, PlatformPlan
 from deploy.local.startup_log import StartupLog
@@ -235,18 +236,11 @@ def main(
     """Measure what telemetry costs; 1 when it is too much."""
     kafka = None if bootstrap_servers is None else KafkaSettings(bootstrap_servers=bootstrap_servers)
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
-
     with tempfile.TemporaryDirectory(prefix="rayline-telemetry-") as folder:
         place = (state_dir or Path(folder)).resolve()
         place.mkdir(parents=True, exist_ok=True)
-        outcome = asyncio.run(run(pairs=pairs, jobs=jobs, whole=whole, state_dir=place, kafka=kafka, say=say))
-    text = json.dumps(outcome, indent=2)
-    if json_file is not None:
-        json_file.write_text(text + "\n")
-    typer.echo(text)
-    raise typer.Exit(0 if all(bar["met"] for bar in outcome["bars"]) else 1)
+        outcome = asyncio.run(run(pairs=pairs, jobs=jobs, whole=whole, state_dir=place, kafka=kafka, say=note))
+    raise typer.Exit(tell_bars(outcome, json_file))
 
 
 if __name__ == "__main__":
