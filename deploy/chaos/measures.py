@@ -60,6 +60,12 @@ class Evidence:
         later = (pod.from_ms for pod in self.pods if pod.session == stroke.session and pod.from_ms > stroke.at_ms)
         return min(later, default=float("inf"))
 
+    def struck(self, stroke: Stroke, execution: Execution) -> bool:
+        """Whether it ran in the pod that was struck."""
+        if execution.session != stroke.session:
+            return False
+        return self.pod_of(execution.session, execution.began_ms) == self.pod_of(stroke.session, stroke.at_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
@@ -116,14 +122,19 @@ def last_dispatches(strokes: Iterable[Stroke], evidence: Evidence) -> list[LastD
             told[answer.node].append(answer.dispatched_ms)
     return [
         LastDispatch(
-            executed=max(0.0, max((ms for ms in began[stroke.session] if ms < ends_ms), default=0.0) - stroke.at_ms),
+            executed=max(0.0, _last_beginning(stroke, began[stroke.session], evidence) - stroke.at_ms),
             wire=max(0.0, max(wired[node], default=0.0) - stroke.at_ms),
             headers=max(0.0, max(told[node], default=0.0) - stroke.at_ms),
         )
         for stroke in strokes
         if stroke.kind is Kind.NOTICE and (node := evidence.node_of(stroke) or stroke.target)
-        for ends_ms in (evidence.session_ends_ms(stroke),)
     ]
+
+
+def _last_beginning(stroke: Stroke, began: Sequence[float], evidence: Evidence) -> float:
+    """The last of the jobs that began in the struck pod, out of all of its session's id; 0 when there is none."""
+    ends_ms = evidence.session_ends_ms(stroke)
+    return max((ms for ms in began if ms < ends_ms), default=0.0)
 
 
 def redispatches(strokes: Iterable[Stroke], evidence: Evidence) -> list[float]:
@@ -163,9 +174,7 @@ def _is_victim(execution: Execution, stroke: Stroke, evidence: Evidence) -> bool
     if stroke.role is Target.HEAD:
         pod = evidence.pod_of(execution.session, execution.began_ms)
         return pod is not None and pod.cluster == stroke.cluster
-    return execution.session == stroke.session and evidence.pod_of(execution.session, execution.began_ms) == evidence.pod_of(
-        stroke.session, stroke.at_ms
-    )
+    return evidence.struck(stroke, execution)
 
 
 def extra_attempts_share(executions: Sequence[Execution]) -> float | None:

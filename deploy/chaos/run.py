@@ -139,7 +139,7 @@ async def strike_under_load(
     executions = [e for e in await asyncio.to_thread(read_executions, theatre.record) if e.began_ms >= begun_ms]
     return Found(
         report=report,
-        evidence=Evidence(answers, executions, _by_node(theatre, wire.sent), theatre.census.pods),
+        evidence=Evidence(answers, executions, _by_node(theatre, wire.sent), tuple(theatre.census.pods.values())),
         strokes=injector.strokes,
         begun_ms=clockwork.begun_ms,
         ended_ms=ended_ms,

@@ -60,8 +60,8 @@ class Census:
 
     folder: StateFolder
     newcomer: Callable[[Seen], None] = lambda _: None
-    pods: list[Seen] = field(default_factory=list)
-    _running: dict[int, str] = field(default_factory=dict)  # by session; an id may come again
+    # By session and name: a session's id may come again, a pod's name does not.
+    pods: dict[tuple[int, str], Seen] = field(default_factory=dict)
 
     async def run(self) -> None:
         while True:
@@ -73,10 +73,9 @@ class Census:
         state = self.folder.read()
         for record in state.processes if state is not None else ():
             name = f"{record.cluster}/{record.name}"
-            if record.role == Target.POD and self._running.get(record.pid) != name:
+            if record.role == Target.POD and (record.pid, name) not in self.pods:
                 seen = Seen(name, record.cluster or "", record.pid, time.time() * 1000)
-                self._running[record.pid] = name
-                self.pods.append(seen)
+                self.pods[record.pid, name] = seen
                 self.newcomer(seen)
 
 

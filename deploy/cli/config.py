@@ -13,7 +13,7 @@ from deploy.cli.options import DEFAULT_STATE_DIR, Bootstrap, KafkaConfig, Output
 from deploy.cli.output import OutputFormat, Records, note, show, table
 
 if TYPE_CHECKING:
-    from deploy.config_flow import Care
+    from deploy.config_flow import Care, ConfigFlow, Report
     from rayline.bus import KafkaSettings
     from rayline.config import Answer, Change
 
@@ -209,24 +209,17 @@ def apply(
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Set all keys of a set, one after the other; a set with one wrong value changes nothing."""
-    from deploy.config_change import Author
-    from deploy.config_flow import ConfigFlow, Report
     from deploy.config_set import read_set
     from rayline.config.record import Change
 
-    settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
+    flow = _flow(kafka_settings(bootstrap_servers, kafka_config, state_dir), author=author, timeout=timeout, wait=wait)
     changes = [Change(change.key) if unset else change for change in read_set(name)]
-    by = Author.here(settings, author)
-    flow = ConfigFlow(settings=settings, author=by, timeout_seconds=timeout, say=note, wait=wait)
 
     async def make() -> list[Report]:
         return [await flow.run(change, why=f"unset {name}" if unset else f"set {name}") for change in changes]
 
     reports = asyncio.run(make())
-    lines = [
-        report.outcome.text() if wait else f"{report.outcome.key}, version {report.outcome.version}, is written"
-        for report in reports
-    ]
+    lines = [_outcome_text(report, wait=wait) for report in reports]
     show(output, {"set": name, "changes": [report.as_dict() for report in reports]}, "\n".join(lines))
     raise typer.Exit(ExitCode.OK if not wait or all(report.good for report in reports) else ExitCode.NO)
 
@@ -344,20 +337,28 @@ def _make(
     care: Care | None = None,
     why: str = "set",
 ) -> ExitCode:
-    from deploy.config_change import Author
-    from deploy.config_flow import ConfigFlow
-
-    by = Author.here(settings, author)
-    flow = ConfigFlow(settings=settings, author=by, timeout_seconds=timeout, say=note, wait=wait)
+    flow = _flow(settings, author=author, timeout=timeout, wait=wait)
     report = asyncio.run(flow.run(change, care=care, why=why))
     if report.tried is not None and report.judgement is None and not report.rolled_back:
         back = f"rayline config rollback {change.key}"
         note(f"only {report.tried} has it; for all: rayline config set {change.key} …; back: {back}")
-    outcome = report.outcome
-    parts = [outcome.text() if wait else f"{outcome.key}, version {outcome.version}, is written"]
+    parts = [_outcome_text(report, wait=wait)]
     parts += [report.judgement.text()] if report.judgement is not None else []
     show(output, report.as_dict(), "\n".join(parts))
     return ExitCode.OK if not wait or report.good else ExitCode.NO
+
+
+def _flow(settings: KafkaSettings, *, author: str | None, timeout: float, wait: bool) -> ConfigFlow:
+    from deploy.config_change import Author
+    from deploy.config_flow import ConfigFlow
+
+    by = Author.here(settings, author)
+    return ConfigFlow(settings=settings, author=by, timeout_seconds=timeout, say=note, wait=wait)
+
+
+def _outcome_text(report: Report, *, wait: bool) -> str:
+    outcome = report.outcome
+    return outcome.text() if wait else f"{outcome.key}, version {outcome.version}, is written"
 
 
 def _show_preview(settings: KafkaSettings, change: Change, output: OutputFormat) -> None:
