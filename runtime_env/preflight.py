@@ -15,7 +15,8 @@ from rayline.app_spec import AppSpec
 from rayline.engines import Chosen
 from rayline.errors import HealthCheckFailed, ManifestError
 from runtime_env.bundle import Bundle
-from runtime_env.process_environment import process_environment, python_of
+from runtime_env.process_environment import process_environment
+from runtime_env.throwaway import run_throwaway
 
 TRACEBACK_LINES: Final = 15
 
@@ -94,22 +95,8 @@ def check_health(root: Path, bundle: Bundle, variables: Mapping[str, str] = os.e
         "constructor": dict(bundle.constructor),
         "drop": [],
     }
-    try:
-        done = subprocess.run(
-            [python_of(root), "-c", _PROGRAM, json.dumps(wanted)],
-            # Without -P (new in Python 3.11) the working folder is the first to be looked in until the program takes it off.
-            cwd=root,
-            env=process_environment(root, bundle, variables, chosen),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=bundle.startup_seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise HealthCheckFailed(f"{where} was not imported in limits.startup_seconds = {bundle.startup_seconds:g}") from error
-    except OSError as error:
-        raise HealthCheckFailed(f"{where}: its Python does not start: {error}; was the bundle made for this machine?") from error
+    environment = process_environment(root, bundle, variables, chosen)
+    done = run_throwaway(root, bundle, _PROGRAM, wanted, environment, where=where, late=" was not imported")
     if done.returncode != 0:
-        tail = done.stderr.decode(errors="replace").strip().splitlines()[-TRACEBACK_LINES:]
+        tail = done.stderr.strip().splitlines()[-TRACEBACK_LINES:]
         raise HealthCheckFailed("\n".join([f"{where} cannot be loaded (exit code {done.returncode}):", *tail]))

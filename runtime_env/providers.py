@@ -6,7 +6,6 @@ Engines fall back to the CPU and only warn; an app that asked for a card would t
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,8 @@ from typing import Final
 from rayline.engines import NO_CARD, Chosen
 from rayline.errors import HealthCheckFailed, ProviderAbsent
 from runtime_env.bundle import Bundle
-from runtime_env.process_environment import process_environment, python_of
+from runtime_env.process_environment import process_environment
+from runtime_env.throwaway import run_throwaway
 
 MAX_TOLD_CHARS: Final = 1_000
 
@@ -73,24 +73,9 @@ def check_provider(root: Path, bundle: Bundle, chosen: Chosen, variables: Mappin
     """
     where = f"app {bundle.app} {bundle.app_version} on {chosen.card or NO_CARD}"
     wanted = {"root": str(root / "app"), "engine": chosen.engine, "provider": chosen.provider, "model": _IDENTITY}
-    try:
-        done = subprocess.run(
-            [python_of(root), "-c", _PROGRAM, json.dumps(wanted)],
-            cwd=root,
-            env=process_environment(root, bundle, variables, chosen),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=bundle.startup_seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise HealthCheckFailed(
-            f"{where}: engine {chosen.engine} did not answer in limits.startup_seconds = {bundle.startup_seconds:g}"
-        ) from error
-    except OSError as error:
-        raise HealthCheckFailed(f"{where}: its Python does not start: {error}; was the bundle made for this machine?") from error
+    environment = process_environment(root, bundle, variables, chosen)
+    late = f": engine {chosen.engine} did not answer"
+    done = run_throwaway(root, bundle, _PROGRAM, wanted, environment, where=where, late=late, read_output=True)
     told = done.stderr.strip()[-MAX_TOLD_CHARS:]
     if done.returncode != 0:
         raise HealthCheckFailed(f"{where}: engine {chosen.engine} cannot be used (exit code {done.returncode}):\n{told}")

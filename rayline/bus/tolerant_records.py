@@ -34,11 +34,11 @@ class TolerantRecords:
         self._records: Any = MemoryRecords(data)
         self._position = 0
         self._allowance: Allowance | None = None
-        self._wanted = 0
+        self.wanted = 0  # the next offset to hand out, when it was last told
 
     def allow(self, allowance: Allowance, wanted: int) -> None:
         """Hand out so much from here on; `wanted` is the next offset to hand out."""
-        self._allowance, self._wanted = allowance, wanted
+        self._allowance, self.wanted = allowance, wanted
 
     def has_next(self) -> bool:
         if self._allowance is not None and self._allowance.left_bytes <= 0:
@@ -63,11 +63,6 @@ class TolerantRecords:
         if self._allowance is not None:
             self._allowance.left_bytes -= MAX_INFLATED_BYTES if found is None else len(found)
         return None if found is None else with_records(self._data, begin, found)
-
-    @property
-    def wanted(self) -> int:
-        """The next offset to hand out, when it was last told."""
-        return self._wanted
 
 
 class _TolerantBatch:
