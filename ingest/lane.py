@@ -222,6 +222,10 @@ class Lane:
         """Commit results at most so often."""
         self._publisher.set_interval(seconds)
 
+    def set_max_transaction_interval(self, seconds: float) -> None:
+        """Where batches take long, commit results as seldom as that, and so seldom at most."""
+        self._publisher.set_max_interval(seconds)
+
     def set_transaction_results(self, results: int) -> None:
         """Commit about so many results at a time at most."""
         self._publisher.set_max_results(results)
@@ -348,6 +352,7 @@ class Lane:
         journey = answers.journey
         now = journey.answered
         attempts = journey.attempts
+        self._publisher.observe_service(now - journey.dispatched)
         jobs: list[Ended] = []
         for job, status, value, error_type, error_message in zip(
             answers.jobs, answers.statuses, answers.values, answers.error_types, answers.error_messages, strict=True

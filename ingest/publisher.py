@@ -32,6 +32,8 @@ from rayline.waits import news_by
 _log = logging.getLogger(__name__)
 
 TRANSACTION_INTERVAL_SECONDS: Final = 0.04
+MAX_TRANSACTION_INTERVAL_SECONDS: Final = 0.25
+SERVICE_SHARE: Final = 0.1
 MAX_RESULTS_A_TRANSACTION: Final = 8_000
 MAX_BYTES_A_TRANSACTION: Final = 32 * 1024 * 1024
 
@@ -91,6 +93,8 @@ class ResultPublisher:
         self._suspended = True
         self._last_end = 0.0
         self._interval_seconds = TRANSACTION_INTERVAL_SECONDS
+        self._max_interval_seconds = MAX_TRANSACTION_INTERVAL_SECONDS
+        self._service_seconds = 0.0  # a mean of the last batches'
         self._max_results = MAX_RESULTS_A_TRANSACTION
         self.statistics = PublisherStatistics()
 
@@ -101,8 +105,16 @@ class ResultPublisher:
         await self._producer.close()
 
     def set_interval(self, seconds: float) -> None:
-        """Keep a transaction open so long for what else ends, from the next one on."""
+        """Keep a transaction open so long at least for what else ends, from the next one on."""
         self._interval_seconds = seconds
+
+    def set_max_interval(self, seconds: float) -> None:
+        """Keep it open as long as a batch takes, and so long at most, from the next one on."""
+        self._max_interval_seconds = seconds
+
+    def observe_service(self, seconds: float) -> None:
+        """An answer came so long after its batch was dispatched."""
+        self._service_seconds += SERVICE_SHARE * (seconds - self._service_seconds)
 
     def set_max_results(self, results: int) -> None:
         """Publish about so many results in one transaction at most, from the next one on."""
@@ -169,8 +181,9 @@ class ResultPublisher:
                 self._idle.set()
             return
         now = time.monotonic()
-        # What comes alone is not kept waiting; what follows shares a transaction.
-        closes = now + self._interval_seconds if now - self._last_end < self._interval_seconds else now
+        # What comes alone is not kept waiting; what follows shares a transaction, and waits no longer than it took to run.
+        interval = max(self._interval_seconds, min(self._service_seconds, self._max_interval_seconds))
+        closes = now + interval if now - self._last_end < interval else now
         outgoing: list[Outgoing] = []
         offsets: dict[TopicPartition, tuple[int, str]] = {}
         try:

@@ -93,6 +93,7 @@ class LaneTuning:
             watch.on(name, partial(self._override, name))
         watch.on("in_flight.max_jobs", self._lane.set_max_jobs_held)
         watch.on("transactions.interval_ms", lambda ms: self._lane.set_transaction_interval(ms / 1000))
+        watch.on("transactions.max_interval_ms", lambda ms: self._lane.set_max_transaction_interval(ms / 1000))
         watch.on("transactions.max_results", self._lane.set_transaction_results)
         watch.on("batching.slack_margin_ms", lambda ms: self._lane.set_slack_margin(ms / 1000))
         watch.on("trace.sampling", self._sample)

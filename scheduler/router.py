@@ -41,6 +41,7 @@ UPDATES_KEPT: Final = 4
 CANDIDATES_SHOWN: Final = 20
 # Only the relation of weights counts: what operators multiply them by must not take them beyond what a rotation holds.
 MOST_WEIGHT: Final = 1e6
+_FACTORS: Final = ("traffic", "version")
 
 
 class Tier(IntEnum):
@@ -118,8 +119,9 @@ class Router:
         self._factor_of: Callable[[str], float] | None = None
         self._version_weights = VersionWeights()
         self._beside: tuple[str, ...] | None = None
-        self._factors: dict[str, dict[str, float]] = {}  # what operators multiply a node's weight by, where that is not 1
-        self._told: dict[str, bytes] = {}  # the same for the header of results
+        self._factors: dict[str, tuple[float, float]] = {}  # what operators multiply a node's weight by, where one is not 1
+        self._multipliers: Floats | None = None  # the same as one number for each of `_multiplied_keys`; None: ask anew
+        self._multiplied_keys: tuple[str, ...] = ()
         self._closed: set[str] = set()  # by an operator
         self._guarded = self._weigher.policy.guards_room  # when all nodes were placed last
         self._closed_since: float | None = None
@@ -151,7 +153,7 @@ class Router:
     def set_factors(self, factor_of: Callable[[str], float] | None) -> None:
         """Multiply each node's weight by what an operator gives it, from the next `wake` or `refresh` on; 0 takes it out. None:
         no operator says anything."""
-        self._factor_of = factor_of
+        self._factor_of, self._multipliers = factor_of, None
         self._weigher.hurry()
 
     def set_versions(self, weights: VersionWeights, *, beside: tuple[str, ...] | None) -> None:
@@ -159,7 +161,7 @@ class Router:
 
         `beside` names the versions that get work beside the newest, as in `Routes.update`.
         """
-        self._version_weights, self._beside = weights, beside
+        self._version_weights, self._beside, self._multipliers = weights, beside, None
         self._weigher.hurry()
 
     @property
@@ -296,7 +298,7 @@ class Router:
             "version": node.version,
             "weight": weight,
             "share": weight / self._total if self._total else None,
-            "factors": {**weighed.factors, **self._factors.get(key, {})},
+            "factors": {**weighed.factors, **self._factors_of(key)},
             "note": weighed.note,
             "update": self._weigher.updates,
             "tier": tier.name.lower(),
@@ -330,7 +332,7 @@ class Router:
             return None
         _, _, node, _, tier, candidates, running, _, avoided, update = self._picks[-1]
         weight = self._weights.get(node, 0.0)
-        told = self._told.get(node, b"")
+        told = b"".join(b",%s=%.4g" % (name.encode(), factor) for name, factor in self._factors_of(node).items())
         return b"tier=%s,weight=%.4g,share=%.4f,nodes=%d,running=%d,avoided=%d,update=%d%s" % (
             _TIER_NAMES[tier],
             weight,
@@ -390,6 +392,7 @@ class Router:
             before = node.version
             node.reseat(seats, endpoints, now)
             if self._version_weights and before != node.version:
+                self._multipliers = None
                 self._weigher.hurry()
             self._drop_seats(left)
             node.draining = node.draining and any(seat.target.incarnation == node.incarnation for seat in seats.values())
@@ -410,9 +413,10 @@ class Router:
         self._weights = dict(zip(keys, weights.tolist(), strict=True))
         self._total = float(weights.sum())
         guards_room = self._weigher.policy.guards_room
-        if self._factor_of is not None or self._version_weights or were_closed or guards_room is not self._guarded:
-            self._guarded = guards_room
-            for key, node in nodes.items():
+        turned = nodes if guards_room is not self._guarded else were_closed ^ self._closed
+        self._guarded = guards_room
+        for key in turned:
+            if (node := nodes.get(key)) is not None:
                 self._place(key, node)
         every_one = bool(nodes) and len(self._closed) == len(nodes)
         self._closed_since = (now if self._closed_since is None else self._closed_since) if every_one else None
@@ -421,29 +425,37 @@ class Router:
         self._history.append((self._weigher.updates, self._weights))
 
     def _multiplied(self, keys: tuple[str, ...], weights: Floats) -> Floats:
-        """Weights as operators want them; notes the factors, and who is closed."""
-        factor_of, of_version = self._factor_of, self._version_weights
-        if factor_of is None and not of_version:
-            self._factors, self._told, self._closed = {}, {}, set()
+        """Weights as operators want them."""
+        if self._factor_of is None and not self._version_weights:
+            self._factors, self._closed, self._multipliers = {}, set(), None
             return weights
-        by_version: dict[str, float] = {}
-        found: dict[str, dict[str, float]] = {}
-        factors = np.ones(len(keys))
-        for row, key in enumerate(keys):
-            traffic, version = 1.0 if factor_of is None else factor_of(key), 1.0
-            if of_version:
-                name = self._nodes[key].version
-                version = by_version[name] if name in by_version else by_version.setdefault(name, of_version.of(name))
-            if traffic != 1.0 or version != 1.0:
-                said = {"traffic": traffic, "version": version}
-                found[key] = {name: factor for name, factor in said.items() if factor != 1.0}
-                factors[row] = traffic * version
-        self._factors = found
-        self._told = {key: _told(said) for key, said in found.items()}
-        self._closed = {keys[row] for row in np.flatnonzero(factors <= 0).tolist()}
-        weights = weights * factors
+        multipliers = self._multipliers
+        if multipliers is None or keys is not self._multiplied_keys:
+            multipliers = self._ask_operators(keys)
+        weights = weights * multipliers
         most = float(weights.max(initial=0.0))
         return weights * (MOST_WEIGHT / most) if most > MOST_WEIGHT else weights
+
+    def _ask_operators(self, keys: tuple[str, ...]) -> Floats:
+        """What each of these nodes is multiplied by; notes it, and who is closed."""
+        nodes, factor_of, of_version = self._nodes, self._factor_of, self._version_weights
+        traffic = [1.0] * len(keys) if factor_of is None else list(map(factor_of, keys))
+        version = [1.0] * len(keys)
+        if of_version:
+            names = [nodes[key].version for key in keys]
+            known = {name: of_version.of(name) for name in set(names)}
+            version = [known[name] for name in names]
+        multipliers = np.array(traffic) * np.array(version)
+        here = np.flatnonzero((np.array(traffic) != 1.0) | (np.array(version) != 1.0)).tolist()
+        self._factors = {keys[row]: (traffic[row], version[row]) for row in here}
+        self._closed = {keys[row] for row in np.flatnonzero(multipliers <= 0).tolist()}
+        self._multipliers, self._multiplied_keys = multipliers, keys
+        return multipliers
+
+    def _factors_of(self, key: str) -> dict[str, float]:
+        """What operators multiply a node's weight by, by name, where that is not 1."""
+        found = self._factors.get(key)
+        return {} if found is None else {name: factor for name, factor in zip(_FACTORS, found, strict=True) if factor != 1.0}
 
     def _look_at_latency(self, now: float) -> None:
         """What the lane saw of the speed of those nodes to which it sent anything lately."""
@@ -497,7 +509,3 @@ class Router:
             # A rotation hears of new weights only for the nodes that stand in it.
             rotation.set_weight(key, self._weights.get(key))
             rotation.unblock(key)
-
-
-def _told(factors: Mapping[str, float]) -> bytes:
-    return b"".join(b",%s=%.4g" % (name.encode(), factor) for name, factor in factors.items())

@@ -32,7 +32,7 @@ class Gate(Protocol):
 
     def enter(self, timeout_seconds: float, *, alone: bool = False) -> Verdict | None: ...
 
-    def leave(self, *, alone: bool = False) -> None: ...
+    def leave(self, *, alone: bool = False, seconds: float | None = None) -> None: ...
 
 
 class Executor:
@@ -85,7 +85,7 @@ class Executor:
             if self._output is not None:
                 self._output.end(run)
             if gate is not None:
-                gate.leave(alone=alone)
+                gate.leave(alone=alone, seconds=run.execute_seconds)
 
     def _take_version(self, run: Run) -> Served | None:
         """What the call that begins now runs on; answers of another version are handed out first, so that each names its own.

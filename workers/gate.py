@@ -10,6 +10,10 @@ from rayline.wire import Verdict
 
 # A lane knows of its own batches only: where another lane's takes longer than this, it has another actor that is free.
 PATIENCE_SECONDS: Final = 0.2
+# Behind several quick calls it waits longer than that: it would only come again.
+PATIENCE_CALLS: Final = 5
+MAX_PATIENCE_SECONDS: Final = 1.0
+CALL_SHARE: Final = 0.2
 
 
 class _Waiter:
@@ -40,6 +44,7 @@ class CallGate:
         self._free = permits
         self._max_waiting = max_waiting
         self._patience_seconds = patience_seconds
+        self._call_seconds = 0.0  # a mean of the last calls'
         self._waiters: deque[_Waiter] = deque()
         self._alone = False
         self._draining = False
@@ -67,7 +72,7 @@ class CallGate:
                 return Verdict.BUSY
             waiter = _Waiter()
             self._waiters.append(waiter)
-        waiter.woken.wait(timeout_seconds if alone else min(timeout_seconds, self._patience_seconds))
+        waiter.woken.wait(timeout_seconds if alone else min(timeout_seconds, self._patience()))
         with self._lock:
             if waiter.admitted:
                 return None
@@ -78,9 +83,11 @@ class CallGate:
                 return Verdict.BUSY
             return waiter.turned_away
 
-    def leave(self, *, alone: bool = False) -> None:
-        """As it entered."""
+    def leave(self, *, alone: bool = False, seconds: float | None = None) -> None:
+        """As it entered; `seconds` is how long it was inside."""
         with self._lock:
+            if seconds is not None:
+                self._call_seconds += CALL_SHARE * (seconds - self._call_seconds)
             self._free += self._permits if alone else 1
             self._alone = self._alone and not alone
             wanted = self._permits if self._alone else 1
@@ -94,6 +101,10 @@ class CallGate:
         with self._lock:
             self._draining = True
             self._turn_all_away(Verdict.DRAINING)
+
+    def _patience(self) -> float:
+        usual, patience = self._call_seconds, self._patience_seconds
+        return patience if usual > patience else max(patience, min(PATIENCE_CALLS * usual, MAX_PATIENCE_SECONDS))
 
     def _turn_all_away(self, verdict: Verdict) -> None:
         while self._waiters:

@@ -481,10 +481,24 @@ _ALL: Final = (
         default=40.0,
         scopes=_FOR_APPS,
         roles=_LANES,
-        description="Under load a transaction stays open so long for what else ends: shorter is faster for each job, "
-        "longer cheaper for the broker.",
+        description="Under load a transaction stays open so long for what else ends, or as long as a batch takes where that is "
+        "longer (`transactions.max_interval_ms`): shorter is faster for each job, longer cheaper for the broker.",
         effect="From the next transaction.",
         constant="ingest.publisher:TRANSACTION_INTERVAL_SECONDS",
+    ),
+    Setting(
+        name="transactions.max_interval_ms",
+        kind=Kind.NUMBER,
+        unit="ms",
+        minimum=1,
+        maximum=5_000,
+        default=250.0,
+        scopes=_FOR_APPS,
+        roles=_LANES,
+        description="Where a batch takes longer than `transactions.interval_ms`, a transaction stays open as long as that, and "
+        "so long at most; below `transactions.interval_ms` it has no effect.",
+        effect="From the next transaction.",
+        constant="ingest.publisher:MAX_TRANSACTION_INTERVAL_SECONDS",
     ),
     Setting(
         name="transactions.max_results",

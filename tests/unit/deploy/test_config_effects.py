@@ -28,6 +28,7 @@ from ingest.admission import Rejection
 from ingest.lane import Lane
 from ingest.ledger import Ledger
 from ingest.partition import PartitionState
+from ingest.publisher import ResultPublisher
 from ingest.tuning import LaneTuning, manifest_values
 from rayline.app_spec import AppSpec, Batching, SchedulingPolicy
 from rayline.bus import KafkaSettings
@@ -245,8 +246,8 @@ async def test_a_lanes_setting_changes_what_it_does(lane: Tuned, name: str) -> N
     assert seen(lane) == after
 
 
-@shows("transactions.interval_ms")
-async def test_a_transaction_under_load_stays_open_as_long_as_it_is_told(lane: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
+def watched_publisher(lane: Tuned, monkeypatch: pytest.MonkeyPatch) -> tuple[ResultPublisher, list[float]]:
+    """The lane's, and in how many seconds each of its transactions would close."""
     publisher = lane.parts.lane._publisher
     closing: list[float] = []
 
@@ -257,12 +258,36 @@ async def test_a_transaction_under_load_stays_open_as_long_as_it_is_told(lane: T
     monkeypatch.setattr(publisher, "_commit", commit)
     monkeypatch.setattr(publisher, "_account", lambda _: None)
     monkeypatch.setattr(publisher._consumer, "member", lambda: None)
+    return publisher, closing
+
+
+@shows("transactions.interval_ms")
+async def test_a_transaction_under_load_stays_open_as_long_as_it_is_told(lane: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher, closing = watched_publisher(lane, monkeypatch)
     results_taken(lane)
     for value in ("4000", "2000"):
         lane.set("app/app/transactions.interval_ms", value)
         publisher._last_end = time.monotonic()
         await publisher._publish()
     assert closing == [pytest.approx(4.0, abs=0.9), pytest.approx(2.0, abs=0.9)]
+
+
+@shows("transactions.max_interval_ms")
+async def test_a_transaction_stays_open_as_long_as_a_batch_takes_up_to_what_it_is_told(
+    lane: Tuned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, closing = watched_publisher(lane, monkeypatch)
+    results_taken(lane)
+    for _ in range(100):
+        publisher.observe_service(9.0)
+    for value in ("4000", "2000"):
+        lane.set("app/app/transactions.max_interval_ms", value)
+        publisher._last_end = time.monotonic()
+        await publisher._publish()
+    for _ in range(100):
+        publisher.observe_service(1.0)
+    await publisher._publish()
+    assert closing == [pytest.approx(4.0, abs=0.9), pytest.approx(2.0, abs=0.9), pytest.approx(1.0, abs=0.9)]
 
 
 @shows("sla_seconds")

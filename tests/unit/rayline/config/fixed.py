@@ -105,7 +105,7 @@ _REASONS: Final = {
         ingest.lane_process: _SPEC_SECONDS
         ingest.ledger_codec: _BITMAP_IS_SMALL_BYTES
         ingest.partition: MAX_OUTSTANDING
-        ingest.publisher: MAX_BYTES_A_TRANSACTION
+        ingest.publisher: MAX_BYTES_A_TRANSACTION SERVICE_SHARE
         ingest.open_transactions: LOOK_SECONDS RETRY_SECONDS
         ingest.suspects: READ_SECONDS TIDY_SECONDS WRITE_SECONDS
         rayline.bus.admin: _VISIBLE_SECONDS
@@ -144,7 +144,7 @@ _REASONS: Final = {
         scheduler.trials: NEWS_SECONDS
         workers.actor: HAND_BACK_SECONDS
         workers.actor: WAITING_PER_CALL
-        workers.gate: PATIENCE_SECONDS
+        workers.gate: CALL_SHARE MAX_PATIENCE_SECONDS PATIENCE_SECONDS
         workers.agent: ENVIRONMENTS_SECONDS GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS NOTICE_SECONDS SAMPLE_SECONDS
         workers.agent: TELL_SECONDS
         workers.app_loop: COLLECT_SECONDS
