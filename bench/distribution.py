@@ -68,6 +68,8 @@ def main() -> int:
     rows = []
     for nodes in options.nodes:
         for way in options.ways:
+            if options.dir is not None:
+                options.dir.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="rayline-bench-peers-", dir=options.dir) as folder:
                 size, blobs, dies = options.size_mib * 2**20, options.blobs, options.dies
                 rows.append(run(Path(folder), way=way, nodes=nodes, blobs=blobs, size_bytes=size, rate=rate, dies=dies))

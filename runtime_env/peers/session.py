@@ -67,7 +67,7 @@ _SETTINGS: Final[dict[str, Any]] = {
     "mmap_file_size_cutoff": _NO_CUTOFF,
     "aio_threads": 2,
     "hashing_threads": 1,
-    "max_queued_disk_bytes": 16 * 2**20,
+    "max_queued_disk_bytes": 4 * 2**20,
     "send_buffer_watermark": 512 * 2**10,
     # In blocks of 16 KiB. What is asked of a peer that lies is wasted, and what comes faster than it is written is memory.
     "max_out_request_queue": 128,
