@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from rayline.app_spec import AppSpec
 from rayline.bus import KafkaSettings
 from rayline.config import AppValues
 from rayline.rollout import Shares, place_of
+from tests.support.registry import registry_of
 
 NOWHERE = KafkaSettings("127.0.0.1:1")
 NODES = [f"c/pod-{number}" for number in range(30)]
@@ -38,17 +39,6 @@ class Platform:
     def stand_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
         platform = self
 
-        class Registry:
-            def __init__(self, _settings: object) -> None: ...
-
-            async def __aenter__(self) -> Self:
-                return self
-
-            async def __aexit__(self, *_: object) -> None: ...
-
-            async def snapshot(self) -> dict[str, AppSpec]:
-                return {} if platform.running is None else {"app": platform.running}
-
         async def nothing(*_: object) -> list[Any]:
             return []
 
@@ -65,7 +55,7 @@ class Platform:
             return {"app": platform.share}
 
         for name, stand_in in {
-            "AppRegistry": Registry,
+            "AppRegistry": registry_of(lambda: {} if platform.running is None else {"app": platform.running}),
             "ensure_topics": nothing,
             "publish_app": publish,
             "_set_share": set_share,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Self
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +12,7 @@ from deploy.cli import app
 from rayline.app_spec import AppSpec
 from runtime_env.store import FolderStore, publish
 from tests.support.layers import bundle_of, packed_layer
+from tests.support.registry import registry_of
 
 
 @pytest.fixture
@@ -39,19 +39,8 @@ def test_what_is_deployed_or_prefetched_stays(store: FolderStore, tmp_path: Path
     first, second, third = (entry.digest for entry in store.entries()[:3])
     before = AppSpec("app", "v1", "/", "feature:f", bundle=first)
     deployed = AppSpec("app", "v3", "/", "feature:f", bundle=third, prefetch=second, previous=before)
-
-    class Registry:
-        def __init__(self, _settings: object) -> None: ...
-
-        async def __aenter__(self) -> Self:
-            return self
-
-        async def __aexit__(self, *_: object) -> None: ...
-
-        async def snapshot(self) -> dict[str, AppSpec]:
-            return {"app": deployed, "plain": AppSpec("plain", "1", "/", "feature:f")}
-
-    monkeypatch.setattr("deploy.app_registry.AppRegistry", Registry)
+    known = {"app": deployed, "plain": AppSpec("plain", "1", "/", "feature:f")}
+    monkeypatch.setattr("deploy.app_registry.AppRegistry", registry_of(lambda: known))
     gone, told = collect(store, tmp_path, "--bootstrap-servers", "127.0.0.1:9")
     assert (gone["blobs"], "not looked at" in told) == (1, False)
     assert [entry.counter for entry in store.entries()] == [1, 2, 3, 5]
