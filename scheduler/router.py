@@ -113,6 +113,8 @@ class Router:
             tier: SmoothWeightedRoundRobin() for tier in Tier if tier is not Tier.NONE
         }
         self._order = tuple(self._rotations.items())
+        # Nodes of the last tier that its rotation has not heard of yet: where others have room, nobody asks it.
+        self._last: set[str] = set()
         self._weights: dict[str, float] = {}
         self._total = 0.0
         self._usual_seconds = 0.0  # the largest of the last batches'
@@ -207,6 +209,8 @@ class Router:
         if avoided and len(avoided) == len(self._nodes) and not hedge:
             avoided = ()
         for tier, rotation in self._order[: Tier.SPARE] if hedge or alone else self._order:
+            if tier is Tier.SPARE and self._last:
+                self._enter_last(rotation)
             chosen = self._pick_elsewhere(rotation, tier, avoided) if avoided else rotation.pick()
             if chosen is None:
                 continue
@@ -366,6 +370,7 @@ class Router:
         self._drop_seats(node.seats.values())
         del self._tiers[key]
         self._evident.discard(key)
+        self._last.discard(key)
         self._weigher.fleet.leave(key, now)
         for _, rotation in self._order:
             rotation.remove(key)
@@ -502,10 +507,22 @@ class Router:
         if tier is old:
             return
         self._tiers[key] = tier
-        if old is not Tier.NONE:
+        if key in self._last:
+            self._last.remove(key)
+        elif old is not Tier.NONE:
             self._rotations[old].block(key)
-        if tier is not Tier.NONE:
-            rotation = self._rotations[tier]
-            # A rotation hears of new weights only for the nodes that stand in it.
-            rotation.set_weight(key, self._weights.get(key))
-            rotation.unblock(key)
+        if tier is Tier.SPARE:
+            self._last.add(key)
+        elif tier is not Tier.NONE:
+            self._enter(self._rotations[tier], key)
+
+    def _enter_last(self, rotation: SmoothWeightedRoundRobin[str]) -> None:
+        # The order counts for nothing: whoever stands in a rotation takes its turns by its place among all nodes.
+        for key in self._last:
+            self._enter(rotation, key)
+        self._last.clear()
+
+    def _enter(self, rotation: SmoothWeightedRoundRobin[str], key: str) -> None:
+        # A rotation hears of new weights only for the nodes that stand in it.
+        rotation.set_weight(key, self._weights.get(key))
+        rotation.unblock(key)
