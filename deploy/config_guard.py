@@ -31,8 +31,8 @@ SETTLE_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """How much worse is worse: p50 or p99 above `p99_factor` times the old one plus `p99_extra_ms`; deadline misses or errors
-    more by these shares of all results; results slower than `rate_share` of the old rate while jobs wait."""
+    """How much worse is worse: p50 or p99 above `p99_factor` times the old one plus `p99_extra_ms`; deadline misses, or errors
+    or invalid jobs, more by these shares of all results; results slower than `rate_share` of the old rate while jobs wait."""
 
     p99_factor: float = 1.25
     p99_extra_ms: float = 100.0
@@ -52,6 +52,7 @@ class Quality:
     p50_ms: float | None
     p99_ms: float | None
     waiting: int | None = None
+    invalid: int = 0
 
     @property
     def rate(self) -> float:
@@ -65,6 +66,10 @@ class Quality:
     def error_share(self) -> float:
         return self.errors / self.results if self.results else 0.0
 
+    @property
+    def invalid_share(self) -> float:
+        return self.invalid / self.results if self.results else 0.0
+
 
 class Tally:
     """Counts results as they come."""
@@ -73,15 +78,18 @@ class Tally:
         self._latencies: Counter[int] = Counter()
         self._misses = 0
         self._errors = 0
+        self._invalid = 0
 
     def add(self, outcome: str, latency_ms: float) -> None:
         self._latencies[round(log(max(latency_ms, 0.1)) / _STEP)] += 1
         self._misses += outcome == Outcome.DEADLINE_EXCEEDED.value
         self._errors += outcome in (Outcome.ERROR.value, Outcome.QUARANTINED.value)
+        # A setting may refuse what was taken before it; such results come fast.
+        self._invalid += outcome == Outcome.INVALID.value
 
     def quality(self, seconds: float) -> Quality:
         p50, p99 = self._quantile(0.5), self._quantile(0.99)
-        return Quality(seconds, self._latencies.total(), self._misses, self._errors, p50, p99)
+        return Quality(seconds, self._latencies.total(), self._misses, self._errors, p50, p99, invalid=self._invalid)
 
     def _quantile(self, share: float) -> float | None:
         beyond = self._latencies.total() * (1 - share)
@@ -107,6 +115,7 @@ def worse(before: Quality, after: Quality, margin: Margin) -> list[str]:
     for name, now, then, allowed in (
         ("deadline misses", after.miss_share, before.miss_share, margin.miss_share),
         ("errors", after.error_share, before.error_share, margin.error_share),
+        ("invalid jobs", after.invalid_share, before.invalid_share, margin.error_share),
     ):
         if now > then + allowed:
             found.append(f"{name} are {now:.1%} of the results, were {then:.1%} (limit {then + allowed:.1%})")
@@ -128,7 +137,8 @@ class Judgement:
     def text(self) -> str:
         def line(name: str, q: Quality) -> str:
             p99 = "–" if q.p99_ms is None else f"{q.p99_ms:.0f} ms"
-            return f"  {name}: {q.results} results, p99 {p99}, misses {q.miss_share:.1%}, errors {q.error_share:.1%}"
+            shares = f"misses {q.miss_share:.1%}, errors {q.error_share:.1%}, invalid {q.invalid_share:.1%}"
+            return f"  {name}: {q.results} results, p99 {p99}, {shares}"
 
         few = min(self.before.results, self.after.results) < MIN_RESULTS
         verdict = "; ".join(self.reasons) or ("too few results to judge by" if few else "not worse")

@@ -24,6 +24,7 @@ _FIGURES: Final[list[dict[str, Any]]] = [
     {"name": "p99", "label": "p99", "field": "p99"},
     {"name": "misses", "label": "Misses", "field": "misses"},
     {"name": "errors", "label": "Errors", "field": "errors"},
+    {"name": "invalid", "label": "Invalid", "field": "invalid"},
 ]
 
 
@@ -123,6 +124,7 @@ def _figures(when: str, quality: Quality) -> dict[str, str]:
         "p99": _ms(quality.p99_ms),
         "misses": f"{quality.miss_share:.1%}",
         "errors": f"{quality.error_share:.1%}",
+        "invalid": f"{quality.invalid_share:.1%}",
     }
 
 
