@@ -99,8 +99,9 @@ class ConfigFlow:
         first, called = change, f"{why}, guarded for {seconds:g} s"
         if tried is not None:
             first, called = replace(change, only=tried, otherwise=before), f"canary on {tried}"
-        apps = await self._apps(change)
-        instance = tried.split("/")[2] if tried is not None and tried.startswith("lane/") else None
+        # The lanes of other apps may have the same name.
+        lane = tried.split("/")[1:] if tried is not None and tried.startswith("lane/") else None
+        apps, instance = (await self._apps(change), None) if lane is None else ([lane[0]], lane[1])
         async with ResultGuard(self._settings, apps, span_seconds=max(10.0, seconds), instance=instance) as guard:
             await guard.before()
             outcome = await self._make(changer, first, called)

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from math import exp, log
 from typing import Any, Final
 
+from deploy.lane_claims import LaneClaims, read_claims
 from rayline.bus import CompactedLog, KafkaSettings, LogRecord
 from rayline.bus.progress import GroupProgress
 from rayline.errors import FormatError
-from rayline.results import BATCH, OUTCOME, TIMING, Outcome, parse_timing
+from rayline.results import OUTCOME, TIMING, Outcome, parse_timing
 from rayline.topics import group_id, requests_topic, results_topic
 
 # Latencies are counted in steps of 5 %: memory stays the same at any rate.
@@ -154,7 +155,7 @@ class ResultGuard:
     def __init__(
         self, settings: KafkaSettings, apps: Collection[str], *, span_seconds: float, instance: str | None = None
     ) -> None:
-        """`instance`: only results of this lane count."""
+        """`instance`: only results of this lane count, and those that it never sent to a node."""
         since_ms = round((time.time() - span_seconds) * 1000)
         self._logs = [
             CompactedLog(settings=settings, topic=results_topic(app), since_ms=since_ms, client_id="rayline-config-guard")
@@ -163,6 +164,7 @@ class ResultGuard:
         self._settings = settings
         self._apps = sorted(apps)
         self._instance = instance
+        self._claims = LaneClaims()
         self._span_seconds = span_seconds
         self._before = Quality(span_seconds, 0, 0, 0, None, None)
 
@@ -184,6 +186,7 @@ class ResultGuard:
     async def before(self) -> Quality:
         """The results of the span before now."""
         tally = Tally()
+        await self._learn_claims()
         while not all(reader.caught_up.is_set() for reader in self._logs):
             await self._read(tally)
         self._before = tally.quality(self._span_seconds)
@@ -193,6 +196,7 @@ class ResultGuard:
         """Watch for so long; ends early when it is worse for some looks in a row."""
         began = since = time.monotonic()
         bad, reasons, tally = 0, [], Tally()
+        await self._learn_claims()
         look_at = began + SETTLE_SECONDS + LOOK_SECONDS
         quality = tally.quality(0.0)
         while (now := time.monotonic()) < began + seconds and bad < LOOKS:
@@ -201,6 +205,7 @@ class ResultGuard:
                 since, tally = now, Tally()
             if now >= look_at:
                 look_at = now + LOOK_SECONDS
+                await self._learn_claims()
                 quality = await self._look(tally, now - since)
                 reasons = worse(self._before, quality, margin)
                 bad = bad + 1 if reasons else 0
@@ -219,6 +224,11 @@ class ResultGuard:
                 waiting += await progress.lag()
         return replace(quality, waiting=waiting)
 
+    async def _learn_claims(self) -> None:
+        if self._instance is not None:
+            for app in self._apps:
+                self._claims.learn(await read_claims(self._settings, app))
+
     async def _read(self, tally: Tally) -> None:
         for records in await asyncio.gather(*(reader.getmany(timeout_ms=_POLL_MS) for reader in self._logs)):
             for record in records:
@@ -226,8 +236,7 @@ class ResultGuard:
 
     def _count(self, record: LogRecord, tally: Tally) -> None:
         headers = dict(record.headers)
-        batch = headers.get(BATCH, b"").decode("utf-8", "replace")
-        if self._instance is not None and batch.rpartition("/")[0].rpartition("-")[0] != self._instance:
+        if self._instance is not None and self._claims.lane_of(headers) != self._instance:
             return
         try:
             latency_ms = sum(parse_timing(headers.get(TIMING, b"").decode("utf-8", "replace")).values())

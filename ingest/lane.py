@@ -36,7 +36,7 @@ from rayline.reports import NodeReport
 from rayline.results import Outcome
 from rayline.stalls import Stall
 from rayline.telemetry import Tracing
-from rayline.topics import group_id, requests_topic
+from rayline.topics import group_id, requests_topic, transactional_id
 from rayline.versions import VersionWeights
 from rayline.wire import JobStatus
 from scheduler.dispatcher import Answers, ChannelFactory, Dispatcher, new_batch
@@ -112,7 +112,7 @@ class Lane:
         self._spec = spec
         self._instance = instance
         self._result_partitions = result_partitions
-        self._transactional_id = f"rayline.{spec.name}.{instance}"
+        self._transactional_id = transactional_id(spec.name, instance)
         self._tracing = tracing
         self._clock = BrokerClock()
         self._meters = JobMeters(counting=metered)

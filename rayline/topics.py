@@ -59,6 +59,11 @@ def group_id(app: str) -> str:
     return f"rayline.{app}"
 
 
+def transactional_id(app: str, lane: str) -> str:
+    """By which a lane publishes, and claims partitions in what it commits."""
+    return f"rayline.{app}.{lane}"
+
+
 def app_topics(
     app: str,
     *,

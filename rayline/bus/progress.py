@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from rayline.bus.connection import close_whole, start_when_reachable
+from rayline.bus.offsets import wait_for_committed
 from rayline.bus.protocol import check_client
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import BusError
@@ -32,6 +33,7 @@ class GroupProgress:
     def __init__(self, *, settings: KafkaSettings, group_id: str, topic: str) -> None:
         check_client()
         self._settings = settings
+        self._group_id = group_id
         self._topic = topic
         self._consumer = AIOKafkaConsumer(**settings.client_kwargs(), group_id=group_id, enable_auto_commit=False)
         close_whole(self._consumer._client)
@@ -75,6 +77,18 @@ class GroupProgress:
             return {tp: await _retry_settling(self._consumer.committed, tp) for tp in self._partitions}
         except kafka_errors.KafkaError as error:
             raise BusError(f"the broker does not tell the committed offsets on {self._topic}: {error!r}") from error
+
+    async def metadata(self) -> dict[TopicPartition, str]:
+        """What was said with the last commit of each partition, whatever transaction is open; empty where there is none.
+
+        Raises:
+            BusError: the group's coordinator does not answer.
+        """
+        coordinator = self._consumer._coordinator
+        committed = await wait_for_committed(
+            coordinator, self._group_id, self._partitions, require_stable=False, timeout_seconds=_COORDINATOR_SECONDS
+        )
+        return {tp: said for tp, (_, said) in committed.items()}
 
     async def lag(self) -> int:
         """Records after the committed offsets; what is done out of order beyond them counts, too."""

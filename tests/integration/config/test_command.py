@@ -159,3 +159,14 @@ async def test_a_guarded_change_that_is_good_stays_and_a_good_canary_goes_on_to_
         assert (code, found["rolled_back"]) == (ExitCode.OK, False), found
         assert found["guard"]["after"]["results"] >= 30
         assert [lane.watch.effective("batching.linger_ms") for lane in (first, second)] == [8.0, 8.0]
+
+
+async def test_a_canary_that_refuses_what_it_reads_is_taken_back_though_no_node_sees_these_jobs(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka)
+    key = f"app/{app}/limits.max_job_bytes"
+    async with tuned_lane(kafka, app, "0") as first, tuned_lane(kafka, app, "1") as second, load(kafka, app):
+        await asyncio.sleep(4)
+        code, found = await config(kafka, "set", key, 1, "--canary", "--only", second.process, "--guard", 15)
+        assert (code, found["rolled_back"]) == (ExitCode.NO, True), found
+        assert any(reason.startswith("invalid jobs are 100.0%") for reason in found["guard"]["reasons"]), found
+        assert [lane.watch.effective("limits.max_job_bytes") for lane in (first, second)] == [1048576, 1048576]
