@@ -216,7 +216,8 @@ class Changer:
 
     async def take_back(self, key: ConfigKey, version: int, before: Any, *, why: str) -> int | None:
         """Set what counted before a change of ours; None when somebody else changed the key since."""
-        if self._board.newest_version(key) != version:
+        # What the board has not read yet, `if_previous` settles.
+        if (self._board.newest_version(key) or 0) > version:
             return None
         return await self.write(Change(key, before, if_previous=version), why=why)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,8 +47,8 @@ class Report:
 
 
 class ConfigFlow:
-    """One change from the record written to what came of it. Owns nothing that outlives `run`; cancelled while it watches, it
-    takes the change back.
+    """One change from the record written to what came of it. Owns nothing that outlives `run`; cancelled once a guarded
+    change is on its way, and until it is judged, it takes the change back.
 
     `say` is told in words how it goes, `on_look` each second what is seen while it watches.
     """
@@ -104,16 +105,19 @@ class ConfigFlow:
         apps, instance = (await self._apps(change), None) if lane is None else ([lane[0]], lane[1])
         async with ResultGuard(self._settings, apps, span_seconds=max(10.0, seconds), instance=instance) as guard:
             await guard.before()
-            outcome = await self._make(changer, first, called)
-            judgement = None
+            outcome, judgement = Outcome(str(change.key), -1, ()), None
+            # Whoever interrupts us while it is written is heard once it is known what to take back.
+            writing = asyncio.create_task(changer.write(first, why=called), name="guarded change")
             try:
+                version = await asyncio.shield(writing)
+                outcome = await changer.wait(first, version, timeout_seconds=self._timeout_seconds, why=called)
                 if outcome.good:
                     self._say(f"{outcome.text()}\nwatching {', '.join(apps) or 'no app'} for {seconds:g} s …")
                     judgement = await guard.after(seconds, margin, self._on_look)
             finally:
-                # Left halfway (Ctrl-C), nobody would watch any more: back to what was known to be good.
+                # Left halfway (Ctrl-C, SIGTERM), nobody would watch any more: back to what was known to be good.
                 if judgement is None or judgement.reasons:
-                    await self._take_back(changer, change, outcome, before, judgement)
+                    await self._take_back(changer, change, replace(outcome, version=await writing), before, judgement)
         if judgement is None or judgement.reasons:
             return Report(outcome, judgement, True, tried)
         await changer.note_outcome(change.key, outcome.version, "stays", judgement.as_dict(), "guard")

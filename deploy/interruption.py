@@ -1,9 +1,11 @@
-"""Ctrl-C for programs that start others: what they started ends in order, and the exit code says that it was interrupted."""
+"""Ctrl-C and SIGTERM for commands that leave something behind: it is ended or taken back in order, and the exit code says that
+they were interrupted."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -52,7 +54,9 @@ class Interruption:
     async def _guard(self, main: Callable[[Interruption], Coroutine[Any, Any, int]]) -> int:
         loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(main(self), name="main")
-        for number in _SIGNALS:
+        # Python gives signals to no other thread.
+        numbers = _SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        for number in numbers:
             loop.add_signal_handler(number, self._on_signal)
         try:
             await asyncio.wait({self._task})
@@ -60,7 +64,7 @@ class Interruption:
                 return INTERRUPTED_EXIT_CODE
             return self._task.result()
         finally:
-            for number in _SIGNALS:
+            for number in numbers:
                 loop.remove_signal_handler(number)
 
     def _on_signal(self) -> None:

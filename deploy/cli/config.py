@@ -336,16 +336,23 @@ def _make(
     output: OutputFormat,
     care: Care | None = None,
     why: str = "set",
-) -> ExitCode:
+) -> int:
+    """The exit code. SIGTERM is taken as Ctrl-C: what is guarded is taken back."""
+    from deploy.interruption import Interruption
+
     flow = _flow(settings, author=author, timeout=timeout, wait=wait)
-    report = asyncio.run(flow.run(change, care=care, why=why))
-    if report.tried is not None and report.judgement is None and not report.rolled_back:
-        back = f"rayline config rollback {change.key}"
-        note(f"only {report.tried} has it; for all: rayline config set {change.key} …; back: {back}")
-    parts = [_outcome_text(report, wait=wait)]
-    parts += [report.judgement.text()] if report.judgement is not None else []
-    show(output, report.as_dict(), "\n".join(parts))
-    return ExitCode.OK if not wait or report.good else ExitCode.NO
+
+    async def make(_: Interruption) -> int:
+        report = await flow.run(change, care=care, why=why)
+        if report.tried is not None and report.judgement is None and not report.rolled_back:
+            back = f"rayline config rollback {change.key}"
+            note(f"only {report.tried} has it; for all: rayline config set {change.key} …; back: {back}")
+        parts = [_outcome_text(report, wait=wait)]
+        parts += [report.judgement.text()] if report.judgement is not None else []
+        show(output, report.as_dict(), "\n".join(parts))
+        return ExitCode.OK if not wait or report.good else ExitCode.NO
+
+    return Interruption().run(make)
 
 
 def _flow(settings: KafkaSettings, *, author: str | None, timeout: float, wait: bool) -> ConfigFlow:

@@ -138,6 +138,7 @@ def use(
     """Put published models in force: nodes fetch them beside what serves, and take them up together."""
     from deploy.cli.model_flow import ModelFlow
     from deploy.config_flow import Care
+    from deploy.interruption import Interruption
 
     check_only(only, canary=canary)
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
@@ -149,7 +150,7 @@ def use(
 
     care = Care(canary, only, guard) if canary or guard is not None else None
     flow = ModelFlow(settings, app, author=author, timeout=timeout, wait=wait, output=output)
-    raise typer.Exit(asyncio.run(flow.run(change, "use", dry_run=dry_run, care=care)))
+    raise typer.Exit(Interruption().run(lambda _: flow.run(change, "use", dry_run=dry_run, care=care)))
 
 
 @group.command("rollback")

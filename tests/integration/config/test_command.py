@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -170,3 +172,26 @@ async def test_a_canary_that_refuses_what_it_reads_is_taken_back_though_no_node_
         assert (code, found["rolled_back"]) == (ExitCode.NO, True), found
         assert any(reason.startswith("invalid jobs are 100.0%") for reason in found["guard"]["reasons"]), found
         assert [lane.watch.effective("limits.max_job_bytes") for lane in (first, second)] == [1048576, 1048576]
+
+
+async def test_a_guarded_change_is_taken_back_when_its_process_is_ended(kafka: KafkaSettings) -> None:
+    app = await new_app(kafka)
+    key = f"app/{app}/batching.max_jobs"
+    arguments = ["config", "set", key, "5", "--guard", "300", "--bootstrap-servers", kafka.bootstrap_servers]
+    async with tuned_lane(kafka, app) as lane:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "deploy.cli", *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        assert process.stderr is not None
+        try:
+            async with asyncio.timeout(60):
+                while b"watching" not in await process.stderr.readline():
+                    assert process.returncode is None
+                assert lane.watch.effective("batching.max_jobs") == 5
+                process.send_signal(signal.SIGTERM)
+                _, said = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        assert (process.returncode, b"rolled back" in said) == (ExitCode.INTERRUPTED, True), said
+        assert lane.watch.effective("batching.max_jobs") == 64
