@@ -75,6 +75,11 @@ class ResourceService:
             for worker in workers:
                 worker.cancel()
 
+    def set_interval(self, seconds: float) -> None:
+        """Publish a round so often, also when the one that is under way was to last longer."""
+        self.resource.set_interval(seconds)
+        self._wake.set()
+
     def _take(self, heard: Heard) -> None:
         before = self.resource.due()
         self.resource.take(heard)
@@ -114,8 +119,8 @@ async def run(*, name: str, group: str, clusters: Sequence[str], below: Sequence
     resource = Resource(name=name, group=group, clusters=clusters, interval_seconds=interval_seconds)
     settings = KafkaSettings.from_env(os.environ)
     identity = ProcessIdentity(role=Role.RESOURCE, name="-".join((group, name)), registrar=True)
-    watch = watch_config(settings, identity, resource, interval_seconds=interval_seconds)
     service = ResourceService(settings=settings, resource=resource, below=below)
+    watch = watch_config(settings, identity, service, interval_seconds=interval_seconds)
     async with ProcessMetrics(identity=identity) as metrics, watch:
         metrics.tell_by(watch)
         _measure(metrics.board, service, interval_seconds=interval_seconds)
@@ -123,11 +128,11 @@ async def run(*, name: str, group: str, clusters: Sequence[str], below: Sequence
 
 
 def watch_config(
-    settings: KafkaSettings, identity: ProcessIdentity, resource: Resource, *, interval_seconds: float
+    settings: KafkaSettings, identity: ProcessIdentity, service: ResourceService, *, interval_seconds: float
 ) -> ConfigWatch:
     """Every setting of a resource, wired; `interval_seconds` is what it was started with."""
     watch = ConfigWatch(settings=settings, identity=identity, base={"view.interval_seconds": interval_seconds})
-    return watch.on("view.interval_seconds", resource.set_interval).on("view.lost_seconds", resource.set_lost_after)
+    return watch.on("view.interval_seconds", service.set_interval).on("view.lost_seconds", service.resource.set_lost_after)
 
 
 def _measure(board: MetricsBoard, service: ResourceService, *, interval_seconds: float) -> None:

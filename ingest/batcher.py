@@ -14,8 +14,9 @@ SLACK_MARGIN_SECONDS: Final = 0.25
 
 @dataclass(slots=True)
 class _Open:
-    """A batch that still takes jobs. `close_at` is the monotonic time (seconds) at which it must go."""
+    """A batch that still takes jobs, begun at `opened_at`; at `close_at` it must go (monotonic seconds)."""
 
+    opened_at: float
     jobs: list[Job] = field(default_factory=list)
     size_bytes: int = 0
     close_at: float = float("inf")
@@ -44,12 +45,14 @@ class Batcher:
         self._slack_margin_seconds = SLACK_MARGIN_SECONDS
 
     def set_slack_margin(self, seconds: float) -> None:
-        """A batch goes so long before a deadline would need it to, for what is added from now on."""
+        """A batch goes so long before a deadline would need it to, those that are open as well: look at `next_due`."""
         self._slack_margin_seconds = seconds
+        self._reconsider()
 
     def update(self, batching: Batching) -> None:
-        """New limits, for what is added from now on."""
+        """New limits, for batches that are open as well: look at `next_due`."""
         self._batching = batching
+        self._reconsider()
 
     def expect_service(self, seconds: float) -> None:
         """How long a batch takes from dispatch to answer, as measured."""
@@ -62,10 +65,10 @@ class Batcher:
         batch = self._open.get(job.content_type)
         closed = None
         if batch is None:
-            batch = self._open[job.content_type] = _Open()
+            batch = self._open[job.content_type] = _Open(now)
         elif batch.size_bytes + size > batching.max_bytes:
             closed = Closed(batch.jobs, batch.size_bytes)
-            batch = self._open[job.content_type] = _Open()
+            batch = self._open[job.content_type] = _Open(now)
         batch.jobs.append(job)
         batch.size_bytes += size
         latest = min(now + batching.linger_ms / 1000, job.expires - self._service_seconds - self._slack_margin_seconds)
@@ -86,6 +89,18 @@ class Batcher:
     def next_due(self) -> float | None:
         """When `due` has something (monotonic seconds), or None with nothing open."""
         return min((batch.close_at for batch in self._open.values()), default=None)
+
+    def _reconsider(self) -> None:
+        """When each open batch has to go, by the limits that hold now."""
+        batching = self._batching
+        for batch in self._open.values():
+            if len(batch.jobs) >= batching.max_jobs or batch.size_bytes >= batching.max_bytes:
+                batch.close_at = batch.opened_at
+                continue
+            expires = min(job.expires for job in batch.jobs)
+            batch.close_at = min(
+                batch.opened_at + batching.linger_ms / 1000, expires - self._service_seconds - self._slack_margin_seconds
+            )
 
     def retain(self, partitions: Collection[tuple[str, int]]) -> None:
         """Forget the jobs of all other partitions than these (topic, number): they are another lane's now."""

@@ -210,6 +210,7 @@ class Lane:
         self._spec = spec
         self._admission.update(spec)
         self._batcher.update(spec.batching)
+        self._arm_linger()
         self._router.set_policy(spec.scheduling.policy)
         self._router.set_interval(spec.scheduling.interval_seconds)
         self._dispatcher.update(spec)
@@ -233,6 +234,7 @@ class Lane:
     def set_slack_margin(self, seconds: float) -> None:
         """Close batches so long before a deadline would need it."""
         self._batcher.set_slack_margin(seconds)
+        self._arm_linger()
 
     def set_lost_after(self, seconds: float) -> None:
         """Give a silent node up, with what is in flight there, after so long."""

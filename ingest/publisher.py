@@ -92,6 +92,7 @@ class ResultPublisher:
         self._idle.set()
         self._suspended = True
         self._last_end = 0.0
+        self._opened_at = 0.0
         self._interval_seconds = TRANSACTION_INTERVAL_SECONDS
         self._max_interval_seconds = MAX_TRANSACTION_INTERVAL_SECONDS
         self._service_seconds = 0.0  # a mean of the last batches'
@@ -105,12 +106,14 @@ class ResultPublisher:
         await self._producer.close()
 
     def set_interval(self, seconds: float) -> None:
-        """Keep a transaction open so long at least for what else ends, from the next one on."""
+        """Keep a transaction open so long at least for what else ends, the one that is open as well."""
         self._interval_seconds = seconds
+        self._work.set()
 
     def set_max_interval(self, seconds: float) -> None:
-        """Keep it open as long as a batch takes, and so long at most, from the next one on."""
+        """Keep it open as long as a batch takes, and so long at most, the one that is open as well."""
         self._max_interval_seconds = seconds
+        self._work.set()
 
     def observe_service(self, seconds: float) -> None:
         """An answer came so long after its batch was dispatched."""
@@ -180,14 +183,11 @@ class ResultPublisher:
             if not any(state.waiting for state in self._partitions.values()):
                 self._idle.set()
             return
-        now = time.monotonic()
-        # What comes alone is not kept waiting; what follows shares a transaction, and waits no longer than it took to run.
-        interval = max(self._interval_seconds, min(self._service_seconds, self._max_interval_seconds))
-        closes = now + interval if now - self._last_end < interval else now
+        self._opened_at = time.monotonic()
         outgoing: list[Outgoing] = []
         offsets: dict[TopicPartition, tuple[int, str]] = {}
         try:
-            await self._commit(self._build(shares, outgoing, offsets, closes), offsets, self._consumer.member())
+            await self._commit(self._build(shares, outgoing, offsets), offsets, self._consumer.member())
         except MemberFenced as error:
             _log.warning("%s", error)
             self._suspended = True
@@ -203,6 +203,12 @@ class ResultPublisher:
         self._last_end = time.monotonic()
         self._account(shares)
 
+    def _closes(self) -> float:
+        """When the open transaction closes (monotonic seconds), by the intervals that hold now."""
+        # What comes alone is not kept waiting; what follows shares a transaction, and waits no longer than it took to run.
+        interval = max(self._interval_seconds, min(self._service_seconds, self._max_interval_seconds))
+        return self._opened_at + interval if self._opened_at - self._last_end < interval else self._opened_at
+
     def _take_shares(self, shares: dict[TopicPartition, Share]) -> None:
         """Shares of the partitions that have none yet."""
         waiting = sum(state.waiting > 0 for state in self._partitions.values())
@@ -217,9 +223,8 @@ class ResultPublisher:
         shares: dict[TopicPartition, Share],
         outgoing: list[Outgoing],
         offsets: dict[TopicPartition, tuple[int, str]],
-        closes: float,
     ) -> AsyncIterator[tuple[str, int, RecordBatchWriter]]:
-        """The batches of a transaction, one by one, with what else ends until it `closes` (monotonic seconds).
+        """The batches of a transaction, one by one, with what else ends until it closes.
 
         `shares` grow by that, `outgoing` collects the batches, `offsets` is filled at the end.
         """
@@ -241,7 +246,7 @@ class ResultPublisher:
                     # The rest of the lane goes on between two batches.
                     await asyncio.sleep(0)
             full = results >= self._max_results or size_bytes >= MAX_BYTES_A_TRANSACTION
-            if full or self._suspended or not await self._more_ended(closes):
+            if full or self._suspended or not await self._more_ended():
                 break
             self._take_shares(shares)
         for out in batches.rest():
@@ -251,8 +256,9 @@ class ResultPublisher:
             shares[tp] = whole = self._partitions[tp].close_share(share, taken[tp])
             offsets[tp] = (whole.plan.frontier, whole.plan.metadata)
 
-    async def _more_ended(self, closes: float) -> bool:
-        """Wait until more jobs have ended; False when it is time to close."""
+    async def _more_ended(self) -> bool:
+        """Wait until more jobs have ended, or an interval is another; False when it is time to close."""
+        closes = self._closes()
         if time.monotonic() >= closes or not await news_by(self._work, closes):
             return False
         self._work.clear()

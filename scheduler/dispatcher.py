@@ -152,8 +152,10 @@ class Dispatcher:
         self._budget.tune(extra_share=extra_share, reserve_jobs=reserve_jobs)
 
     def tune_hedging(self, *, late_factor: float | None = None, late_floor_seconds: float | None = None) -> None:
-        """A batch is late, and hedged, from another time on (see `ServiceTimes.tune`)."""
+        """A batch is late, and hedged, from another time on, those in flight as well (see `ServiceTimes.tune`)."""
         self._times.tune(late_factor=late_factor, late_floor_seconds=late_floor_seconds)
+        for flight in self._flights:
+            flight.late_at = self._late_at(flight)
 
     def refresh(self) -> None:
         """The view changed: route by it, and fetch back what is in flight on nodes that are gone."""
@@ -251,13 +253,15 @@ class Dispatcher:
         batch.attempts += 1
         flight.alone = batch.suspect
         flight.pick = self._router.last_pick()
-        late_after = self._times.late_after_seconds(len(batch.jobs), left_seconds=flight.budget_seconds)
-        flight.late_at = flight.dispatched + late_after
+        flight.late_at = self._late_at(flight)
         self._flights.add(flight)
         if self._traces is not None:
             self._traces.launched(flight)
         flight.task = asyncio.create_task(self._fly(flight), name=f"batch {batch.batch_id}")
         flight.task.add_done_callback(lambda task: self._flown(flight, task))
+
+    def _late_at(self, flight: Flight) -> float:
+        return flight.dispatched + self._times.late_after_seconds(len(flight.batch.jobs), left_seconds=flight.budget_seconds)
 
     async def _fly(self, flight: Flight) -> None:
         batch, target = flight.batch, flight.target

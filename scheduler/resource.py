@@ -80,14 +80,17 @@ class Resource:
         self._news: set[str] = set()
         self._chunks = 0
         self._round_at = math.inf
+        self._rounded_at = -math.inf
         self._news_at = -math.inf
         self._heard = self._told = self._rounds = self._published = self._published_bytes = 0
         self._interval_seconds = interval_seconds
         self._phase = phase_of(name)
 
     def set_interval(self, seconds: float) -> None:
-        """Publish a whole round so often from now on."""
+        """A round so often from now on: one that would come later than that is `due` earlier."""
         self._interval_seconds = seconds
+        if self._rounded_at > -math.inf:
+            self._round_at = min(self._round_at, self._next_round(self._rounded_at))
         self.view.beat_seconds = self._own.beat_seconds = seconds
 
     def set_lost_after(self, seconds: float) -> None:
@@ -158,6 +161,7 @@ class Resource:
     def _round(self, now: float) -> list[Outgoing]:
         whole = self._rounds % WHOLE_EVERY_ROUNDS == 0
         self._rounds += 1
+        self._rounded_at = now
         self._round_at = self._next_round(now)
         if not whole:
             values = self._encode(self._own.beats(now, whole=self._news), now)

@@ -34,7 +34,7 @@ _ALL: Final = (
         scopes=_FOR_APPS,
         roles=_LANES,
         description="A batch closes at so many jobs.",
-        effect=_NEXT_JOB,
+        effect=_AT_ONCE,
         constant="rayline.app_spec:Batching.max_jobs",
     ),
     Setting(
@@ -47,7 +47,7 @@ _ALL: Final = (
         scopes=_FOR_APPS,
         roles=_LANES,
         description="A batch closes at so many payload bytes.",
-        effect=_NEXT_JOB,
+        effect=_AT_ONCE,
         constant="rayline.app_spec:Batching.max_bytes",
     ),
     Setting(
@@ -60,7 +60,7 @@ _ALL: Final = (
         scopes=_FOR_APPS,
         roles=_LANES,
         description="A batch closes when its oldest job has waited so long (earlier when a deadline asks for it).",
-        effect=_NEXT_JOB,
+        effect=_AT_ONCE,
         constant="rayline.app_spec:Batching.linger_ms",
     ),
     Setting(
@@ -73,7 +73,7 @@ _ALL: Final = (
         scopes=_FOR_APPS,
         roles=_LANES,
         description="A batch goes so long before the earliest deadline in it would need it to.",
-        effect=_NEXT_JOB,
+        effect=_AT_ONCE,
         constant="ingest.batcher:SLACK_MARGIN_SECONDS",
     ),
     Setting(
@@ -253,7 +253,7 @@ _ALL: Final = (
         scopes=_FOR_APPS,
         roles=_LANES,
         description="Weights are recomputed so often, and at once when nodes come or go.",
-        effect="From the next recomputation.",
+        effect=_AT_ONCE,
         constant="rayline.app_spec:Scheduling.interval_seconds",
     ),
     Setting(
@@ -337,7 +337,7 @@ _ALL: Final = (
         scopes=_FOR_NODES,
         roles=(Role.AGENT,),
         description="How often a node reports itself. Longer costs less and detects silence later.",
-        effect="From the next beat.",
+        effect=_AT_ONCE,
         constant="workers.heartbeat:INTERVAL_SECONDS",
     ),
     Setting(
@@ -376,7 +376,7 @@ _ALL: Final = (
         scopes=(Scope.GLOBAL,),
         roles=(Role.RESOURCE,),
         description="How often a resource publishes what it knows of the nodes; changes are published at once.",
-        effect="From the next round.",
+        effect=_AT_ONCE,
         constant="scheduler.resource:DEFAULT_INTERVAL_SECONDS",
     ),
     Setting(
@@ -483,7 +483,7 @@ _ALL: Final = (
         roles=_LANES,
         description="Under load a transaction stays open so long for what else ends, or as long as a batch takes where that is "
         "longer (`transactions.max_interval_ms`): shorter is faster for each job, longer cheaper for the broker.",
-        effect="From the next transaction.",
+        effect=_AT_ONCE,
         constant="ingest.publisher:TRANSACTION_INTERVAL_SECONDS",
     ),
     Setting(
@@ -497,7 +497,7 @@ _ALL: Final = (
         roles=_LANES,
         description="Where a batch takes longer than `transactions.interval_ms`, a transaction stays open as long as that, and "
         "so long at most; below `transactions.interval_ms` it has no effect.",
-        effect="From the next transaction.",
+        effect=_AT_ONCE,
         constant="ingest.publisher:MAX_TRANSACTION_INTERVAL_SECONDS",
     ),
     Setting(

@@ -76,9 +76,15 @@ class Pace:
 
     def __init__(self) -> None:
         self._free_at = float("-inf")
+        self._rate: int | None = None
 
     def delay_seconds(self, count: int, rate: int | None, now: float) -> float:
-        """How long to wait before going on, after `count` bytes were moved."""
+        """How long to wait before going on, after `count` bytes were moved; what was still to wait for takes as long as it
+        takes at `rate`."""
+        if rate != self._rate:
+            owed = max(0.0, self._free_at - now) * (self._rate or 0)
+            self._free_at = now + owed / rate if rate is not None and owed else min(self._free_at, now)
+            self._rate = rate
         if rate is None:
             return 0.0
         self._free_at = max(self._free_at, now - BURST_SECONDS) + count / rate

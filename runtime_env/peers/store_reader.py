@@ -17,6 +17,7 @@ STORE_BACK_OFF_SECONDS: Final = 2.0
 # libtorrent takes every piece it is given at once: what waits there for the disk is memory of this process.
 MAX_UNWRITTEN_BYTES: Final = 8 * 2**20
 _WRITTEN_LOOK_SECONDS: Final = 0.05
+_LIMIT_LOOK_SECONDS: Final = 0.5
 _CHUNK: Final = 256 * 2**10
 
 _log = logging.getLogger(__name__)
@@ -89,7 +90,10 @@ class StoreReader:
                 break
             chunks.append(chunk)
             count -= len(chunk)
-            self._stop.wait(self._throttle.wait_seconds(len(chunk)))
+            wait_seconds = self._throttle.wait_seconds(len(chunk))
+            # In short steps: a limit that is raised or lifted meanwhile holds for this chunk, too.
+            while wait_seconds > 0 and not self._stop.wait(min(wait_seconds, _LIMIT_LOOK_SECONDS)):
+                wait_seconds = self._throttle.wait_seconds(0)
         return b"".join(chunks)
 
     def _await_the_disk(self) -> None:

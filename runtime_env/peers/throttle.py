@@ -58,7 +58,7 @@ class Throttle:
             self._update(own=(self._limits.own_download, self._limits.own_upload), total=self._limits.total)
 
     def wait_seconds(self, count: int) -> float:
-        """How long to wait after `count` bytes were read from the store."""
+        """How long to wait after `count` bytes were read from the store; ask again after a while with 0, limits may change."""
         with self._lock:
             return self._pace.delay_seconds(count, self._limits.store, time.monotonic())
 

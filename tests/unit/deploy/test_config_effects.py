@@ -23,6 +23,7 @@ from deploy.config_set import read_set
 from deploy.gateway_process import watch_config as watch_gateway
 from deploy.keeper.process import KeeperProcess
 from deploy.keeper.process import watch_config as watch_keeper
+from deploy.resource_process import ResourceService
 from deploy.resource_process import watch_config as watch_resource
 from ingest.admission import Rejection
 from ingest.lane import Lane
@@ -251,10 +252,10 @@ def watched_publisher(lane: Tuned, monkeypatch: pytest.MonkeyPatch) -> tuple[Res
     publisher = lane.parts.lane._publisher
     closing: list[float] = []
 
-    async def commit(closes: float, *_: object) -> None:
-        closing.append(closes - time.monotonic())
+    async def commit(*_: object) -> None:
+        closing.append(publisher._closes() - time.monotonic())
 
-    monkeypatch.setattr(publisher, "_build", lambda _shares, _outgoing, _offsets, closes: closes)
+    monkeypatch.setattr(publisher, "_build", lambda *_: None)
     monkeypatch.setattr(publisher, "_commit", commit)
     monkeypatch.setattr(publisher, "_account", lambda _: None)
     monkeypatch.setattr(publisher._consumer, "member", lambda: None)
@@ -288,6 +289,78 @@ async def test_a_transaction_stays_open_as_long_as_a_batch_takes_up_to_what_it_i
         publisher.observe_service(1.0)
     await publisher._publish()
     assert closing == [pytest.approx(4.0, abs=0.9), pytest.approx(2.0, abs=0.9), pytest.approx(1.0, abs=0.9)]
+
+
+@pytest.mark.parametrize(("setting", "service_seconds"), [("interval_ms", 0.0), ("max_interval_ms", 9.0)])
+async def test_a_transaction_that_is_open_closes_by_the_interval_that_it_is_told_meanwhile(
+    lane: Tuned, setting: str, service_seconds: float
+) -> None:
+    publisher = lane.parts.lane._publisher
+    publisher._service_seconds = service_seconds
+    lane.set(f"app/app/transactions.{setting}", "5000")
+    publisher._opened_at = publisher._last_end = time.monotonic()
+    publisher._work.clear()
+    waiting = asyncio.create_task(publisher._more_ended())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(4):
+        lane.set(f"app/app/transactions.{setting}", "1")
+        assert await waiting, "woken to look again"
+        publisher._opened_at -= 0.05
+        assert not await publisher._more_ended()
+
+
+async def test_a_batch_that_is_open_goes_by_what_the_lane_is_told_meanwhile(lane: Tuned) -> None:
+    one: Lane = lane.parts.lane
+    gone: list[list[int]] = []
+    one._submit = lambda closed: gone.extend([[job.offset for job in batch.jobs] for batch in closed])  # type: ignore[method-assign]
+    offsets = iter(range(100))
+
+    def open_batch(*, jobs: int, expires: float = 1e9) -> None:
+        for _ in range(jobs):
+            assert one._batcher.add(job(next(offsets), payload=b"x" * 8, expires=expires), time.monotonic()) is None
+        one._arm_linger()
+
+    async def goes(setting: str, value: str) -> list[int]:
+        """The jobs of the batch that goes because of a new value."""
+        await asyncio.sleep(0)
+        assert not gone
+        lane.set(f"app/app/{setting}", value)
+        async with asyncio.timeout(5):
+            while not gone:  # noqa: ASYNC110 - the lane's own timer
+                await asyncio.sleep(0.001)
+        return gone.pop()
+
+    lane.set("app/app/batching.linger_ms", "50000")
+    open_batch(jobs=2)
+    assert await goes("batching.linger_ms", "1") == [0, 1]
+    lane.set("app/app/batching.linger_ms", "50000")
+    open_batch(jobs=3)
+    assert await goes("batching.max_jobs", "3") == [2, 3, 4]
+    lane.set("app/app/batching.max_jobs", "64")
+    open_batch(jobs=3)
+    assert await goes("batching.max_bytes", "20") == [5, 6, 7]
+    lane.set("app/app/batching.max_bytes", "1000")
+    open_batch(jobs=1, expires=time.monotonic() + 20)
+    assert await goes("batching.slack_margin_ms", "20000") == [8]
+
+
+async def test_a_batch_in_flight_is_late_by_what_the_lane_is_told_meanwhile(lane: Tuned) -> None:
+    dispatcher = lane.parts.lane._dispatcher
+    flight = Flight(
+        new_batch([job(1, expires=1_000.0)], 1, "t"),
+        Target("c/n", 1, ActorEndpoint("app", "1", "x", "h", 1, 2, "i")),
+        5.0,
+        {},
+        [],
+    )
+    for _ in range(40):
+        dispatcher._times.observe(1, 1.0)
+    dispatcher._flights.add(flight)
+    seen = []
+    for setting, value in (("hedging.late_factor", "9"), ("hedging.late_factor", "3"), ("hedging.late_floor_ms", "4000")):
+        lane.set(f"app/app/{setting}", value)
+        seen.append(flight.late_at - flight.dispatched)
+    assert seen == [9.0, 3.0, 4.0]
 
 
 @shows("sla_seconds")
@@ -446,7 +519,8 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
 
 def tuned_resource(resource: Resource) -> Tuned:
     identity = ProcessIdentity(role=Role.RESOURCE, name="0")
-    return Tuned(watch_resource(NOWHERE, identity, resource, interval_seconds=1.0))
+    service = ResourceService(settings=NOWHERE, resource=resource)
+    return Tuned(watch_resource(NOWHERE, identity, service, interval_seconds=1.0), service=service)
 
 
 @shows("rollout.share")
@@ -485,12 +559,41 @@ async def test_the_version_before_stands_beside_the_newest_until_each_node_has_c
 
 
 @shows("view.interval_seconds")
-async def test_a_resource_publishes_rounds_as_often_as_it_is_told() -> None:
+async def test_a_resource_that_runs_ends_a_round_that_would_last_longer_than_it_is_told() -> None:
     resource = Resource(name="0")
-    tuned_resource(resource).set("global/view.interval_seconds", "7")
+    tuned = tuned_resource(resource)
     resource.started(0.0)
-    list(resource.records(0.0))
+    tuned.set("global/view.interval_seconds", "60")
+    resource.records(0.0)
+    for seconds, due in (("60", 60.0), ("7", 7.0), ("50", 7.0), ("1", 1.0)):
+        tuned.set("global/view.interval_seconds", seconds)
+        assert resource.due() == pytest.approx(due)
+    resource.records(6.5)
     assert resource.due() == pytest.approx(7.0)
+
+
+async def test_a_resource_that_waits_for_its_next_round_hears_that_it_is_to_be_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.resource_process._EVENTS_SECONDS", 3_600.0)
+    tuned = tuned_resource(Resource(name="0"))
+    service: ResourceService = tuned.parts.service
+    published = asyncio.Event()
+
+    async def publish(*_: object, **__: object) -> None:
+        published.set()
+
+    tuned.set("global/view.interval_seconds", "60")
+    service.resource.take(Heard([NodeReport("c", "n", 1, 1, NodeState.READY, beat=True)], 0.0, 0.0))
+    service._feed.caught_up.set()
+    publisher: Any = SimpleNamespace(publish=publish)
+    publishing = asyncio.create_task(service._publish(publisher))
+    async with asyncio.timeout(10):
+        for seconds in ("60", "0.1", "0.2"):
+            tuned.set("global/view.interval_seconds", seconds)
+            await published.wait()
+            published.clear()
+    publishing.cancel()
+    await asyncio.wait({publishing})
+    assert service.resource.statistics().rounds >= 3
 
 
 async def test_a_resource_tells_of_a_silent_node_as_lost_after_what_it_is_told() -> None:

@@ -105,11 +105,34 @@ def test_jobs_of_partitions_that_went_are_forgotten_and_no_other(jobs: list[tupl
     assert batcher.next_due() is None
 
 
-def test_a_smaller_limit_closes_what_is_open_with_the_next_job() -> None:
+@pytest.mark.parametrize("smaller", [Batching(max_jobs=3), Batching(max_bytes=4), Batching(max_jobs=5)])
+def test_a_limit_that_what_is_open_has_reached_closes_it_at_once(smaller: Batching) -> None:
     batcher = Batcher(Batching(max_jobs=100))
     for offset in range(5):
-        assert batcher.add(job(offset), 0.0) is None
-    batcher.update(Batching(max_jobs=3))
-    closed = [batcher.add(job(5), 0.0), *batcher.due(float("inf"))]
-    assert [one.offset for batch in closed if batch is not None for one in batch.jobs] == [0, 1, 2, 3, 4, 5]
+        assert batcher.add(job(offset), 7.0) is None
+    batcher.update(smaller)
+    assert batcher.next_due() == 7.0
+    ((closed),) = batcher.due(7.0)
+    assert [one.offset for one in closed.jobs] == [0, 1, 2, 3, 4]
     assert batcher.next_due() is None
+
+
+def test_what_is_open_lingers_as_long_as_holds_now_from_its_first_job_on() -> None:
+    batcher = Batcher(Batching(max_jobs=100, linger_ms=10_000))
+    batcher.add(job(0), 1.0)
+    batcher.add(job(1), 2.0)
+    seen = [batcher.next_due()]
+    for linger_ms in (3_000, 500, 20_000):
+        batcher.update(Batching(max_jobs=100, linger_ms=linger_ms))
+        seen.append(batcher.next_due())
+    assert seen == [11.0, 4.0, 1.5, 21.0]
+
+
+def test_what_is_open_keeps_the_margin_that_holds_now_before_its_first_deadline() -> None:
+    batcher = Batcher(Batching(max_jobs=100, linger_ms=60_000))
+    for offset, expires in enumerate((50.0, 20.0, 30.0)):
+        batcher.add(job(offset, expires=expires), 0.0)
+    batcher.set_slack_margin(5.0)
+    assert batcher.next_due() == 15.0
+    batcher.set_slack_margin(1.0)
+    assert batcher.next_due() == 19.0

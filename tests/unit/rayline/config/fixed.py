@@ -193,7 +193,7 @@ _REASONS: Final = {
         runtime_env.peers.node: LOOK_SECONDS _CLOSE_SECONDS
         runtime_env.peers.options: GIVE_UP_SECONDS
         runtime_env.peers.alerts: ANSWER_SECONDS
-        runtime_env.peers.store_reader: MAX_UNWRITTEN_BYTES STORE_BACK_OFF_SECONDS _WRITTEN_LOOK_SECONDS
+        runtime_env.peers.store_reader: MAX_UNWRITTEN_BYTES STORE_BACK_OFF_SECONDS _LIMIT_LOOK_SECONDS _WRITTEN_LOOK_SECONDS
         runtime_env.peers.sharing: LONELY_SECONDS SETTLE_SECONDS STALL_SECONDS
         runtime_env.peers.sharing: RUN_PIECES
         runtime_env.peers.metainfo: _WANTED_PIECES

@@ -99,3 +99,13 @@ def test_pace_spreads_bytes_and_saves_up_a_moment_at_most() -> None:
     assert pace.delay_seconds(100, 100, now=1.0 - BURST_SECONDS) == 1.0
     assert pace.delay_seconds(100, 100, now=50.0) == 1.0 - BURST_SECONDS
     assert pace.delay_seconds(100, None, now=50.0) == 0.0
+
+
+def test_what_is_to_wait_for_follows_a_limit_that_changes_meanwhile() -> None:
+    pace = Pace()
+    assert pace.delay_seconds(1_000, 1, now=0.0) == 1_000 - BURST_SECONDS
+    assert pace.delay_seconds(0, 1, now=500.0) == pytest.approx(500 - BURST_SECONDS)
+    assert pace.delay_seconds(0, 100, now=500.0) == pytest.approx((500 - BURST_SECONDS) / 100)
+    assert pace.delay_seconds(0, 50, now=500.0) == pytest.approx((500 - BURST_SECONDS) / 50)
+    assert pace.delay_seconds(0, None, now=500.0) == 0.0
+    assert pace.delay_seconds(0, 1, now=500.0) == 0.0
