@@ -24,6 +24,7 @@ from workers.pod_environments import PodEnvironment, read_environment
 
 LOOK_SECONDS = 0.25
 EXIT_CODE = 70
+DATA_FOLDER = "data"
 
 
 class HostActor:
@@ -104,13 +105,16 @@ class HostActor:
     def _start(self, root: Path) -> None:
         # Imported here, where the platform's own Python runs: this class is carried by value.
         from runtime_env.bundle import Bundle
-        from runtime_env.process_environment import process_environment, python_of
+        from runtime_env.process_environment import make_data_folders, process_environment, python_of
         from runtime_env.unpack import BUNDLE_FILE
 
         bundle = Bundle.from_dict(json.loads((root / BUNDLE_FILE).read_bytes()))
         engine = {} if self._environment is None else self._environment.engine
         chosen = Chosen(**engine) if engine else None
-        environment = process_environment(root, bundle, without_secrets(os.environ), chosen)
+        # Below the pod's folder, and gone with it: apps of one pod find nothing of each other's at the usual places.
+        data = self._pod_dir / DATA_FOLDER / self._spec.name
+        make_data_folders(data)
+        environment = process_environment(root, bundle, without_secrets(os.environ), chosen, data)
         process, answers = start_guest(guest_command(python_of(root)), environment, root)
         self._answers = os.fdopen(answers, "rb")
         spec = {**self._arguments["spec"], "root": str(root / "app")}

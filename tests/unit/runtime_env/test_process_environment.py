@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime_env.bundle import Model
-from runtime_env.process_environment import process_environment
+from runtime_env.process_environment import make_data_folders, process_environment
 from tests.support.layers import bundle_of
 
 BASE = {"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": "/usr/lib/cuda", "HOME": "/root"}
@@ -55,3 +55,16 @@ def test_what_would_lead_into_another_environment_is_not_passed_on_but_may_be_as
     base = {**BASE, name: "/another"}
     assert name not in process_environment(root, bundle_of(), base)
     assert process_environment(root, replace(bundle_of(), variables={name: "/own"}), base)[name] == "/own"
+
+
+def test_an_app_writes_into_its_own_folders_and_not_where_its_neighbours_do(tmp_path: Path) -> None:
+    base = {**BASE, "TMPDIR": "/tmp", "XDG_CACHE_HOME": "/root/.cache"}
+    for app in ("one", "other"):
+        make_data_folders(tmp_path / app)
+        make_data_folders(tmp_path / app)
+        found = process_environment(tmp_path, bundle_of(), base, data=tmp_path / app)
+        assert (found["TMPDIR"], found["XDG_CACHE_HOME"]) == (f"{tmp_path}/{app}/tmp", f"{tmp_path}/{app}/cache")
+        assert all(Path(found[name]).stat().st_mode & 0o777 == 0o700 for name in ("TMPDIR", "XDG_CACHE_HOME"))
+    named = process_environment(tmp_path, replace(bundle_of(), variables={"TMPDIR": "/dev/shm"}), base, data=tmp_path / "one")
+    assert (named["TMPDIR"], named["XDG_CACHE_HOME"]) == ("/dev/shm", f"{tmp_path}/one/cache")
+    assert process_environment(tmp_path, bundle_of(), base)["TMPDIR"] == "/tmp", "a check of the environment has no pod"

@@ -130,6 +130,9 @@ def test_it_serves_from_the_bundle_and_leases_it(hosted: Hosted) -> None:
     variables = Path(f"/proc/{endpoint['pid']}/environ").read_bytes().split(b"\0")
     assert not [one for one in variables if one.startswith(b"RAY_")]
     assert {b"RAYLINE_ENGINE=fake", b"RAYLINE_PROVIDER=FakeProvider", b"RAYLINE_CARD=Card 9"} <= set(variables)
+    data = hosted.pod_dir / "data" / "app"
+    assert {f"TMPDIR={data}/tmp".encode(), f"XDG_CACHE_HOME={data}/cache".encode()} <= set(variables)
+    assert {path.name for path in data.iterdir() if path.is_dir()} == {"tmp", "cache"}
     assert hosted.ask("statistics")["jobs"] == 0
     assert hosted.folder.is_leased(hosted.bundle.digest)
     hosted.process.kill()
