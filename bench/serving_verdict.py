@@ -10,8 +10,6 @@ from typing import Any, Final
 P99_RATIO: Final = 1.10
 SETTLED_MS: Final = 5_000
 MEMORY_BYTES: Final = 200 * 2**20
-# What a rate over the last two seconds may stand above its limit by, from pieces that were asked for before.
-RATE_MARGIN: Final = 1.05
 LEAST_JOBS: Final = 1_000
 
 
@@ -67,7 +65,7 @@ class Verdict:
             "every job has its result": self.without.missing + self.beside.missing == 0,
             f"an agent stays under {MEMORY_BYTES / 2**20:.0f} MiB": 0 < self.agent_memory_bytes < MEMORY_BYTES,
             f"the sum of rates obeys a new global limit within {SETTLED_MS / 1000:g} s": bool(self.limited_rates)
-            and max(self.limited_rates) <= RATE_MARGIN * self.limit,
+            and max(self.limited_rates) <= self.limit,
         }
 
     def as_dict(self) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Final
 
 LINK_SHARE: Final = 0.5
 CPU_SHARE: Final = 0.25
+# The rest is what is received beside payload, and what is not held back to the byte.
+TOTAL_SHARE: Final = 0.95
 MIN_RATE: Final = 2**20
 TEST_SECONDS: Final = 1.5
 RETEST_SECONDS: Final = 5.0
@@ -43,9 +45,10 @@ def node_limit(speed: NodeSpeed, *, link_share: float = LINK_SHARE, cpu_share: f
 def share_of(total: int | None, limit: int | None, *, fetching: int) -> int | None:
     """A fetching node's limit when the network as a whole may carry `total` and `fetching` nodes (itself included) fetch.
 
-    Every byte in flight is received by exactly one of them, so that limits on receiving bound the sum. None is no limit.
+    Every byte in flight is received by exactly one of them, so that limits on receiving bound the sum. TOTAL_SHARE is shared out,
+    so that the sum stays below the total. None is no limit.
     """
-    mine = None if total is None else max(1, total // max(1, fetching))
+    mine = None if total is None else max(1, int(total * TOTAL_SHARE / max(1, fetching)))
     limits = [one for one in (mine, limit) if one is not None]
     return min(limits) if limits else None
 

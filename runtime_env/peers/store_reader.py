@@ -27,7 +27,7 @@ class StoreReader:
     """Owns the transfers from the store into torrents. Does not own the choice of pieces (`due`), nor the threads it runs in.
 
     Life cycle: `read_on` in a thread for each swarm whose `reading` the caller has set; it ends, and clears that, when nothing is
-    due, the store fails, or `stop` is set. `bytes_read` counts what went into torrents.
+    due, the store fails, or `stop` is set. `bytes_read` counts what came, as it comes: a rate by whole pieces would jump.
     """
 
     def __init__(
@@ -78,8 +78,6 @@ class StoreReader:
                     )
                 one.handle.add_piece(piece, data, 0)
                 one.add_from_store(piece, len(data))
-                with self._lock:
-                    self.bytes_read += len(data)
                 self._await_the_disk()
 
     def _paced_read(self, source: BinaryIO, count: int) -> bytes:
@@ -90,6 +88,8 @@ class StoreReader:
                 break
             chunks.append(chunk)
             count -= len(chunk)
+            with self._lock:
+                self.bytes_read += len(chunk)
             wait_seconds = self._throttle.wait_seconds(len(chunk))
             # In short steps: a limit that is raised or lifted meanwhile holds for this chunk, too.
             while wait_seconds > 0 and not self._stop.wait(min(wait_seconds, _LIMIT_LOOK_SECONDS)):

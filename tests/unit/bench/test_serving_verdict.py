@@ -13,7 +13,7 @@ GOOD = Verdict(
     mean_rate=20_000_000,
     agent_memory_bytes=150 * 2**20,
     limit=10_000_000,
-    limited_rates=(10_400_000, 9_000_000),
+    limited_rates=(10_000_000, 9_000_000),
 )
 
 
@@ -27,7 +27,7 @@ def test_a_good_run_meets_every_bar_and_each_can_be_missed() -> None:
         "p99": replace(GOOD, beside=Latencies(2000, 0, 11.0, 111.0)),
         "every job": replace(GOOD, beside=Latencies(2000, 1, 11.0, 109.0)),
         "an agent": replace(GOOD, agent_memory_bytes=200 * 2**20),
-        "the sum": replace(GOOD, limited_rates=(10_600_000,)),
+        "the sum": replace(GOOD, limited_rates=(10_000_001,)),
     }
     for begin, verdict in worse.items():
         (bar,) = missed(verdict)
