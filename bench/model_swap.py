@@ -14,7 +14,7 @@ import secrets
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,16 +57,18 @@ class SwapBench:
 
     async def swap(self) -> Swap:
         """Publish and use a new version, or go back to the one before. Raises RaylineError when a command says no."""
+        exported_ms = None
         if self.swaps and len(self.swaps) % ROLLBACK_EACH == ROLLBACK_EACH - 1:
             what, said = "rollback", await self._command("rollback", APP, MODEL, "--wait")
         else:
             self._published += 1
             source = self._state_dir / "weights.bin"
             source.write_bytes(f"{self._published:<16}".encode() + secrets.token_bytes(self._model_bytes))
+            exported_ms = int(time.time() * 1000)
             await self._command("publish", APP, MODEL, str(source))
             source.unlink()
             what, said = f"{MODEL}@{self._published}", await self._command("use", APP, f"{MODEL}@{self._published}", "--wait")
-        made = Swap(said["generation"], what, said["at_ms"])
+        made = Swap(said["generation"], what, said["at_ms"], exported_ms)
         self.swaps.append(made)
         return made
 
@@ -146,14 +148,19 @@ async def run(
 
 def _tell(verdict: Verdict, latencies: list[float], *, sent: int) -> None:
     quantiles = statistics.quantiles(latencies, n=1000) if len(latencies) > 1 else [0.0] * 999
-    taken = [one for one in verdict.taken_up_ms if one is not None]
     found = {
         **verdict.as_dict(),
         "sent": sent,
         "latency_ms": {"p50": round(quantiles[499]), "p99": round(quantiles[989]), "max": round(max(latencies, default=0))},
-        "taken_up_ms": {"median": statistics.median(taken) if taken else None, "max": max(taken, default=None)},
+        "taken_up_ms": _median_and_max(verdict.taken_up_ms),
+        "first_result_ms": _median_and_max(verdict.first_result_ms),
     }
     typer.echo(json.dumps(found, indent=2))
+
+
+def _median_and_max(found: Sequence[int | None]) -> dict[str, float | None]:
+    known = [one for one in found if one is not None]
+    return {"median": statistics.median(known) if known else None, "max": max(known, default=None)}
 
 
 def main(

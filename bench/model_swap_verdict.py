@@ -36,18 +36,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """A change that was asked for: its generation, and when the command began that asked for it (epoch ms)."""
+    """A change that was asked for: its generation, and when the command began that asked for it (epoch ms). `exported_ms`: when
+    the version lay there as a file, before it was published; None where an older one was taken again."""
 
     generation: int
     what: str
     at_ms: int
+    exported_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`backwards`: calls that began, on their node, after one of a newer generation; `backwards_published`: the same by the times
     of the results in Kafka, where answers of one node may overtake each other. `taken_up_ms`: from the begin of a swap's
-    command to the last node's first call, in order of the swaps; None where a node never came to it."""
+    command to the last node's first call, in order of the swaps; None where a node never came to it. `first_result_ms`: from the
+    exported file to the first result in Kafka that it made, for those that were exported; None where there is none."""
 
     results: int
     failed: int
@@ -60,6 +63,7 @@ class Verdict:
     generations: int
     swaps: int
     taken_up_ms: Sequence[int | None]
+    first_result_ms: Sequence[int | None]
 
     @property
     def good(self) -> bool:
@@ -88,6 +92,7 @@ def judge(answers: Sequence[Answer], swaps: Sequence[Swap], *, failed: int, lost
         generations=len({answer.generation for answer in answers}),
         swaps=len(swaps),
         taken_up_ms=[_taken_up_ms(swap, by_node.values()) for swap in swaps],
+        first_result_ms=[_first_result_ms(swap, answers, swap.exported_ms) for swap in swaps if swap.exported_ms is not None],
     )
 
 
@@ -105,3 +110,8 @@ def _taken_up_ms(swap: Swap, nodes: Iterable[Iterable[Answer]]) -> int | None:
     if not firsts or None in firsts:
         return None
     return round(max(first for first in firsts if first is not None) / 1e6) - swap.at_ms
+
+
+def _first_result_ms(swap: Swap, answers: Iterable[Answer], exported_ms: int) -> int | None:
+    first = min((one.published_ms for one in answers if one.generation >= swap.generation), default=None)
+    return None if first is None else first - exported_ms

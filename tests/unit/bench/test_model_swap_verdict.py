@@ -36,6 +36,11 @@ def test_results_that_overtake_each_other_on_their_way_are_told_and_no_fault() -
     assert (verdict.backwards, verdict.backwards_published, verdict.good) == (0, 1, True)
 
 
+def test_the_way_of_a_model_is_told_from_its_export_to_its_first_result_in_kafka() -> None:
+    exported = [Swap(3, "weights@3", 15, exported_ms=5), Swap(3, "rollback", 16), Swap(9, "weights@9", 90, exported_ms=80)]
+    assert judge(GOOD, exported, failed=0, lost=0, duplicated=0).first_result_ms == [35, None]
+
+
 def test_a_wrong_label_a_failed_lost_or_double_job_and_a_node_left_behind_are_each_a_fault() -> None:
     assert judge([*GOOD, answer(3, 50, publication=2)], SWAPS, failed=0, lost=0, duplicated=0).mislabelled == 1
     for wrong in ({"failed": 1}, {"lost": 1}, {"duplicated": 1}):
