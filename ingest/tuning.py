@@ -47,6 +47,24 @@ def manifest_values(spec: AppSpec) -> dict[str, Any]:
     }
 
 
+def contradictions(values: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+    """Which of a lane's settings (every one of `_FIELDS` is there) contradict each other, and why."""
+    found: dict[tuple[str, ...], str] = {}
+    linger_ms, sla_seconds = values["batching.linger_ms"], values["sla_seconds"]
+    if linger_ms >= sla_seconds * 1000:
+        found["batching.linger_ms", "sla_seconds"] = (
+            f"batching.linger_ms of {linger_ms:g} would eat the whole SLA of {sla_seconds:g} s: "
+            "lower it, or raise sla_seconds first"
+        )
+    job_bytes, held_bytes = values["limits.max_job_bytes"], values["in_flight.max_bytes"]
+    if job_bytes > held_bytes:
+        found["limits.max_job_bytes", "in_flight.max_bytes"] = (
+            f"limits.max_job_bytes of {job_bytes} is more than in_flight.max_bytes "
+            f"({held_bytes}): such a job could never be read; raise that first"
+        )
+    return found
+
+
 def overridden(spec: AppSpec, values: Mapping[str, Any]) -> AppSpec:
     """The spec with settings in the place of its own values.
 
@@ -58,16 +76,9 @@ def overridden(spec: AppSpec, values: Mapping[str, Any]) -> AppSpec:
         spec = replace(
             spec, **({field: value} if section is None else {section: replace(getattr(spec, section), **{field: value})})
         )
-    if spec.batching.linger_ms >= spec.sla_seconds * 1000:
-        raise ConfigError(
-            f"batching.linger_ms of {spec.batching.linger_ms:g} would eat the whole SLA of {spec.sla_seconds:g} s: "
-            "lower it, or raise sla_seconds first"
-        )
-    if spec.limits.max_job_bytes > spec.limits.max_in_flight_bytes:
-        raise ConfigError(
-            f"limits.max_job_bytes of {spec.limits.max_job_bytes} is more than in_flight.max_bytes "
-            f"({spec.limits.max_in_flight_bytes}): such a job could never be read; raise that first"
-        )
+    reasons = contradictions(manifest_values(spec))
+    if reasons:
+        raise ConfigError("; ".join(reasons.values()))
     return spec
 
 
@@ -89,6 +100,7 @@ class LaneTuning:
 
     def wire(self, watch: ConfigWatch) -> None:
         """Register every setting of a lane."""
+        watch.rule_out(contradictions)
         for name in _FIELDS:
             watch.on(name, partial(self._override, name))
         watch.on("in_flight.max_jobs", self._lane.set_max_jobs_held)
@@ -110,25 +122,25 @@ class LaneTuning:
         watch.on("cordon", self._set_cordons)
 
     def deploy(self, spec: AppSpec, watch: ConfigWatch) -> None:
-        """A new version of the app is in force; settings go on standing in for its values."""
+        """A new version of the app is in force; settings go on standing in for its values, but for those that contradict them."""
         self._spec = spec
-        # One after the other, new values could contradict old ones.
+        # The lane takes the version once all values are those that stand beside it.
         self._deploying = True
         watch.rebase(manifest_values(spec))
         self._deploying = False
         try:
             spec = overridden(spec, self._values)
         except ConfigError as error:
-            _log.error("version %s of app %s runs by its manifest alone: %s", spec.version, spec.name, error)
-            self._values = {}
+            _log.error("the manifest of version %s of app %s contradicts itself: %s", spec.version, spec.name, error)
         self._tell_versions()
         self._lane.update(spec)
 
     def _override(self, name: str, value: Any) -> None:
         values = {**self._values, name: value}
-        if not self._deploying:
-            self._lane.update(overridden(self._spec, values))
+        spec = overridden(self._spec, values)
         self._values = values
+        if not self._deploying:
+            self._lane.update(spec)
 
     def _sample(self, share: float) -> None:
         if self._tracing is not None:

@@ -1,16 +1,18 @@
 """What one process makes of the config topic: record in, changes and answers out. Pure: no clock, no Kafka.
 
-A record that is refused, by its form or by the process that should apply it, leaves everything as it was.
+A record that is refused, by its form or by the process that should apply it, leaves everything as it was. One whose form is right
+is held back: it is tried again whenever something else changes, as a process that starts later would come to take it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from rayline.config.answer import Answer, Verdict, shown_key
+from rayline.config.contradictions import Contradictions, fewest, none_known
 from rayline.config.process import ProcessIdentity
 from rayline.config.record import ABSENT, Change, ConfigKey, RefusedRecord, parse_key, read_change, setting_of
 from rayline.config.resolution import AppValues, Effective, node_values, resolve
@@ -30,11 +32,27 @@ class _Kept:
     change: Change
 
 
+@dataclass(frozen=True, slots=True)
+class _HeldBack:
+    """A record that counted and does not any more."""
+
+    key: ConfigKey
+    version: int
+    reason: str
+
+    @property
+    def setting(self) -> str:
+        return self.key.setting
+
+
 class ConfigState:
     """Owns the valid records that concern one process, and what is in force there.
 
     Does not own how a value is applied: `apply(name, value)` is given with each call; it returns None, or why the process cannot
     take the value (a whole-process setting's plain value; `NodeValues` for one that is about nodes, `AppValues` about apps).
+
+    `contradictions` tells which values do not go together: where those underneath change, as few records as possible are
+    held back.
 
     Life: `start` applies what holds without any record; `take` for each record in the order of the topic; `begin_replay` and
     `end_replay` around a second reading of the whole topic; `rebase` when manifest values change.
@@ -47,10 +65,13 @@ class ConfigState:
         self._declared = declared
         self._base = dict(base or {})
         self._records: dict[ConfigKey, _Kept] = {}
+        # Newer than what is kept under the same key.
+        self._held: dict[ConfigKey, _Kept] = {}
         self._last_version: OrderedDict[ConfigKey, int] = OrderedDict()
         self._in_force: dict[str, Any] = {}
         self._answered: dict[ConfigKey, tuple[Verdict, Any, str]] = {}
         self._replayed: set[ConfigKey] | None = None
+        self.contradictions: Contradictions = none_known
         self.seen = -1
 
     def start(self, apply: Apply) -> None:
@@ -81,18 +102,13 @@ class ConfigState:
             self._accept(change, setting, version, apply)
         except RefusedRecord as refusal:
             return self._refuse(shown_key(key), parsed, setting, version, str(refusal))
-        return self._answers(setting, parsed, version)
+        return self._answers(setting, parsed, version) + self._retry(apply)
 
     def rebase(self, base: Mapping[str, Any], apply: Apply) -> list[Answer]:
         """Other values underneath the records (another manifest is in force); returns the answers that this changes."""
         changed = {name for name in {*base, *self._base} if base.get(name, ABSENT) != self._base.get(name, ABSENT)}
         self._base = dict(base)
-        answers: list[Answer] = []
-        for name in changed:
-            setting = self._declared[name]
-            self._bring_into_force(setting, apply)
-            answers += self._answers(setting, None, self.seen)
-        return answers
+        return self._settle(changed, apply)
 
     def begin_replay(self) -> None:
         """The topic is read again from its beginning."""
@@ -101,16 +117,64 @@ class ConfigState:
 
     def end_replay(self, apply: Apply) -> list[Answer]:
         """The topic is read to its end: forget records that are no longer in it."""
-        gone = set(self._records) - (self._replayed if self._replayed is not None else set(self._records))
+        known = {*self._records, *self._held}
+        gone = known - (self._replayed if self._replayed is not None else known)
         self._replayed = None
-        answers: list[Answer] = []
         for key in gone:
-            del self._records[key]
+            self._records.pop(key, None)
+            self._held.pop(key, None)
             self._answered.pop(key, None)
-        for name in {key.setting for key in gone}:
-            setting = self._declared[name]
-            self._bring_into_force(setting, apply)
-            answers += self._answers(setting, None, self.seen)
+        return self._settle({key.setting for key in gone}, apply)
+
+    def _settle(self, names: Iterable[str], apply: Apply) -> list[Answer]:
+        """What lies underneath these settings changed: bring into force what counts now."""
+        refused = self._hold_back()
+        changed = sorted({*names, *(answer.setting for answer in refused)})
+        waiting, left = changed, len(changed) + 1
+        # One after the other, new values may contradict old ones that go next.
+        while 0 < len(waiting) < left:
+            left = len(waiting)
+            waiting = [name for name in waiting if self._bring_into_force(self._declared[name], apply) is not None]
+        answers: list[Answer] = []
+        for name in changed:
+            answers += self._answers(self._declared[name], None, self.seen)
+        for one in refused:
+            answers += self._refuse(str(one.key), one.key, self._declared[one.setting], one.version, one.reason)
+        return answers + self._retry(apply)
+
+    def _hold_back(self) -> list[_HeldBack]:
+        """Take out as few records as possible, the newest first, so that no two values contradict each other."""
+        broken = self.contradictions(self._values(frozenset()))
+        involved = {name for names in broken for name in names}
+        candidates = sorted(
+            (key for key in self._records if key.setting in involved), key=lambda key: self._records[key].version, reverse=True
+        )
+        gone = fewest(candidates, lambda without: not self.contradictions(self._values(without)))
+        found = []
+        for key in sorted(gone, key=str):
+            kept = self._records.pop(key)
+            self._held.setdefault(key, kept)
+            self._answered.pop(key, None)
+            reason = next(why for names, why in broken.items() if key.setting in names)
+            found.append(_HeldBack(key, kept.version, reason))
+        return found
+
+    def _values(self, without: frozenset[ConfigKey]) -> dict[str, Any]:
+        own = (s for s in self._declared.values() if self._identity.role in s.roles and s.about is About.PROCESS)
+        return {setting.name: self._effective(setting, without=without).value for setting in own}
+
+    def _retry(self, apply: Apply) -> list[Answer]:
+        """Try once more what was held back, until nothing changes by it."""
+        answers: list[Answer] = []
+        taken = True
+        while taken:
+            taken = False
+            for key, held in sorted(self._held.items(), key=lambda one: one[1].version):
+                setting = self._declared[key.setting]
+                if self._put(held, setting, apply) is None:
+                    del self._held[key]
+                    answers += self._answers(setting, key, held.version)
+                    taken = True
         return answers
 
     def _note_version(self, key: ConfigKey, version: int) -> int | None:
@@ -131,22 +195,33 @@ class ConfigState:
             )
 
     def _accept(self, change: Change, setting: Setting, version: int, apply: Apply) -> None:
-        key = change.key
+        new = _Kept(version, change)
+        self._held.pop(change.key, None)
+        reason = self._put(new, setting, apply)
+        if reason is not None:
+            # What is about nodes or apps is decided place by place: nothing else there could come to allow it.
+            if setting.about is About.PROCESS:
+                self._held[change.key] = new
+            raise RefusedRecord(reason)
+
+    def _put(self, new: _Kept, setting: Setting, apply: Apply) -> str | None:
+        """Take a record in the place of the one before under its key; why not, where all stays as it was."""
+        key = new.change.key
         kept = self._records.get(key)
-        if change.value is ABSENT and change.only is None:
+        if new.change.value is ABSENT and new.change.only is None:
             self._records.pop(key, None)
             self._answered.pop(key, None)
         elif kept is None and len(self._records) >= MAX_KEYS:
-            raise RefusedRecord(f"{MAX_KEYS} keys are set already: delete some")
+            return f"{MAX_KEYS} keys are set already: delete some"
         else:
-            self._records[key] = _Kept(version, change)
+            self._records[key] = new
         reason = self._bring_into_force(setting, apply)
         if reason is not None:
             if kept is None:
                 self._records.pop(key, None)
             else:
                 self._records[key] = kept
-            raise RefusedRecord(reason)
+        return reason
 
     def _bring_into_force(self, setting: Setting, apply: Apply) -> str | None:
         """Apply the setting's value where it is new; why not, if not."""
@@ -175,10 +250,12 @@ class ConfigState:
         }
         return AppValues({app: (version, value) for app, (version, value) in said.items() if value is not ABSENT})
 
-    def _effective(self, setting: Setting, place: tuple[str, ...] | None = None) -> Effective:
-        """What holds for this process, or for the nodes at a place."""
+    def _effective(
+        self, setting: Setting, place: tuple[str, ...] | None = None, *, without: frozenset[ConfigKey] = frozenset()
+    ) -> Effective:
+        """What holds for this process, or for the nodes at a place; `without` some of the records."""
         process = self._identity.process
-        keys = (key for key in self._keys(setting, place) if key in self._records)
+        keys = (key for key in self._keys(setting, place) if key in self._records and key not in without)
         return resolve(setting, {key: self._records[key].change.value_for(process) for key in keys}, self._base)
 
     def _keys(self, setting: Setting, place: tuple[str, ...] | None = None) -> list[ConfigKey]:

@@ -17,6 +17,7 @@ from rayline.bus.connection import for_ever
 from rayline.bus.log import CompactedLog, LogRecord, Publisher
 from rayline.bus.settings import KafkaSettings
 from rayline.config.answer import Answer, Presence, Verdict, shown_key
+from rayline.config.contradictions import Contradictions
 from rayline.config.declared import SETTINGS
 from rayline.config.last_good import LastGood
 from rayline.config.process import ProcessIdentity
@@ -113,6 +114,12 @@ class ConfigWatch:
         self._appliers[self._declared[name].name] = apply
         return self
 
+    def rule_out(self, contradictions: Contradictions) -> ConfigWatch:
+        """What of this process's values contradicts each other. Where a record comes to do so because another manifest is in
+        force, it is answered as rejected, and tried again with each change."""
+        self._state.contradictions = contradictions
+        return self
+
     def announce(self, *, metrics: str | None) -> None:
         """Let the process's presence tell where its metrics are shown (HOST:PORT)."""
         self._metrics = metrics
@@ -133,7 +140,11 @@ class ConfigWatch:
 
     def rebase(self, base: Mapping[str, Any]) -> None:
         """Another manifest is in force underneath the records."""
-        self._say(self._state.rebase({**self._level, **base}, self._apply))
+        answers = self._state.rebase({**self._level, **base}, self._apply)
+        for answer in answers:
+            if answer.verdict is Verdict.REJECTED:
+                _log.warning("config %s, version %d, counts no longer: %s", answer.key, answer.version, answer.reason)
+        self._say(answers)
         self._tell_presence()
 
     async def start(self) -> None:

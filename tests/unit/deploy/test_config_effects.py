@@ -33,7 +33,7 @@ from ingest.publisher import ResultPublisher
 from ingest.tuning import LaneTuning, manifest_values
 from rayline.app_spec import AppSpec, Batching, SchedulingPolicy
 from rayline.bus import KafkaSettings
-from rayline.config import SETTINGS, AppValues, ConfigWatch, ProcessIdentity, Role
+from rayline.config import SETTINGS, Answer, AppValues, ConfigWatch, ProcessIdentity, Role, decode_applied
 from rayline.config import Verdict as Answered
 from rayline.metrics.board import MetricsBoard
 from rayline.reports import ActorEndpoint, NodeLoad, NodeReport, NodeState
@@ -86,8 +86,9 @@ async def lane() -> AsyncIterator[Tuned]:
     watch = ConfigWatch(
         settings=NOWHERE, identity=ProcessIdentity(role=Role.LANE, app="app", name="0"), base=manifest_values(spec)
     )
-    LaneTuning(lane=one, spec=spec, tracing=tracing).wire(watch)
-    yield Tuned(watch, lane=one, tracing=tracing)
+    tuning = LaneTuning(lane=one, spec=spec, tracing=tracing)
+    tuning.wire(watch)
+    yield Tuned(watch, lane=one, tracing=tracing, tuning=tuning)
     await one._publisher.close()
     await one._consumer.stop()
 
@@ -451,6 +452,34 @@ async def test_a_new_version_keeps_what_is_set_and_takes_the_rest_from_its_own_m
     lane.set("app/app/batching.max_jobs", "3")
     tuning.deploy(spec, lane.watch)
     assert (fill(lane), closes_after(lane), one._spec.version) == (3, 0.02, "2")
+
+
+def said(tuned: Tuned, key: str) -> Answer:
+    """The lane's last word on a record under this key."""
+    answers = [decode_applied(raw) for (of, _), raw in tuned.watch._pending.items() if of.startswith(f"{key}|".encode())]
+    last = answers[-1]
+    assert isinstance(last, Answer)
+    return last
+
+
+async def test_a_new_manifest_that_contradicts_a_set_value_puts_only_that_aside_and_says_so(lane: Tuned) -> None:
+    one: Lane = lane.parts.lane
+    tuning: LaneTuning = lane.parts.tuning
+    key = "app/app/batching.linger_ms"
+    lane.set(key, "50000")
+    lane.set("app/app/batching.max_jobs", "3")
+    tuning.deploy(replace(tuning._spec, version="2", sla_seconds=10.0), lane.watch)
+    answer = said(lane, key)
+    assert (answer.verdict, answer.version, answer.effective, answer.source) == (Answered.REJECTED, 1, 10.0, "manifest")
+    assert "would eat the whole SLA of 10 s" in (answer.reason or "")
+    assert lane.watch.effective("batching.linger_ms") == 10.0
+    assert (one._spec.version, fill(lane), closes_after(lane)) == ("2", 3, 0.01)
+    lane.set("app/app/batching.max_jobs", "4")
+    assert (fill(lane), closes_after(lane)) == (4, 0.01)
+    tuning.deploy(replace(tuning._spec, version="3", sla_seconds=60.0), lane.watch)
+    answer = said(lane, key)
+    assert (answer.verdict, answer.version, answer.effective) == (Answered.APPLIED, 1, 50_000.0)
+    assert (one._spec.version, fill(lane), closes_after(lane)) == ("3", 4, 50.0)
 
 
 @shows("log.level")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rayline.config import SETTINGS, AppValues, NodeValues, ProcessIdentity, Role, Verdict
@@ -192,6 +193,133 @@ def test_another_manifest_counts_where_no_record_does() -> None:
     lane.take("app/ocr/batching.max_jobs", 20)
     lane.state.rebase({"batching.max_jobs": 11, "sla_seconds": 6.0}, lane.apply)
     assert (lane.value("batching.max_jobs"), lane.value("sla_seconds")) == (20, 6.0)
+
+
+class Choosy(Process):
+    """A lane that takes no linger that eats its SLA (10 s, 10 ms without any record)."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {"batching.linger_ms": 10.0, "sla_seconds": 10.0}
+        super().__init__(base=dict(self.values))
+        self.state.contradictions = self.contradictions
+
+    @staticmethod
+    def contradictions(values: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+        fits = values["batching.linger_ms"] < values["sla_seconds"] * 1000
+        return {} if fits else {("batching.linger_ms", "sla_seconds"): "it would eat the whole SLA"}
+
+    def apply(self, name: str, value: Any) -> str | None:
+        if name not in self.values:
+            return None
+        reasons = self.contradictions({**self.values, name: value})
+        if not reasons:
+            self.values[name] = value
+        return next(iter(reasons.values()), None)
+
+    def told(self) -> dict[str, Any]:
+        """What it says is in force of those two."""
+        return {name: self.value(name) for name in self.values}
+
+
+LINGER, SLA = "app/ocr/batching.linger_ms", "app/ocr/sla_seconds"
+
+
+def test_what_was_refused_for_another_setting_counts_once_that_allows_it_and_is_answered_so() -> None:
+    lane = Choosy()
+    assert [answer.verdict for answer in lane.take(LINGER, 50_000)] == [Verdict.REJECTED]
+    answers = lane.take(SLA, 100)
+    assert [(answer.key, answer.version, answer.verdict) for answer in answers] == [
+        (SLA, 2, Verdict.APPLIED),
+        (LINGER, 1, Verdict.APPLIED),
+    ]
+    assert lane.told() == lane.values == {"batching.linger_ms": 50_000.0, "sla_seconds": 100.0}
+
+
+def test_a_newer_record_under_its_key_takes_the_place_of_one_that_was_refused() -> None:
+    lane = Choosy()
+    lane.take(LINGER, 50_000)
+    lane.take(LINGER, 20)
+    assert [answer.key for answer in lane.take(SLA, 100)] == [SLA]
+    assert lane.value("batching.linger_ms") == 20.0
+
+
+def test_a_deletion_that_was_refused_is_made_up_for() -> None:
+    lane = Choosy()
+    lane.take(SLA, 100)
+    lane.take(LINGER, 50_000)
+    assert [answer.verdict for answer in lane.take(SLA)] == [Verdict.REJECTED]
+    lane.take(LINGER)
+    assert lane.told() == lane.values == {"batching.linger_ms": 10.0, "sla_seconds": 10.0}
+
+
+def test_a_restart_comes_to_the_same_when_compaction_took_what_once_allowed_a_record() -> None:
+    running, restarted = Choosy(), Choosy()
+    for key, value in ((SLA, 100), (LINGER, 50_000), (SLA, 90)):
+        running.take(key, value)
+    restarted.state.begin_replay()
+    said = [*restarted.take(LINGER, 50_000), *restarted.take(SLA, 90), *restarted.state.end_replay(restarted.apply)]
+    assert restarted.values == running.values == {"batching.linger_ms": 50_000.0, "sla_seconds": 90.0}
+    assert [answer.verdict for answer in said if answer.key == LINGER] == [Verdict.REJECTED, Verdict.APPLIED]
+
+
+def test_two_settings_that_are_forgotten_go_in_whatever_order_they_must() -> None:
+    lane = Choosy()
+    lane.take(SLA, 100)
+    lane.take(LINGER, 50_000)
+    lane.state.begin_replay()
+    lane.state.end_replay(lane.apply)
+    assert lane.told() == lane.values == {"batching.linger_ms": 10.0, "sla_seconds": 10.0}
+
+
+def test_a_setting_that_contradicts_what_is_left_when_another_is_forgotten_is_told_as_rejected() -> None:
+    lane = Choosy()
+    lane.take(SLA, 100)
+    lane.take(LINGER, 50_000)
+    lane.state.begin_replay()
+    lane.take(LINGER, 50_000)
+    (answer,) = lane.state.end_replay(lane.apply)
+    assert (answer.key, answer.verdict, answer.effective, answer.source) == (LINGER, Verdict.REJECTED, 10.0, "manifest")
+    assert lane.told() == lane.values == {"batching.linger_ms": 10.0, "sla_seconds": 10.0}
+
+
+def test_another_manifest_holds_back_what_contradicts_it_and_no_more_until_one_comes_that_does_not() -> None:
+    lane = Choosy()
+    lane.state.rebase({"batching.linger_ms": 10.0, "sla_seconds": 60.0}, lane.apply)
+    lane.take(LINGER, 50_000)
+    lane.take("app/ocr/batching.max_jobs", 7)
+    (answer,) = lane.state.rebase({"batching.linger_ms": 20.0, "sla_seconds": 5.0}, lane.apply)
+    assert (answer.key, answer.version, answer.verdict) == (LINGER, 1, Verdict.REJECTED)
+    assert (answer.reason, answer.effective, answer.source) == ("it would eat the whole SLA", 20.0, "manifest")
+    assert lane.told() == {"batching.linger_ms": 20.0, "sla_seconds": 5.0}
+    assert lane.value("batching.max_jobs") == 7
+    (answer,) = lane.state.rebase({"batching.linger_ms": 20.0, "sla_seconds": 60.0}, lane.apply)
+    assert (answer.key, answer.version, answer.verdict, answer.effective) == (LINGER, 1, Verdict.APPLIED, 50_000.0)
+
+
+_two = st.sampled_from(["batching.linger_ms", "sla_seconds"])
+_touching = st.tuples(st.sampled_from(["global", "app/ocr"]), _two, st.sampled_from([None, 1, 5, 50, 500, 5_000, 50_000]))
+
+
+@given(st.lists(_touching, max_size=12))
+def test_a_restart_on_a_compacted_topic_comes_to_the_same_where_nothing_was_refused_in_the_end(
+    records: list[tuple[str, str, int | None]],
+) -> None:
+    running, restarted = Choosy(), Choosy()
+    newest: dict[str, int | None] = {}
+    for scope, name, value in records:
+        key = f"{scope}/{name}"
+        running.take(key, *(() if value is None else (value,)))
+        newest.pop(key, None)
+        newest[key] = value
+        assert running.told() == running.values
+    assume(not running.state._held)
+    restarted.state.begin_replay()
+    for key, value in newest.items():
+        if value is not None:
+            restarted.take(key, value)
+    restarted.state.end_replay(restarted.apply)
+    assert restarted.told() == restarted.values == running.values
+    assert not restarted.state._held
 
 
 _json = st.recursive(
