@@ -53,7 +53,7 @@ _PRESENCE: Final = -1
 @dataclass(frozen=True, slots=True)
 class ConfigStatus:
     """`problem`: why the topic cannot be read now, None while it can; `seen`: the offset up to which it is read;
-    `unsaid`: answers that were dropped because too many waited."""
+    `unsaid`: answers and notes for the log of changes that were dropped because too many waited."""
 
     problem: str | None
     seen: int
@@ -381,13 +381,16 @@ class ConfigWatch:
     async def _send(self, publisher: Publisher) -> None:
         pending, self._pending = self._pending, OrderedDict()
         noted, self._noted = self._noted, []
-        sent = 0
         try:
             deliveries = [await publisher.send(CONFIG_APPLIED, key=key, value=value) for (key, _), value in pending.items()]
             deliveries += [await publisher.send(CONFIG_HISTORY, key=None, value=value) for value in noted]
             await asyncio.gather(*deliveries)
-            sent = len(deliveries)
-        finally:
-            if not sent:
-                # What was not sent is said again; anything newer under the same key counts instead.
-                self._pending = OrderedDict({**pending, **self._pending})
+        except BaseException:
+            # What may not have arrived is said again; anything newer under the same key counts instead.
+            self._pending = OrderedDict({**pending, **self._pending})
+            self._noted = [*noted, *self._noted]
+            self._unsaid += max(0, len(self._noted) - MAX_NOTED)
+            del self._noted[MAX_NOTED:]
+            # The next connection shall not wait for the next piece of news.
+            self._work.set()
+            raise
