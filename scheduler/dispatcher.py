@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from typing import Final
 
 import pyarrow as pa
@@ -96,7 +97,13 @@ class Dispatcher:
         self._times = ServiceTimes()
         self._counters = Counters()
         self._rivals = Rivals(
-            view=view, router=router, budget=self._budget, times=self._times, counters=self._counters, prefix=batch_prefix
+            view=view,
+            router=router,
+            budget=self._budget,
+            times=self._times,
+            counters=self._counters,
+            prefix=batch_prefix,
+            traces=traces,
         )
         self._channels = Channels(channels)
         self._wake = asyncio.Event()
@@ -365,7 +372,8 @@ class Dispatcher:
 
     def _lose(self, flight: Flight, why: str, now: float) -> None:
         self._router.lost(flight.target, now)
-        _log.warning("batch %s on %s: %s", flight.batch.batch_id, flight.target.node, why)
+        with nullcontext() if self._traces is None else self._traces.around(flight):
+            _log.warning("batch %s on %s: %s", flight.batch.batch_id, flight.target.node, why)
 
     # What did not finish.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 
 from rayline.jobs import Job
 from scheduler.batch import Cause, Death, next_batch_id
@@ -12,6 +13,7 @@ from scheduler.flights import CalledOff, Flight
 from scheduler.hedging import ServiceTimes, other_domains
 from scheduler.router import Router
 from scheduler.statistics import Counters
+from scheduler.tracing import BatchTraces
 from scheduler.view import View
 
 _log = logging.getLogger(__name__)
@@ -25,7 +27,15 @@ class Rivals:
     """
 
     def __init__(
-        self, *, view: View, router: Router, budget: RetryBudget, times: ServiceTimes, counters: Counters, prefix: str
+        self,
+        *,
+        view: View,
+        router: Router,
+        budget: RetryBudget,
+        times: ServiceTimes,
+        counters: Counters,
+        prefix: str,
+        traces: BatchTraces | None = None,
     ) -> None:
         self._view = view
         self._router = router
@@ -33,6 +43,7 @@ class Rivals:
         self._times = times
         self._counters = counters
         self._prefix = prefix
+        self._traces = traces
 
     def hedge(self, flights: Collection[Flight], now: float, *, nothing_ready: bool, launch: Callable[[Flight], None]) -> None:
         """Give what a silent node holds to another one beside it, and what is late where nothing else wants the place.
@@ -104,6 +115,9 @@ class Rivals:
             return None
         self._budget.spend(len(jobs), now)
         self._counters.hedged += len(jobs)
-        _log.info("batch %s on %s is late: hedged as %s on %s", batch.batch_id, flight.target.node, part.batch_id, target.node)
+        with nullcontext() if self._traces is None else self._traces.around(flight):
+            _log.info(
+                "batch %s on %s is late: hedged as %s on %s", batch.batch_id, flight.target.node, part.batch_id, target.node
+            )
         flight.rival = Flight(part, target, now, dict(enumerate(jobs)), [], paid=True, hedge=True, rival=flight)
         return flight.rival

@@ -6,9 +6,10 @@ One batch serves jobs of many traces. Its span stands in the trace of the first 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from rayline.telemetry import JobSpan, Tracing, traceparent_of
+from rayline.telemetry import JobSpan, Tracing, current, traceparent_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -119,6 +120,12 @@ class BatchTraces:
         at_ns = self._epoch_ns(now)
         span.end(at_ns)
         batch.landed(at_ns)
+
+    def around(self, flight: Flight) -> AbstractContextManager[None]:
+        """What is logged meanwhile belongs to the batch of this flight, where it is traced."""
+        spans = (job.span for job in flight.batch.jobs if job.span is not None)
+        batch = next((span.batch for span in spans if isinstance(span.batch, BatchSpan)), None)
+        return nullcontext() if batch is None else current(batch.span)
 
     def _batch_of(self, flight: Flight, traced: list[JobSpan]) -> BatchSpan | None:
         for one in traced:

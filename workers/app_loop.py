@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections import deque
@@ -56,7 +57,7 @@ class AppLoop:
     ) -> Verdict:
         """Run coroutines side by side; `note` gets each one's result (or exception) in this thread, in the order they end.
 
-        `enter` is called first in each one's own context.
+        `enter` is called first in each one's own context, which is made from the caller's.
         Past the limit, or (when interruptible) at a notice, what is unfinished is cancelled. Returns only when the loop has let
         go of all of them.
         """
@@ -88,7 +89,8 @@ class _Flock:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> None:
-        self._loop.call_soon_threadsafe(self._create_tasks)
+        # With this thread's context, as tasks have it then: a span that is current here is so in each of them.
+        self._loop.call_soon_threadsafe(self._create_tasks, context=contextvars.copy_context())
 
     def cancel(self) -> None:
         self._loop.call_soon_threadsafe(self._cancel_tasks)

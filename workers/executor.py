@@ -74,11 +74,12 @@ class Executor:
         if self._output is not None:
             self._output.begin(run)
         try:
-            if run.announce is not None and not self._one_by_one:
-                run.announce(WHOLE_BATCH)
-            if self._spec.call is Call.JOB and self._spec.batch_format is BatchFormat.ROWS:
-                return self._run_jobs(run, decoded) if self._loop is None else self._run_jobs_async(self._loop, run, decoded)
-            return self._run_batches(run, decoded)
+            if run.around is None:
+                return self._call(run, decoded)
+            with run.around as note:
+                verdict = self._call(run, decoded)
+                note(verdict)
+                return verdict
         finally:
             run.call_started = None
             run.execute_seconds = time.monotonic() - run.entered
@@ -86,6 +87,13 @@ class Executor:
                 self._output.end(run)
             if gate is not None:
                 gate.leave(alone=alone, seconds=run.execute_seconds)
+
+    def _call(self, run: Run, decoded: Sequence[tuple[int, Any]]) -> Verdict:
+        if run.announce is not None and not self._one_by_one:
+            run.announce(WHOLE_BATCH)
+        if self._spec.call is Call.JOB and self._spec.batch_format is BatchFormat.ROWS:
+            return self._run_jobs(run, decoded) if self._loop is None else self._run_jobs_async(self._loop, run, decoded)
+        return self._run_batches(run, decoded)
 
     def _take_version(self, run: Run) -> Served | None:
         """What the call that begins now runs on; answers of another version are handed out first, so that each names its own.

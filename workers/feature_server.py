@@ -16,6 +16,7 @@ from rayline.app_spec import AppSpec
 from rayline.errors import WireError
 from rayline.telemetry import Tracing
 from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, DrainOrder, Hello, Verdict
+from workers.execution import execution
 from workers.executor import Executor, Run
 from workers.gate import CallGate
 
@@ -228,27 +229,14 @@ class FeatureServer(flight.FlightServerBase):
             # Looked at after the batch is in the set, so that a notice in between finds it in one of the two places.
             if self._draining:
                 return exchange.finish(self._goodbye)
-            verdict = self._executor.run(run, payloads, self._gate)
             if self._tracing is not None and head.trace:
-                self._trace(head, run, verdict)
+                run.around = execution(self._tracing, head, app=self._spec.name)
+            verdict = self._executor.run(run, payloads, self._gate)
             self._batches += 1
             self._jobs += len(payloads)
             return exchange.finish(self._goodbye if verdict is Verdict.DRAINING else verdict)
         finally:
             self._exchanges.discard(exchange)
-
-    def _trace(self, head: BatchHead, run: Run, verdict: Verdict) -> None:
-        """The time of the batch in the user's function, under each span that the head names (the attempt's)."""
-        if self._tracing is None or run.entered is None:
-            return
-        end_ns = time.time_ns()
-        start_ns = end_ns - int((time.monotonic() - run.entered) * 1e9)
-        for traceparent in head.trace.values():
-            span = self._tracing.start(
-                "rayline.execute", traceparent, start_ns=start_ns, app=self._spec.name, batch=head.batch, verdict=verdict.value
-            )
-            if span is not None:
-                span.end(end_ns)
 
     def _parse(self, chunk: Any) -> tuple[BatchHead, list[bytes]]:
         data: pa.RecordBatch = chunk.data

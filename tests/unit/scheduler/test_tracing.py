@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import io
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -12,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from rayline.jobs import Job
+from rayline.logs import LineFormatter, LineHandler, LogFormat
 from rayline.telemetry import JobSpan, Tracing
 from rayline.wire import Verdict
 from scheduler.budget import RetryBudget
@@ -107,3 +111,39 @@ def test_batches_without_a_traced_job_leave_nothing() -> None:
     traced = Traced()
     traced.run([traced.job(0, traced=False)], all_done)
     assert traced.exporter.get_finished_spans() == ()
+
+
+@pytest.fixture
+def logged() -> Iterator[Callable[[], list[dict[str, str]]]]:
+    """What the scheduler logged so far."""
+    handler, log = LineHandler(stream := io.StringIO()), logging.getLogger("scheduler")
+    handler.setFormatter(LineFormatter(LogFormat.JSON))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    log.removeHandler(handler)
+    log.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("traced_job", [True, False])
+@pytest.mark.parametrize("ends", ["lost", "late", "gone"])
+def test_what_is_logged_of_a_batch_names_its_span_where_it_has_one(
+    logged: Callable[[], list[dict[str, str]]], ends: str, traced_job: bool
+) -> None:
+    traced = Traced()
+
+    async def behave(exchange: Exchange) -> Verdict:
+        if len(traced.world.sent) > 1:
+            return await all_done(exchange)
+        if ends == "lost":
+            return Verdict.LOST
+        if ends == "gone":
+            del traced.world.beating[traced.world.sent[0][0]]
+        return await forever(exchange)
+
+    traced.run([traced.job(0, traced=False), traced.job(1, traced=traced_job)], behave)
+    lines = [line for line in logged() if line["message"].startswith("batch ")]
+    assert lines
+    expected = {f"{span.context.trace_id:032x}/{span.context.span_id:016x}" for span in traced.named("rayline.batch")}
+    assert {f"{line['trace_id']}/{line['span_id']}" for line in lines if "trace_id" in line} == expected
+    assert bool(expected) is traced_job
