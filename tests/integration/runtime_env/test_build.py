@@ -118,16 +118,57 @@ def layer_digests(built: Built) -> dict[str, str]:
 NEEDS_ONE = "  requirements: [needs_one]\n"
 
 
+# The build of an app's folder (the first argument) with a cache of its own (the second); JSON of what came of it.
+_BUILD_ELSEWHERE = """
+import json, os, socket, sys
+from pathlib import Path
+if os.geteuid() == 0:
+    socket.sethostname("elsewhere")
+os.umask(0o077)
+from rayline.manifest import load_manifest
+from runtime_env.build import BuildCache, Builder, BuildOptions
+builder = Builder(cache=BuildCache(path=Path(sys.argv[2])), uv_cache=Path(sys.argv[3]))
+built = builder.build(load_manifest(sys.argv[1]), BuildOptions(bare=True))
+layers = {layer.name: layer.digest for layer in built.bundle.layers}
+print(json.dumps([built.bundle.digest, layers, built.made, built.resolved, socket.gethostname()]))
+"""
+
+
+def build_elsewhere(workshop: Workshop, folder: Path, scratch: Path) -> list[Any]:
+    """As another user of another machine would: HOME, time zone, language, umask and, where this is root, the machine's name."""
+    home = Path(os.environ.get("HOME", "/"))
+    pythons = {"UV_PYTHON_INSTALL_DIR": str(home / ".local/share/uv/python"), "PYENV_ROOT": str(home / ".pyenv")}
+    kept = {name: os.environ[name] for name in ("UV_PYTHON_INSTALL_DIR", "PYENV_ROOT") if name in os.environ}
+    (scratch / "home").mkdir(parents=True)
+    others = {"HOME": str(scratch / "home"), "TZ": "Pacific/Kiritimati", "LANG": "C", "LC_ALL": "C", "USER": "somebody"}
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    command = [sys.executable, "-c", _BUILD_ELSEWHERE, str(folder), str(scratch / "cache"), str(scratch / "uv-cache")]
+    done = subprocess.run(
+        [*(["unshare", "--uts"] if os.geteuid() == 0 else []), *command],
+        env={**workshop.environment, **pythons, **kept, **others},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told: list[Any] = json.loads(done.stdout)
+    return told
+
+
 @needs_python
 @pytest.mark.timeout(300)  # two interpreters are copied and compiled: seconds, but minutes where the machine is busy
-def test_the_same_lock_gives_the_same_digest_in_another_folder_and_cache(workshop: Workshop, tmp_path: Path) -> None:
+def test_the_same_lock_gives_the_same_digest_in_another_folder_and_cache_to_another_user_elsewhere(
+    workshop: Workshop, tmp_path: Path
+) -> None:
     first = workshop.build(app(tmp_path / "one" / "app", NEEDS_ONE))
     shutil.copytree(tmp_path / "one" / "app", tmp_path / "another" / "place")
-    second = workshop.build(load_manifest(tmp_path / "another" / "place"), cache=BuildCache(path=tmp_path / "cold"))
-    assert set(second.made) == set(layer_digests(second)), "the second build shares nothing with the first"
-    assert not second.resolved
-    assert layer_digests(second) == layer_digests(first)
-    assert second.bundle.digest == first.bundle.digest
+    digest, layers, made, resolved, host = build_elsewhere(workshop, tmp_path / "another" / "place", tmp_path / "elsewhere")
+    assert host == "elsewhere" or os.geteuid() != 0
+    assert set(made) == set(layers), "the second build shares nothing with the first"
+    assert not resolved
+    assert layers == layer_digests(first)
+    assert digest == first.bundle.digest
 
 
 _LOOK_AROUND = (
@@ -220,6 +261,21 @@ def test_without_the_index_a_new_app_is_refused_and_a_known_one_is_built(worksho
         workshop.build(app(tmp_path / "new", "  requirements: [unheard_of]\n"), PIP_INDEX_URL=down)
     assert "secret" not in str(caught.value)
     assert workshop.index.requests[before:] == [], "nothing is asked for what is locked and built"
+
+
+@needs_python
+def test_a_build_that_fails_without_the_index_leaves_what_is_published_and_locked(workshop: Workshop, tmp_path: Path) -> None:
+    store = FolderStore(path=tmp_path / "store")
+    first = workshop.build(app(tmp_path / "app", NEEDS_ONE))
+    publish(store, first.bundle, first.blob_paths, key=None)
+    entries, blobs = store.entries(), sorted(store.blobs())
+    lock = (tmp_path / "app" / "env.lock").read_bytes()
+    changed = app(tmp_path / "app", "  requirements: [needs_one, unheard_of]\n")
+    for upgrade in (False, True):
+        with pytest.raises(IndexUnreachable):
+            workshop.build(changed, upgrade=upgrade, PIP_INDEX_URL="http://127.0.0.1:9/simple")
+    assert (store.entries(), sorted(store.blobs())) == (entries, blobs)
+    assert (tmp_path / "app" / "env.lock").read_bytes() == lock
 
 
 @needs_python
