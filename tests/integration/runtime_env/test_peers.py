@@ -142,7 +142,7 @@ def test_a_peer_that_sends_a_wrong_piece_is_shut_out_and_costs_no_more_than_piec
     network.others.append(liar.member)
     node = network.add("node")
     # Slow enough for a busy machine to look at each piece before many more have come.
-    node.set_limits(download=2 * MIB, upload=None)
+    node.set_limits(download=blob.piece_bytes, upload=None)
     (fetch,) = network.fetch([node], blob)
     liar.admit(node.member().host)
     wait_until(lambda: liar.member.host in node.statistics().banned)
@@ -151,8 +151,9 @@ def test_a_peer_that_sends_a_wrong_piece_is_shut_out_and_costs_no_more_than_piec
     honest.give(blob, TOKEN)
     assert fetch.result(timeout=30).read_bytes() == data_of(tmp_path, blob)
     counted = node.statistics()
-    assert counted.received <= 1.5 * blob.size_bytes
-    assert 0 < counted.failed <= 8 * blob.piece_bytes
+    assert counted.received <= 1.1 * blob.size_bytes
+    # One; more where they came while the first was looked at.
+    assert 0 < counted.failed <= 4 * blob.piece_bytes
 
 
 class Liar:
