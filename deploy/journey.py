@@ -22,6 +22,14 @@ _PHASES: Final = {
     "execute": "in the feature function, with its batch",
     "publish": "waiting for and in the transaction that published it",
 }
+_UNANSWERED: Final = {"queue": "waiting, and all that it was tried in"}
+_CAUSES: Final = {
+    "evicted": "its node left, was leaving, or fell silent",
+    "killed": "its worker died",
+    "hung": "the call did not return within its limit",
+    "error": "the function raised",
+    "running": "had not answered when the job ended",
+}
 _BAR_CHARS: Final = 30
 _FEATURE_CHARS: Final = 500
 _TIERS: Final = {
@@ -48,15 +56,39 @@ def journey_text(result: Result) -> str:
         f"  record    {result.source}",
         f"  arrived   {_moment(arrived_ms)}, published {_moment(result.timestamp_ms)}",
         f"  app       version {result.app_version or '–'}, model {result.model_version or '–'}",
-        f"  ran on    {_place(result)}",
+        f"  ran on    {place_text(result)}",
         f"  attempts  {result.attempts}" + (f", last in batch {result.batch}" if result.batch else ""),
+        *(f"    {line}" for line in tried_lines(result)),
         *(pick_text(result).split("\n")[1:] if result.pick is not None else ()),
+        *([f"  trace     {result.trace_id}"] if result.trace_id else ()),
         f"  time      {total:.1f} ms",
     ]
-    lines += [_phase_line(name, ms, total) for name, ms in result.timing_ms.items()]
+    lines += [_phase_line(name, ms, total, answered=result.answered) for name, ms in result.timing_ms.items()]
     if result.outcome is Outcome.OK:
         lines.append(f"  result    {_feature(result)}")
     return "\n".join(lines)
+
+
+def place_text(result: Result) -> str:
+    """Where a job ran, or was sent last, or why it was nowhere; for a person."""
+    if result.answered:
+        return f"{result.cluster}/{result.node}"
+    if result.node is not None:
+        return f"ended without an answer; last sent to {result.cluster}/{result.node}"
+    if result.attempts or result.outcome is Outcome.QUARANTINED:
+        # Its workers died in the hands of an earlier owner of its partition.
+        return "ended without an answer; where it was sent is not known any more"
+    return f"no node: it was {'refused before dispatch' if result.outcome is Outcome.INVALID else 'never dispatched'}"
+
+
+def tried_lines(result: Result) -> list[str]:
+    """The attempts that brought no answer, oldest first, for a person."""
+    untold = result.attempts - len(result.tried) - result.answered
+    lines = [f"{untold} earlier one{'s' * (untold != 1)}, no longer told"] if result.tried and untold > 0 else []
+    for one in result.tried:
+        meaning = _CAUSES.get(one.cause, "not known to this version")
+        lines.append(f"{one.cluster}/{one.node}  {one.cause}: {meaning} (batch {one.batch})")
+    return lines
 
 
 def printed_text(printed: JobLines | None) -> str:
@@ -71,16 +103,16 @@ def printed_text(printed: JobLines | None) -> str:
 
 
 def pick_text(result: Result) -> str:
-    """Why a job went to the node where it ran, for a person."""
+    """Why a job went to the node where it was sent last, for a person."""
     if result.pick is None:
-        return f"job {result.job_id}: {_place(result)}"
+        return f"job {result.job_id}: {place_text(result)}"
     pick = dict(part.partition("=")[::2] for part in result.pick.split(","))
     tier, nodes = pick.get("tier", ""), pick.get("nodes", "?")
     others = f"{nodes} node{'s' * (nodes != '1')} with such a place stood in the rotation"
     avoided, share = int(pick.get("avoided", "0")), float(pick.get("share", "nan"))
     return "\n".join(
         [
-            f"job {result.job_id} was sent to {_place(result)} (attempt {result.attempts}, batch {result.batch})",
+            f"job {result.job_id} was sent to {result.cluster}/{result.node} (attempt {result.attempts}, batch {result.batch})",
             f"  place     {tier}: {_TIERS.get(tier, 'not known to this version')}; {others}",
             f"  weight    {pick.get('weight', '?')}, {share:.1%} of the sum (update {pick.get('update')})",
             *([f"  operators {', '.join(told)}"] if (told := _operators(pick)) else []),
@@ -108,14 +140,8 @@ def _feature(result: Result) -> str:
     return text if len(text) <= _FEATURE_CHARS else f"{text[:_FEATURE_CHARS]}…"
 
 
-def _place(result: Result) -> str:
-    if result.node is None:
-        reason = "it was refused before dispatch" if result.outcome is Outcome.INVALID else "it was never dispatched"
-        return f"no node: {reason}"
-    return f"{result.cluster}/{result.node}"
-
-
-def _phase_line(name: str, ms: float, total: float) -> str:
+def _phase_line(name: str, ms: float, total: float, *, answered: bool) -> str:
+    meaning = _PHASES.get(name, "") if answered else _UNANSWERED.get(name, _PHASES.get(name, ""))
     share = ms / total if total else 0.0
     bar = "█" * round(share * _BAR_CHARS)
-    return f"    {name:<9}{ms:9.1f} ms {share:5.0%}  {bar:<{_BAR_CHARS}}  {_PHASES.get(name, '')}".rstrip()
+    return f"    {name:<9}{ms:9.1f} ms {share:5.0%}  {bar:<{_BAR_CHARS}}  {meaning}".rstrip()

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Wanted:
     """Which lines. `node` is a pod, or `cluster/pod`; None: any.
 
-    `job` is a job's id and `batches` where it ran: its own lines, and those of its batches that are no single job's.
+    `job` is a job's id and `batches` those that it was in: its own lines, and those of its batches that are no single job's.
     """
 
     app: str
@@ -154,9 +154,9 @@ async def lines_of(settings: KafkaSettings, result: Result, *, most: int | None 
 
 
 def wanted_for(result: Result, *, node: str | None = None) -> Wanted:
-    """The lines of a job that has a result."""
+    """The lines of a job that has a result, those of attempts that brought no answer among them."""
     app = result.source.partition("/")[0].removesuffix(".requests")
-    batches = frozenset() if result.batch is None else frozenset({result.batch.rpartition("/")[0]})
+    batches = frozenset(batch for batch in (result.batch_id, *(one.batch for one in result.tried)) if batch)
     return Wanted(app, node, result.job_id, batches)
 
 

@@ -39,6 +39,7 @@ from rayline.telemetry import Tracing
 from rayline.topics import group_id, requests_topic, transactional_id
 from rayline.versions import VersionWeights
 from rayline.wire import JobStatus
+from scheduler.batch import Trail
 from scheduler.dispatcher import Answers, ChannelFactory, Dispatcher, new_batch
 from scheduler.metering import DispatchSamples, view_samples, weight_samples
 from scheduler.router import Router, phase_of
@@ -353,16 +354,16 @@ class Lane:
         self._meters.answered(answers)
         journey = answers.journey
         now = journey.answered
-        attempts = journey.attempts
+        trail = journey.trail
         self._publisher.observe_service(now - journey.dispatched)
         jobs: list[Ended] = []
         for job, status, value, error_type, error_message in zip(
             answers.jobs, answers.statuses, answers.values, answers.error_types, answers.error_messages, strict=True
         ):
             if status == JobStatus.OK:
-                ended = Ended(job, Outcome.OK, value, None, None, attempts, now, journey)
+                ended = Ended(job, Outcome.OK, value, None, None, trail, now, journey)
             elif status == JobStatus.ERROR:
-                ended = Ended(job, Outcome.ERROR, None, error_type, error_message, attempts, now, journey)
+                ended = Ended(job, Outcome.ERROR, None, error_type, error_message, trail, now, journey)
             else:
                 ended = Ended(
                     job,
@@ -370,7 +371,7 @@ class Lane:
                     None,
                     error_type,
                     error_message,
-                    attempts,
+                    trail,
                     now,
                     journey,
                     dead_letter=Reason.UNDECODABLE,
@@ -378,10 +379,10 @@ class Lane:
             jobs.append(ended)
         self._end(jobs)
 
-    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, attempts: int) -> None:
+    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, trail: Trail) -> None:
         now = time.monotonic()
         dead_letter = "quarantined" if outcome is Outcome.QUARANTINED else None
-        self._end([Ended(job, outcome, None, error_type, error_message, attempts, now, dead_letter=dead_letter) for job in jobs])
+        self._end([Ended(job, outcome, None, error_type, error_message, trail, now, dead_letter=dead_letter) for job in jobs])
 
     def _end(self, jobs: Iterable[Ended]) -> None:
         """Jobs of any partitions ended; those of a partition in their order."""
@@ -547,7 +548,7 @@ class Lane:
             None,
             f"rayline.{reason}",
             rejection.message,
-            0,
+            Trail(),
             now,
             dead_letter=reason,
             tombstone=rejection.tombstone,

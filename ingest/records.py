@@ -8,11 +8,13 @@ from typing import Final
 from rayline import results
 from rayline.bus.record_batch import encode_header, header_name, varint
 from rayline.jobs import CONTENT_TYPE, DEADLINE_MS, JOB_ID, TRACEPARENT, ContentType, Header, Job
-from rayline.results import Outcome
+from rayline.results import Outcome, Tried
 from rayline.telemetry import traceparent_of
+from scheduler.batch import Sent, Trail
 from scheduler.dispatcher import Journey
 
 _NOT_PASSED_ON: Final = results.RESULT_HEADERS | {DEADLINE_MS, CONTENT_TYPE}
+_RUNNING: Final = "running"
 _JSON: Final = encode_header(CONTENT_TYPE, ContentType.JSON.value.encode())
 _JOB_ID: Final = header_name(JOB_ID)
 _TIMING: Final = header_name(results.TIMING)
@@ -24,7 +26,8 @@ _OUTCOMES: Final = {
 
 @dataclass(slots=True, eq=False)
 class Ended:
-    """A job that ended and waits to be published. `value` is the encoded feature of an `ok` one.
+    """A job that ended and waits to be published. `value` is the encoded feature of an `ok` one. `journey` is that of its answer;
+    without one, `trail` tells where it was sent.
 
     `dead_letter` is the reason where the job also goes to the dead-letter topic; `tombstone` says that its record had no value
     at all. `at` is monotonic seconds. What the broker refuses for its size goes without the payload in the dead letter
@@ -36,7 +39,7 @@ class Ended:
     value: bytes | None
     error_type: str | None
     error_message: str | None
-    attempts: int
+    trail: Trail
     at: float
     journey: Journey | None = None
     dead_letter: str | None = None
@@ -73,15 +76,7 @@ class SharedHeaders:
 
 def journey_headers(journey: Journey, *, now: float) -> SharedHeaders:
     """Of an answer that is published at `now` (monotonic seconds)."""
-    headers = [
-        (results.APP_VERSION, journey.app_version.encode()),
-        (results.CLUSTER, journey.cluster.encode()),
-        (results.NODE, journey.node.encode()),
-        (results.ATTEMPTS, b"%d" % journey.attempts),
-        (results.BATCH, b"%s/%d" % (journey.batch_id.encode(), journey.size)),
-    ]
-    if journey.pick is not None:
-        headers.append((results.PICK, journey.pick))
+    headers = _trail_headers(journey.trail, journey.sent, answered=True)
     if journey.model_version is not None:
         headers.append((results.MODEL_VERSION, journey.model_version.encode()))
     dispatch_ms = (journey.answered - journey.dispatched) * 1000 - journey.execute_ms
@@ -92,9 +87,33 @@ def journey_headers(journey: Journey, *, now: float) -> SharedHeaders:
 
 
 def lone_headers(ended: Ended, *, now: float) -> SharedHeaders:
-    """Of a job that no actor answered, published at `now` (monotonic seconds)."""
+    """Of a job that no actor answered, published at `now` (monotonic seconds): all its time before its end counts as queue."""
     timing = results.format_timing_after_queue(dispatch_ms=0.0, execute_ms=0.0, publish_ms=(now - ended.at) * 1000)
-    return _shared([(results.ATTEMPTS, b"%d" % ended.attempts)], timing, ended.at)
+    return _shared(_trail_headers(ended.trail, ended.trail.last, answered=False), timing, ended.at)
+
+
+def _trail_headers(trail: Trail, last: Sent | None, *, answered: bool) -> list[Header]:
+    """How often, and where last; then the attempts that brought no answer."""
+    headers: list[Header] = [(results.ATTEMPTS, b"%d" % trail.attempts)]
+    if last is not None:
+        headers += (
+            (results.APP_VERSION, last.app_version.encode()),
+            (results.CLUSTER, last.cluster.encode()),
+            (results.NODE, last.node.encode()),
+            (results.BATCH, b"%s/%d" % (last.batch_id.encode(), last.size)),
+        )
+        if last.pick is not None:
+            headers.append((results.PICK, last.pick))
+    # The usual result has none.
+    if trail.attempts > (1 if answered else 0):
+        tried = [
+            Tried(one.sent.cluster, one.sent.node, one.cause or _RUNNING, one.sent.batch_id)
+            for one in trail.tried
+            if not (answered and one.sent is last)
+        ]
+        if tried:
+            headers.append((results.TRIED, results.format_tried(tried)))
+    return headers
 
 
 def _shared(headers: list[Header], timing: bytes, left: float) -> SharedHeaders:

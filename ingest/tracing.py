@@ -54,13 +54,15 @@ def end_job_span(job_span: JobSpan, ended: Ended, clock: BrokerClock) -> None:
 
     span = job_span.span
     span.set_attribute("rayline.outcome", ended.outcome.value)
-    span.set_attribute("rayline.attempts", ended.attempts)
+    span.set_attribute("rayline.attempts", ended.trail.attempts)
     journey = ended.journey
+    sent = ended.trail.last if journey is None else journey.sent
+    if sent is not None:
+        span.set_attribute("rayline.cluster", sent.cluster)
+        span.set_attribute("rayline.node", sent.node)
+        span.set_attribute("rayline.batch", sent.batch_id)
+        span.set_attribute("rayline.batch_size", sent.size)
     if journey is not None:
-        span.set_attribute("rayline.cluster", journey.cluster)
-        span.set_attribute("rayline.node", journey.node)
-        span.set_attribute("rayline.batch", journey.batch_id)
-        span.set_attribute("rayline.batch_size", journey.size)
         span.add_event("dispatched", timestamp=int(clock.at(journey.dispatched) * 1e6))
         span.add_event("answered", timestamp=int(clock.at(journey.answered) * 1e6))
     if ended.outcome is not Outcome.OK:

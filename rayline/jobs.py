@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ JOB_ID: Final = "job-id"
 DEADLINE_MS: Final = "deadline-ms"
 CONTENT_TYPE: Final = "content-type"
 TRACEPARENT: Final = "traceparent"
+# Trace, span, flags.
+TRACEPARENT_FORM: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 TRACESTATE: Final = "tracestate"
 CE_ID: Final = "ce_id"
 

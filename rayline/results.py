@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from rayline.codec import decode_payload
 from rayline.enums import StrEnum
 from rayline.errors import FormatError
-from rayline.jobs import CONTENT_TYPE, JOB_ID, ContentType, Header
+from rayline.jobs import CONTENT_TYPE, JOB_ID, TRACEPARENT, TRACEPARENT_FORM, ContentType, Header
 
 OUTCOME: Final = "outcome"
 ERROR_TYPE: Final = "error-type"
@@ -24,6 +24,7 @@ ATTEMPTS: Final = "attempts"
 BATCH: Final = "batch"
 TIMING: Final = "timing"
 PICK: Final = "pick"
+TRIED: Final = "tried"
 
 DLQ_REASON: Final = "dlq-reason"
 DLQ_SOURCE: Final = "dlq-source"
@@ -44,6 +45,7 @@ RESULT_HEADERS: Final = frozenset(
         BATCH,
         TIMING,
         PICK,
+        TRIED,
     }
 )
 DLQ_HEADERS: Final = frozenset({DLQ_REASON, DLQ_SOURCE, DLQ_TIME})
@@ -63,8 +65,21 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt that did not answer a job: where, in which batch, and why not (see docs/protocol.md)."""
+
+    cluster: str
+    node: str
+    cause: str
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """A result as a reader gets it. `timing_ms` has the keys queue, dispatch, execute, publish (milliseconds)."""
+    """A result as a reader gets it. `timing_ms` has the keys queue, dispatch, execute, publish (milliseconds).
+
+    `cluster` to `batch` tell where the job was sent last; `tried` are the last attempts that did not answer it, oldest first.
+    """
 
     job_id: str
     outcome: Outcome
@@ -84,6 +99,24 @@ class Result:
     batch: str | None = None
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     pick: str | None = None
+    tried: tuple[Tried, ...] = ()
+
+    @property
+    def batch_id(self) -> str | None:
+        """`batch` without the size."""
+        return None if self.batch is None else self.batch.rpartition("/")[0]
+
+    @property
+    def answered(self) -> bool:
+        """It is a node's answer: the attempt that was the last is not among those that brought none."""
+        return self.node is not None and all(one.batch != self.batch_id for one in self.tried)
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that its processing stands in, 32 hexadecimal digits; None where its job had none, or none of the form."""
+        traceparent = dict(self.headers).get(TRACEPARENT)
+        form = None if traceparent is None else TRACEPARENT_FORM.fullmatch(traceparent)
+        return None if form is None else form[1].decode()
 
     def feature(self) -> Any:
         """The decoded feature (None unless the outcome is ok)."""
@@ -107,6 +140,9 @@ class Result:
             "batch": self.batch,
             "timing_ms": dict(self.timing_ms),
             "pick": self.pick,
+            "answered": self.answered,
+            "tried": [asdict(one) for one in self.tried],
+            "trace_id": self.trace_id,
             "timestamp_ms": self.timestamp_ms,
         }
 
@@ -122,6 +158,20 @@ def parse_timing(value: str) -> dict[str, float]:
         return {name: float(number) for name, _, number in (part.partition("=") for part in value.split(",") if part)}
     except ValueError as error:
         raise FormatError(f"header timing={value!r} is not of the form name=milliseconds,…") from error
+
+
+def format_tried(tried: Iterable[Tried]) -> bytes:
+    """The `tried` header `c1/pod-1=evicted:lane-7,c1/pod-2=killed:lane-9`."""
+    return ",".join([f"{one.cluster}/{one.node}={one.cause}:{one.batch}" for one in tried]).encode()
+
+
+def parse_tried(value: str) -> tuple[Tried, ...]:
+    """Read a `tried` header back; what is missing of an attempt is empty."""
+    found = []
+    for part in filter(None, value.split(",")):
+        place, _, what = part.partition("=")
+        found.append(Tried(*place.partition("/")[::2], *what.partition(":")[::2]))
+    return tuple(found)
 
 
 def parse_result(*, key: bytes | None, value: bytes | None, headers: Sequence[Header], timestamp_ms: int) -> Result:
@@ -147,6 +197,7 @@ def parse_result(*, key: bytes | None, value: bytes | None, headers: Sequence[He
             batch=found.get(BATCH),
             timing_ms=parse_timing(found.get(TIMING, "")),
             pick=found.get(PICK),
+            tried=parse_tried(found.get(TRIED, "")),
         )
     except (KeyError, ValueError) as error:
         raise FormatError(f"not a Rayline result record: {error!r}; see docs/protocol.md") from error

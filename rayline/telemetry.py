@@ -11,13 +11,13 @@ Only jobs whose producer sampled them (`traceparent` with flag 01) get spans: sa
 from __future__ import annotations
 
 import fcntl
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rayline.errors import ConfigError
+from rayline.jobs import TRACEPARENT_FORM
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 TRACE_FILE_VARIABLE: Final = "RAYLINE_TRACE_FILE"
 OTLP_VARIABLE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _ALL_IDS: Final = 1 << 64
-_TRACEPARENT: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 class EndsWithJobs(Protocol):
@@ -135,7 +134,7 @@ def traceparent_of(span: Span) -> str:
 def _parent(traceparent: bytes | str, traced_ids: int) -> Any:
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-    match = _TRACEPARENT.fullmatch(traceparent.encode() if isinstance(traceparent, str) else traceparent)
+    match = TRACEPARENT_FORM.fullmatch(traceparent.encode() if isinstance(traceparent, str) else traceparent)
     if match is None or not int(match[3], 16) & TraceFlags.SAMPLED or int(match[1][16:], 16) >= traced_ids:
         return None
     context = SpanContext(

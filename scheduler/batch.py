@@ -12,6 +12,8 @@ from rayline.jobs import ContentType, Job
 from rayline.suspects import Trial
 
 ALWAYS: Final = float("-inf")
+# A result tells of so many attempts.
+MAX_TRIED: Final = 10
 
 _numbers = itertools.count(1)
 
@@ -44,11 +46,61 @@ class Death:
     alone: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sent:
+    """Where a batch was sent; its jobs share one, told apart by identity. `size` counts its jobs.
+
+    `pick` is why it went there, in the form of the result header.
+    """
+
+    cluster: str
+    node: str
+    app_version: str
+    batch_id: str
+    size: int
+    pick: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An actor took a batch, and why that was not the end of it (None: it is not over)."""
+
+    sent: Sent
+    cause: Cause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """How often an actor took some jobs, hedges included, and the last MAX_TRIED of these attempts, oldest first."""
+
+    attempts: int = 0
+    tried: tuple[Attempt, ...] = ()
+
+    @property
+    def last(self) -> Sent | None:
+        """Where they were sent last; None: nowhere."""
+        return self.tried[-1].sent if self.tried else None
+
+    def sent_to(self, sent: Sent) -> Trail:
+        """One more attempt."""
+        return Trail(self.attempts + 1, (*self.tried, Attempt(sent))[-MAX_TRIED:])
+
+    def ended(self, sent: Sent, cause: Cause) -> Trail:
+        """That attempt is over; one that was REFUSED was none."""
+        if cause is Cause.REFUSED:
+            return self.without(sent)
+        return Trail(self.attempts, tuple(Attempt(sent, cause) if one.sent is sent else one for one in self.tried))
+
+    def without(self, sent: Sent) -> Trail:
+        """That one was no attempt of these jobs."""
+        return Trail(self.attempts - 1, tuple(one for one in self.tried if one.sent is not sent))
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """Jobs of one app and one content type.
 
-    `attempts` counts how often an actor took it. `evictions`, `timeouts` and `errors` count what ended earlier attempts;
+    `trail` is where actors took it. `evictions`, `timeouts` and `errors` count what ended earlier attempts;
     `deaths` are the workers that died under it, `suspects` how many jobs it had at the first of these. A batch made of the rest
     of another one inherits them. `trial` is where an earlier owner of its partition ran it last. `again` is why its next
     dispatch is one more for its jobs (None: it is their first). `avoid` holds the nodes (`cluster/node`) it should not go to
@@ -59,7 +111,7 @@ class Batch:
     content_type: ContentType
     jobs: list[Job]
     size_bytes: int
-    attempts: int = 0
+    trail: Trail = field(default_factory=Trail)
     evictions: int = 0
     timeouts: int = 0
     errors: int = 0
@@ -77,6 +129,11 @@ class Batch:
         self.last_expiry = max(expiries)
 
     @property
+    def attempts(self) -> int:
+        """How often an actor took it."""
+        return self.trail.attempts
+
+    @property
     def suspect(self) -> bool:
         """A worker died under it, or may have: it must run beside nothing else."""
         return bool(self.deaths) or self.trial is not None
@@ -88,7 +145,7 @@ class Batch:
             content_type=self.content_type,
             jobs=list(jobs),
             size_bytes=sum(len(job.payload) for job in jobs),
-            attempts=self.attempts,
+            trail=self.trail,
             evictions=self.evictions,
             timeouts=self.timeouts,
             errors=self.errors,

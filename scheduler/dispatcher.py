@@ -21,7 +21,7 @@ from rayline.reports import NodeState
 from rayline.results import Outcome
 from rayline.waits import news_by
 from rayline.wire import AnswerHead, BatchHead, Verdict, encode_request, pack_job_ids
-from scheduler.batch import Batch, Cause, Death, next_batch_id
+from scheduler.batch import Batch, Cause, Death, Sent, Trail, next_batch_id
 from scheduler.budget import RetryBudget
 from scheduler.channels import ChannelFactory, Channels
 from scheduler.flights import Answers, CalledOff, Flight, Journey
@@ -213,7 +213,7 @@ class Dispatcher:
             needed = self._times.needed_seconds(len(batch.jobs)) if len(self._waiting) > 1 else 0.0
             if batch.first_expiry <= now + needed:
                 fresh.popleft()
-                live = self._expire(batch, batch.jobs, now, needed=needed)
+                live = self._expire(batch.trail, batch.jobs, now, needed=needed)
                 if live:
                     fresh.appendleft(batch.part(live))
                 continue
@@ -233,7 +233,9 @@ class Dispatcher:
             batch = again.popleft()
             paid = batch.again is not None
             scarce = paid or len(self._waiting) + len(passed) > 0
-            live = self._expire(batch, batch.jobs, now, needed=self._times.needed_seconds(len(batch.jobs)) if scarce else 0.0)
+            live = self._expire(
+                batch.trail, batch.jobs, now, needed=self._times.needed_seconds(len(batch.jobs)) if scarce else 0.0
+            )
             if not live:
                 continue
             if len(live) != len(batch.jobs):
@@ -256,10 +258,17 @@ class Dispatcher:
         self._waiting.put_back(passed)
 
     def _launch(self, flight: Flight) -> None:
-        batch = flight.batch
-        batch.attempts += 1
+        batch, target = flight.batch, flight.target
+        flight.sent = Sent(
+            cluster=target.cluster_name,
+            node=target.node_name,
+            app_version=target.endpoint.version,
+            batch_id=batch.batch_id,
+            size=len(batch.jobs),
+            pick=self._router.last_pick(),
+        )
+        batch.trail = batch.trail.sent_to(flight.sent)
         flight.alone = batch.suspect
-        flight.pick = self._router.last_pick()
         flight.late_at = self._late_at(flight)
         self._flights.add(flight)
         if self._traces is not None:
@@ -395,10 +404,14 @@ class Dispatcher:
             self._memory.note(rival.batch)
         rules = self._trials.rules(self._spec, now)
         for jobs, why in ((unfinished, cause), (flight.errors, Cause.ERROR)):
-            live = self._expire(batch, jobs, now)
+            # A call is also given up at the last deadline of its batch; that is no evidence that it hung.
+            trail = batch.trail if why is Cause.HUNG else batch.trail.ended(flight.sent, why)
+            live = self._expire(trail, jobs, now)
             if live:
                 named = accused if accused in live else None
-                self._follow(decide(batch, live, why, rules, node=target.node, death=death, accused=named, apart=apart))
+                self._follow(
+                    decide(batch, live, why, rules, node=target.node, sent=flight.sent, death=death, accused=named, apart=apart)
+                )
 
     def _follow(self, decisions: Iterable[Decision]) -> None:
         again: list[Batch] = []
@@ -413,7 +426,7 @@ class Dispatcher:
                 case GiveUp(batch, outcome, error_type, error_message):
                     if outcome is Outcome.QUARANTINED:
                         self._counters.quarantined += len(batch.jobs)
-                    self._sink.ended(batch.jobs, outcome, error_type, error_message, batch.attempts)
+                    self._sink.ended(batch.jobs, outcome, error_type, error_message, batch.trail)
         self._waiting.put_back(again)
 
     # Watching.
@@ -422,14 +435,14 @@ class Dispatcher:
         """End what expired, in the queue and in flight; let paused actors back in; hedge what is late."""
         self._router.wake(now)
         for batch, jobs in self._waiting.take_expired(now):
-            self._end_expired(batch, jobs)
-        for flight in self._flights:
-            if flight.batch.first_expiry <= now:
-                expired = [job for job in flight.unfinished.values() if job.expires <= now]
-                flight.forget(expired)
-                if flight.rival is not None:
-                    flight.rival.forget(expired)
-                self._end_expired(flight.batch, expired)
+            self._end_expired(batch.trail, jobs)
+        # A hedge knows of the flight before it.
+        for flight in sorted((one for one in self._flights if one.batch.first_expiry <= now), key=lambda one: not one.hedge):
+            expired = [job for job in flight.unfinished.values() if job.expires <= now]
+            flight.forget(expired)
+            if flight.rival is not None:
+                flight.rival.forget(expired)
+            self._end_expired(flight.trail, expired)
         if self._waiting.held:
             rules = self._trials.rules(self._spec, now)
             for batch in self._waiting.take_held():
@@ -450,24 +463,24 @@ class Dispatcher:
         elif flight.unseen_since is not None and now - flight.unseen_since > UNSEEN_SECONDS:
             flight.call_off(CalledOff.ACTOR_UNSEEN)
 
-    def _expire(self, batch: Batch, jobs: Iterable[Job], now: float, *, needed: float = 0.0) -> list[Job]:
+    def _expire(self, trail: Trail, jobs: Iterable[Job], now: float, *, needed: float = 0.0) -> list[Job]:
         """End those whose deadline passes within the seconds that are needed; returns the others."""
         live: list[Job] = []
         expired: list[Job] = []
         for job in jobs:
             (expired if job.expires <= now + needed else live).append(job)
-        self._end_expired(batch, expired, needed=needed)
+        self._end_expired(trail, expired, needed=needed)
         return live
 
-    def _end_expired(self, batch: Batch, jobs: list[Job], *, needed: float = 0.0) -> None:
+    def _end_expired(self, trail: Trail, jobs: list[Job], *, needed: float = 0.0) -> None:
         if not jobs:
             return
         if needed:
-            again = "another attempt" if batch.attempts else "an attempt"
+            again = "another attempt" if trail.attempts else "an attempt"
             why = f"the job's deadline leaves no time for {again}, which takes about {needed:.2g} s"
         else:
-            why = f"the job's deadline passed {'while it was being worked on' if batch.attempts else 'before a worker was free'}"
-        self._sink.ended(jobs, Outcome.DEADLINE_EXCEEDED, "rayline.DeadlineExceeded", why, batch.attempts)
+            why = f"the job's deadline passed {'while it was being worked on' if trail.attempts else 'before a worker was free'}"
+        self._sink.ended(jobs, Outcome.DEADLINE_EXCEEDED, "rayline.DeadlineExceeded", why, trail)
 
 
 def new_batch(jobs: list[Job], size_bytes: int, prefix: str) -> Batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import inf
 
@@ -12,28 +12,21 @@ import pyarrow as pa
 
 from rayline.jobs import Job
 from rayline.wire import WHOLE_BATCH, AnswerHead, JobStatus
-from scheduler.batch import Batch
+from scheduler.batch import Batch, Sent, Trail
 from scheduler.router import Target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Journey:
-    """Where a batch was; its jobs share one, told apart by identity. Times are monotonic seconds; `size` counts its jobs.
+    """Where a batch was answered, `sent` being one of the attempts of its `trail`; jobs of one answer share one, told apart by
+    identity. Times are monotonic seconds."""
 
-    `pick` is why it went there, in the form of the result header.
-    """
-
-    cluster: str
-    node: str
-    app_version: str
+    sent: Sent
+    trail: Trail
     model_version: str | None
-    batch_id: str
-    size: int
-    attempts: int
     dispatched: float
     answered: float
     execute_ms: float
-    pick: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +58,8 @@ class Flight:
     `unfinished` maps positions in the batch to the jobs that still wait for their answer, `errors` holds those that raised and
     run again. `rival` is the flight that runs some of the same jobs at the same time: the older one of two is hedged by the one
     that has `hedge` set. `alone`: nothing else runs beside it, and `begins` is what its actor said last (`AnswerHead.begins`).
-    `paid`: it drew on the budget. `execute_seconds` is how long it ran, as its actor said last.
+    `paid`: it drew on the budget. `execute_seconds` is how long it ran, as its actor said last. `sent` is there once it
+    is launched.
     """
 
     batch: Batch
@@ -83,7 +77,7 @@ class Flight:
     task: asyncio.Task[None] | None = None
     unseen_since: float | None = None
     called_off: CalledOff | None = None
-    pick: bytes | None = None
+    sent: Sent = field(init=False)
 
     @property
     def budget_seconds(self) -> float:
@@ -100,6 +94,12 @@ class Flight:
         if self.called_off is None and self.task is not None:
             self.called_off = why
             self.task.cancel()
+
+    @property
+    def trail(self) -> Trail:
+        """Of the jobs that no later hedge runs as well."""
+        trail = self.batch.trail
+        return trail if self.rival is None or self.hedge else trail.without(self.rival.sent)
 
     def accused(self) -> Job | None:
         """The one unfinished job that ran when its actor was last heard of; None where that is not known."""
@@ -159,17 +159,11 @@ class Flight:
         return Answers(self._journey(head, now), jobs, statuses, values, types, messages)
 
     def _journey(self, head: AnswerHead, now: float) -> Journey:
-        target, batch = self.target, self.batch
         return Journey(
-            cluster=target.cluster_name,
-            node=target.node_name,
-            app_version=target.endpoint.version,
+            sent=self.sent,
+            trail=self.batch.trail,
             model_version=head.model_version,
-            batch_id=batch.batch_id,
-            size=len(batch.jobs),
-            attempts=batch.attempts,
             dispatched=self.dispatched,
             answered=now,
             execute_ms=head.execute_ms,
-            pick=self.pick,
         )

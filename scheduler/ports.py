@@ -6,7 +6,7 @@ from typing import Protocol
 
 from rayline.jobs import Job
 from rayline.results import Outcome
-from scheduler.batch import Batch
+from scheduler.batch import Batch, Trail
 from scheduler.flights import Answers
 from scheduler.router import Target
 
@@ -17,8 +17,8 @@ class Sink(Protocol):
     def answered(self, answers: Answers) -> None:
         """An actor answered these jobs."""
 
-    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, attempts: int) -> None:
-        """These jobs ended without an answer of their own."""
+    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, trail: Trail) -> None:
+        """These jobs ended without an answer of their own; `trail`: where they were sent."""
 
 
 class SuspectMemory(Protocol):

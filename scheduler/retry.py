@@ -20,7 +20,7 @@ from enum import Enum, auto
 from rayline.app_spec import Retries
 from rayline.jobs import Job
 from rayline.results import Outcome
-from scheduler.batch import ALWAYS, Batch, Cause, Death, next_batch_id
+from scheduler.batch import ALWAYS, Batch, Cause, Death, Sent, next_batch_id
 
 
 class Fate(Enum):
@@ -76,22 +76,25 @@ def decide(
     rules: Rules,
     *,
     node: str,
+    sent: Sent | None = None,
     death: Death | None = None,
     accused: Job | None = None,
     apart: bool = False,
 ) -> list[Decision]:
-    """Decide over the unfinished jobs of a batch that was on `node`; `death` is given where its worker died (KILLED).
+    """Decide over the unfinished jobs of a batch that was on `node`; `death` is given where its worker died (KILLED), `sent`
+    unless an earlier owner of their partition sent it.
 
     `accused` is the one of them that ran then, as far as that is known. `apart`: what became of its worker is not known, so
     suspects (EVICTED) do not stay together.
     """
     rest = batch.part(unfinished, batch_id=next_batch_id(rules.prefix), avoid=batch.avoid | {node})
     rest.trial = None
+    if sent is not None:
+        rest.trail = batch.trail.ended(sent, cause)
     if cause is not Cause.REFUSED:
         rest.again = cause
     match cause:
         case Cause.REFUSED:
-            rest.attempts -= 1
             return [Again(rest)]
         case Cause.EVICTED:
             decision = _after_eviction(rest, rules.retries)

@@ -64,7 +64,7 @@ class Rivals:
                 hedge = self._hedge_of(flight, now)
                 if hedge is not None:
                     launch(hedge)
-                    flight.batch.attempts = hedge.batch.attempts
+                    flight.batch.trail = hedge.batch.trail
 
     def answered(self, flight: Flight, jobs: Collection[Job]) -> None:
         """The first answer counts: a rival with nothing left to do is called off."""
@@ -90,8 +90,8 @@ class Rivals:
         if death is not None and not running.isdisjoint(unfinished):
             rival.batch.deaths = (*rival.batch.deaths, death)
             rival.batch.suspects = max(rival.batch.suspects, flight.batch.suspects or len(unfinished))
-        if cause is Cause.REFUSED:
-            rival.batch.attempts -= 1
+        if cause is Cause.REFUSED or not running.isdisjoint(unfinished):
+            rival.batch.trail = rival.batch.trail.ended(flight.sent, cause)
         rival.batch.avoid |= {flight.target.node}
         return [job for job in unfinished if job not in running]
 

@@ -66,7 +66,7 @@ class Tally:
             return
         self.answers[result.job_id] = Answer(result=result, latency_ms=(at - self.sent_at[result.job_id]) * 1000, at=at)
         self._finished_at.append(at)
-        if result.node is None:
+        if result.node is None or not result.answered:
             return
         node = self.nodes.setdefault(result.node, NodeTally(cluster=result.cluster or ""))
         node.jobs += 1

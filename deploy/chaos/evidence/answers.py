@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.chaos.load import Clockwork
 from deploy.committed_reader import StartOffsets, read_committed
 from rayline.jobs import JOB_ID
-from rayline.results import ATTEMPTS, CLUSTER, NODE, OUTCOME, SOURCE, TIMING, parse_timing
+from rayline.results import ATTEMPTS, BATCH, CLUSTER, NODE, OUTCOME, SOURCE, TIMING, TRIED, parse_timing, parse_tried
 from rayline.topics import results_topic
 
 
@@ -45,7 +45,7 @@ def first_answers(bootstrap_servers: str, app: str, results_from: StartOffsets, 
         if number in first:
             continue
         timing = parse_timing(headers.get(TIMING, ""))
-        node = f"{headers[CLUSTER]}/{headers[NODE]}" if NODE in headers and CLUSTER in headers else None
+        node = _answering_node(headers)
         spent_ms = sum(timing.get(part, 0.0) for part in ("dispatch", "execute", "publish"))
         first[number] = Answer(
             job=number,
@@ -58,6 +58,14 @@ def first_answers(bootstrap_servers: str, app: str, results_from: StartOffsets, 
             dispatched_ms=None if node is None else record.timestamp_ms - spent_ms,
         )
     return [first[number] for number in sorted(first)]
+
+
+def _answering_node(headers: Mapping[str, str]) -> str | None:
+    if NODE not in headers or CLUSTER not in headers:
+        return None
+    last = headers.get(BATCH, "").rpartition("/")[0]
+    given_up = any(one.batch == last for one in parse_tried(headers.get(TRIED, "")))
+    return None if given_up else f"{headers[CLUSTER]}/{headers[NODE]}"
 
 
 def save_answers(path: Path, answers: Sequence[Answer]) -> None:

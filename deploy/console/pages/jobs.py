@@ -10,7 +10,7 @@ from deploy.console import charts, parts, shown
 from deploy.console.desk import Desk, Found
 from deploy.console.frame import View, told
 from deploy.console.printed import Printed
-from deploy.journey import pick_text
+from deploy.journey import pick_text, place_text, tried_lines
 from rayline.results import Result
 
 MAX_ID_CHARS: Final = 512
@@ -88,17 +88,21 @@ def _journey(result: Result, desk: Desk) -> Printed:
             parts.Chart(charts.waterfall(phases), "rl-chart low", says=says)
         if result.error_type:
             parts.text(f"{result.error_type}: {result.error_message or ''}", "rl-mono rl-bad")
-        place = f"{result.cluster}/{result.node}" if result.node else "no node"
         parts.facts(
             [
-                ("Ran on", place),
+                ("Ran on", place_text(result)),
                 ("Attempts", f"{result.attempts}" + (f", last in batch {result.batch}" if result.batch else "")),
                 ("App version", result.app_version or shown.NOTHING),
                 ("Model", result.model_version or shown.NOTHING),
                 ("Record", result.source),
                 ("Key", shown.readable(result.key)),
+                ("Trace", result.trace_id or shown.NOTHING),
             ]
         )
+        if result.tried:
+            parts.text("Attempts without an answer", "rl-sub")
+            for line in tried_lines(result):
+                parts.text(line, "rl-mono")
         if result.pick is not None:
             with ui.expansion("Why this node").props("dense"):
                 parts.text(_why(result), "rl-mono")

@@ -41,7 +41,7 @@ from rayline.rollout import place_of
 from rayline.stalls import StallKind
 from rayline.telemetry import Tracing
 from rayline.wire import ANSWER_SCHEMA, AnswerHead, JobStatus, Verdict
-from scheduler.batch import ALWAYS, Cause, Death
+from scheduler.batch import ALWAYS, Cause, Death, Sent
 from scheduler.dispatcher import new_batch
 from scheduler.flights import CalledOff, Flight
 from scheduler.listener import Heard
@@ -200,6 +200,7 @@ def again_after_an_error(tuned: Tuned) -> bool:
     dispatcher = tuned.parts.lane._dispatcher
     target: Any = SimpleNamespace(cluster_name="c", node_name="n", endpoint=SimpleNamespace(version="1"))
     flight = Flight(new_batch([job(1)], 1, "t"), target, 0.0, {0: job(1)}, [])
+    flight.sent = Sent("c", "n", "1", "t-1", 1)
     raised = {"index": [0], "status": [JobStatus.ERROR], "value": [None], "error_type": ["E"], "error_message": ["no"]}
     dispatcher._take(flight, pa.RecordBatch.from_pydict(raised, schema=ANSWER_SCHEMA), AnswerHead("b", True, Verdict.DONE))
     return bool(flight.errors)

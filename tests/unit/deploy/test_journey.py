@@ -10,7 +10,7 @@ from rayline.bus import LogRecord
 from rayline.codec import encode_payload
 from rayline.jobs import ContentType
 from rayline.printed import APP_HEADER, PrintedLine, Printer, Stream
-from rayline.results import Outcome, Result
+from rayline.results import Outcome, Result, Tried
 
 RESULT = Result(
     "page-7",
@@ -54,6 +54,43 @@ def test_the_story_tells_when_where_why_and_what_came_of_it() -> None:
     refused = replace(RESULT, outcome=Outcome.INVALID, value=None, pick=None, node=None, error_type="E", error_message="no")
     assert "job page-7: invalid (E: no)" in journey_text(refused)
     assert "result " not in journey_text(refused)
+
+
+def test_a_job_without_an_answer_tells_where_it_was_sent_and_what_came_of_each_attempt() -> None:
+    evicted, killed = Tried("c2", "p9", "evicted", "lane-ocr-0-3"), Tried("c1", "p1", "killed", "lane-ocr-0-17")
+    given_up = replace(RESULT, outcome=Outcome.QUARANTINED, value=None, attempts=4, tried=(evicted, killed))
+    told = journey_text(given_up)
+    for part in (
+        "ran on    ended without an answer; last sent to c1/p1",
+        "attempts  4, last in batch lane-ocr-0-17/64",
+        "    2 earlier ones, no longer told\n    c2/p9  evicted: its node left",
+        "    c1/p1  killed: its worker died (batch lane-ocr-0-17)",
+        "waiting, and all that it was tried in",
+    ):
+        assert part in told
+    assert wanted_for(given_up).batches == {"lane-ocr-0-3", "lane-ocr-0-17"}
+    answered = journey_text(replace(RESULT, tried=(evicted,)))
+    assert "ran on    c1/p1" in answered
+    assert "attempts  2, last in batch lane-ocr-0-17/64\n    c2/p9  evicted" in answered
+    assert "no longer told" not in answered
+
+
+def test_a_job_that_was_nowhere_says_so() -> None:
+    nowhere = replace(RESULT, outcome=Outcome.DEADLINE_EXCEEDED, node=None, cluster=None, batch=None, pick=None, attempts=0)
+    assert "no node: it was never dispatched" in journey_text(nowhere)
+    assert "no node: it was refused before dispatch" in journey_text(replace(nowhere, outcome=Outcome.INVALID))
+    assert "never dispatched" not in journey_text(replace(nowhere, outcome=Outcome.QUARANTINED))
+
+
+def test_the_trace_of_a_job_is_told_where_it_has_one() -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    traced = replace(RESULT, headers=(("traceparent", f"00-{trace}-b7ad6b7169203331-01".encode()),))
+    assert f"trace     {trace}" in journey_text(traced)
+    assert traced.as_dict()["trace_id"] == trace
+    for headers in ((), (("traceparent", b"\x1b[2J"),)):
+        untraced = replace(RESULT, headers=headers)
+        assert "trace  " not in journey_text(untraced)
+        assert untraced.as_dict()["trace_id"] is None
 
 
 def test_what_was_printed_follows_line_by_line() -> None:

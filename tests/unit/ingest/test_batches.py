@@ -12,6 +12,7 @@ from ingest.records import Ended
 from rayline.bus.record_batch import read_batch
 from rayline.clock import BrokerClock
 from rayline.results import Outcome
+from scheduler.batch import Trail
 from tests.unit.ingest.jobs import job
 
 BROKER_BYTES = 40_000
@@ -51,7 +52,7 @@ def test_refusals_end_and_only_what_is_too_large_by_itself_loses_anything(jobs: 
     for offset, (size, good, key_bytes) in enumerate(jobs):
         one = job(offset, payload=bytes(10 if good else size), key=bytes(key_bytes))
         fate = (Outcome.OK, bytes(size), None) if good else (Outcome.INVALID, None, "too_large")
-        ended.append(Ended(one, fate[0], fate[1], None, None, 0, 0.0, dead_letter=fate[2]))
+        ended.append(Ended(one, fate[0], fate[1], None, None, Trail(), 0.0, dead_letter=fate[2]))
     under_test = building()
     for _ in range(12 + 4 * len(jobs)):
         built = build(under_test, ended)
@@ -69,7 +70,9 @@ def test_refusals_end_and_only_what_is_too_large_by_itself_loses_anything(jobs: 
 
 
 def test_results_keep_the_order_and_partition_of_their_jobs() -> None:
-    ended = [Ended(job(n, key=b"%d" % n), Outcome.OK, bytes(MAX_BATCH_BYTES * 2 // 5), None, None, 1, 0.0) for n in range(7)]
+    ended = [
+        Ended(job(n, key=b"%d" % n), Outcome.OK, bytes(MAX_BATCH_BYTES * 2 // 5), None, None, Trail(), 0.0) for n in range(7)
+    ]
     built = build(building(), ended)
     assert {out.where for out in built} == {("r", 2)}
     assert [key for key, _ in records(built, "r")] == [b"%d" % n for n in range(7)]
@@ -78,7 +81,7 @@ def test_results_keep_the_order_and_partition_of_their_jobs() -> None:
 
 def test_a_dead_letter_of_a_tombstone_is_a_tombstone() -> None:
     ended = [
-        Ended(job(0, payload=b"", key=b"a"), Outcome.INVALID, None, "T", "m", 0, 0.0, dead_letter="empty", tombstone=True),
-        Ended(job(1, payload=b"", key=b"b"), Outcome.INVALID, None, "T", "m", 0, 0.0, dead_letter="empty"),
+        Ended(job(0, payload=b"", key=b"a"), Outcome.INVALID, None, "T", "m", Trail(), 0.0, dead_letter="empty", tombstone=True),
+        Ended(job(1, payload=b"", key=b"b"), Outcome.INVALID, None, "T", "m", Trail(), 0.0, dead_letter="empty"),
     ]
     assert records(build(building(), ended), "d") == [(b"a", None), (b"b", b"")]

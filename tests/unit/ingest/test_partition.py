@@ -13,13 +13,14 @@ from ingest.partition import PartitionState
 from ingest.records import Ended
 from rayline.jobs import Job
 from rayline.results import Outcome
+from scheduler.batch import Trail
 from tests.unit.ingest.jobs import job
 
 NO_LIMIT = 1 << 40
 
 
 def ended(one: Job, value: bytes | None = b"feature") -> Ended:
-    return Ended(one, Outcome.OK, value, None, None, 1, 0.0)
+    return Ended(one, Outcome.OK, value, None, None, Trail(), 0.0)
 
 
 def read(state: PartitionState, offset: int, **fields: object) -> Job:

@@ -14,6 +14,7 @@ from rayline.clock import BrokerClock
 from rayline.results import Outcome
 from rayline.telemetry import Tracing
 from rayline.topics import group_id
+from scheduler.batch import Trail
 from tests.unit.ingest.jobs import job
 
 SAMPLED = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -31,7 +32,7 @@ def span_of(
     if found is None:
         return None
     kind, message = error or (None, None)
-    end_job_span(found, Ended(one, outcome, None, kind, message, 1, 0.0), BrokerClock())
+    end_job_span(found, Ended(one, outcome, None, kind, message, Trail(), 0.0), BrokerClock())
     (span,) = exporter.get_finished_spans()
     return span
 

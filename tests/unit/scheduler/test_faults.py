@@ -18,6 +18,7 @@ from rayline.jobs import Job
 from rayline.reports import NodeState
 from rayline.results import Outcome
 from rayline.wire import AnswerHead, BatchHead, JobStatus
+from scheduler.batch import Trail
 from scheduler.budget import EXTRA_SHARE, RESERVE_REFILL_SECONDS, RetryBudget
 from scheduler.dispatcher import SWEEP_SECONDS, Answers, Dispatcher, new_batch
 from scheduler.router import Router
@@ -53,11 +54,11 @@ class Run:
 
     def answered(self, answers: Answers) -> None:
         for one, status in zip(answers.jobs, answers.statuses, strict=True):
-            self._end(one, Outcome.OK if status == JobStatus.OK else Outcome.ERROR, answers.journey.attempts)
+            self._end(one, Outcome.OK if status == JobStatus.OK else Outcome.ERROR, answers.journey.trail.attempts)
 
-    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, attempts: int) -> None:
+    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, trail: Trail) -> None:
         for one in jobs:
-            self._end(one, outcome, attempts)
+            self._end(one, outcome, trail.attempts)
 
     def _end(self, one: Job, outcome: Outcome, attempts: int) -> None:
         assert one.offset not in self.outcomes, "a job came out twice"

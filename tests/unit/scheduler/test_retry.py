@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rayline.app_spec import Retries
 from rayline.jobs import ContentType, Job
 from rayline.results import Outcome
-from scheduler.batch import ALWAYS, Batch, Cause, Death
+from scheduler.batch import ALWAYS, Batch, Cause, Death, Sent
 from scheduler.retry import Again, Decision, Fate, GiveUp, Rules, Wait, decide, judge
 from tests.unit.ingest.jobs import job
 
@@ -36,8 +36,10 @@ def after(
     *,
     unfinished: list[Job] | None = None,
     death: Death = DEATH,
+    sent: Sent | None = None,
 ) -> list[Decision]:
-    return decide(batch, batch.jobs if unfinished is None else unfinished, cause, by or rules(), node=death.node, death=death)
+    jobs = batch.jobs if unfinished is None else unfinished
+    return decide(batch, jobs, cause, by or rules(), node=death.node, sent=sent, death=death)
 
 
 @given(st.integers(1, 300), st.data(), st.integers(1, 3), st.booleans())
@@ -99,8 +101,9 @@ def test_a_job_that_hangs_ends_alone_and_its_neighbours_run(size: int, data: st.
 def test_evictions_and_full_actors_never_count_against_the_job(causes: list[Cause]) -> None:
     batch = batch_of([job()])
     for number, cause in enumerate(causes):
-        batch.attempts += 1
-        (decision,) = after(batch, cause, death=Death(f"c/n{number}", 1, 0.0, alone=False))
+        sent = Sent("c", f"n{number}", "1", batch.batch_id, 1)
+        batch.trail = batch.trail.sent_to(sent)
+        (decision,) = after(batch, cause, death=Death(f"c/n{number}", 1, 0.0, alone=False), sent=sent)
         assert isinstance(decision, Again)
         batch = decision.batch
     assert (batch.deaths, batch.timeouts, batch.errors) == ((), 0, 0)

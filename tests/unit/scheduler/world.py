@@ -14,6 +14,7 @@ from rayline.jobs import Job
 from rayline.reports import ActorEndpoint, NodeReport, NodeState
 from rayline.results import Outcome
 from rayline.wire import ANSWER_SCHEMA, WHOLE_BATCH, AnswerHead, BatchHead, JobStatus, Verdict
+from scheduler.batch import Trail
 from scheduler.budget import RetryBudget
 from scheduler.dispatcher import Answers, Dispatcher, new_batch
 from scheduler.router import Router
@@ -54,6 +55,7 @@ class World:
         )
         self.places = places or {}
         self.attempts: dict[int, int] = {}
+        self.trails: dict[int, Trail] = {}
         self.cancelled: list[tuple[str, list[int]]] = []
         self.beating = dict.fromkeys(nodes, 1)  # incarnation of each node that sends beats
         self.behave: Callable[[Exchange], Awaitable[Verdict]] = all_done
@@ -73,12 +75,14 @@ class World:
         for one, status, error_type in zip(answers.jobs, answers.statuses, answers.error_types, strict=True):
             outcome = {JobStatus.OK: Outcome.OK, JobStatus.ERROR: Outcome.ERROR}[JobStatus(status)]
             self._end(one, outcome, error_type)
-            self.nodes_of[one.offset] = answers.journey.node
-            self.attempts[one.offset] = answers.journey.attempts
+            self.nodes_of[one.offset] = answers.journey.sent.node
+            self.attempts[one.offset] = answers.journey.trail.attempts
+            self.trails[one.offset] = answers.journey.trail
 
-    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, attempts: int) -> None:
+    def ended(self, jobs: list[Job], outcome: Outcome, error_type: str, error_message: str, trail: Trail) -> None:
         for one in jobs:
             self._end(one, outcome, error_type)
+            self.trails[one.offset] = trail
 
     def _end(self, one: Job, outcome: Outcome, error_type: str | None) -> None:
         assert one.offset not in self.outcomes, "a job came out twice"

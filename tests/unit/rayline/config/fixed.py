@@ -23,6 +23,7 @@ _REASONS: Final = {
         rayline.reports: DEFAULT_INTERVAL_MS MAX_CPUS MAX_ENVIRONMENTS MAX_INTERVAL_MS MAX_PEER_TAGS MAX_REPORT_BYTES _TAG_BYTES
         rayline.results: MAX_ERROR_MESSAGE_CHARS MAX_ERROR_TYPE_CHARS
         rayline.suspects: MAX_RECORD_BYTES
+        scheduler.batch: MAX_TRIED
         rayline.view_record: MAX_CHUNK_BYTES
         workers.model_turn: _TURN_BYTES
         rayline.wire: MAX_HEAD_BYTES MAX_JOB_IDS_BYTES
