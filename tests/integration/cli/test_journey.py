@@ -132,6 +132,10 @@ def test_secrets_are_ours_alone_and_doctor_finds_all_in_order(platform: Run, fol
 
 def test_an_evicted_pod_is_replaced_and_jobs_go_on(platform: Run) -> None:
     (pod,) = [row["name"] for row in platform("status", "-o", "json").json()["processes"] if row["role"] == "pod"]
+    with BlockingClient(bootstrap(platform)) as client:
+        client.submit(APP, "no map", job_id="before-the-eviction")
+        assert client.result(APP, "before-the-eviction", timeout_seconds=30).node == pod
+    (said,) = lines_of(platform, "before-the-eviction")
     platform("evict", pod, "--grace", "5")
     platform("evict", pod, expect=1)
     platform("deploy", str(EXAMPLE), "--wait", timeout_seconds=240)
@@ -142,6 +146,23 @@ def test_an_evicted_pod_is_replaced_and_jobs_go_on(platform: Run) -> None:
     (cluster,) = platform("clusters", "-o", "json").json()["clusters"]
     assert (cluster["state"], cluster["generation"], cluster["desired_pods"]) == ("running", 1, 1)
     assert [row["replaces"] for row in cluster["pods"] if row["phase"] == "running"] == [pod]
+    wait_until_gone(platform, pod)
+    assert lines_of(platform, "before-the-eviction") == [said]
+    told = platform("explain", APP, "before-the-eviction").out
+    assert f"ran on    c1/{pod}" in told
+    assert "! ValueError: a payload is" in told
+    (story,) = platform("explain", APP, "before-the-eviction", "-o", "json").json()
+    assert (story["node"], story["answered"], story["tried"]) == (pod, True, [])
+    assert [printed["text"] for printed in story["printed"]] == [said["text"]]
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_result(lambda gone: not gone),
+    wait=tenacity.wait_fixed(0.5),
+    stop=tenacity.stop_after_delay(60),
+)
+def wait_until_gone(platform: Run, pod: str) -> bool:
+    return pod not in [row["name"] for row in platform("status", "-o", "json").json()["processes"]]
 
 
 def test_killed_keepers_and_resources_are_back_and_a_change_of_size_is_carried_out(platform: Run) -> None:
