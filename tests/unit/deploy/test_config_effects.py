@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -36,24 +38,34 @@ from rayline.bus import KafkaSettings
 from rayline.config import SETTINGS, Answer, AppValues, ConfigWatch, ProcessIdentity, Role, decode_applied
 from rayline.config import Verdict as Answered
 from rayline.metrics.board import MetricsBoard
+from rayline.printed import Stream
 from rayline.reports import ActorEndpoint, NodeLoad, NodeReport, NodeState
 from rayline.rollout import place_of
 from rayline.stalls import StallKind
 from rayline.telemetry import Tracing
 from rayline.wire import ANSWER_SCHEMA, AnswerHead, JobStatus, Verdict
+from runtime_env.peers.throttle import Throttle
 from scheduler.batch import ALWAYS, Cause, Death, Sent
 from scheduler.dispatcher import new_batch
 from scheduler.flights import CalledOff, Flight
+from scheduler.keeper import NodeFact
 from scheduler.listener import Heard
 from scheduler.resource import Resource
 from scheduler.retry import Again, decide
 from scheduler.router import Target
 from tests.unit.ingest.jobs import Record, job
+from tests.unit.scheduler.keeper.world import World as Cluster
 from workers.agent import Agent, PodOptions
 from workers.gateway import Gateway
 from workers.heartbeat import Heartbeat
 from workers.notices import OperatorOrder
+from workers.output.cell import BatchCell
+from workers.output.frames import SOCKET_NAME, Frame
+from workers.output.frames import Hello as WorkerHello
+from workers.output.intake import OutputIntake
 from workers.output.limits import OutputLimits
+from workers.output.outbox import Outbox
+from workers.peering import Peering
 from workers.pool import PodNode
 
 NOWHERE = KafkaSettings("127.0.0.1:1")
@@ -498,14 +510,7 @@ async def test_the_log_level_is_the_processes() -> None:
     "cordon",
     "drain",
     "heartbeat.interval_seconds",
-    "logs.batch_lines",
-    "logs.bytes_per_second",
-    "logs.enabled",
-    "logs.line_bytes",
-    "logs.lines_per_second",
     "models",
-    "peers.node_bytes_per_second",
-    "peers.total_bytes_per_second",
 )
 async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     async def beat() -> None: ...
@@ -514,17 +519,15 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     cordons: list[bool] = []
     orders: list[bool] = []
     models: list[AppValues] = []
-    limits: dict[str, int | bool] = {}
-    peers: list[int] = []
     agent: Any = SimpleNamespace(
         set_interval=heart.set_interval,
         set_cordoned=cordons.append,
         set_models=models.append,
         set_apps=lambda _: None,
         set_shares=lambda _: None,
-        tune_output=limits.update,
-        set_peers_total=peers.append,
-        set_peers_own=peers.append,
+        tune_output=lambda **_: None,
+        set_peers_total=lambda _: None,
+        set_peers_own=lambda _: None,
     )
     order: Any = SimpleNamespace(set=orders.append)
     identity = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
@@ -536,15 +539,6 @@ async def test_an_agent_beats_cordons_and_drains_as_it_is_told() -> None:
     chosen = {"m": {"publication": 1, "digest": "sha256:" + "0" * 64}}
     watch.set("app/ocr/models", json.dumps(chosen))
     assert models[-1].apps == {"ocr": (4, chosen)}
-    watch.set("global/peers.total_bytes_per_second", "40000000")
-    watch.set("cluster/a/peers.node_bytes_per_second", "10000000")
-    assert peers[-2:] == [40_000_000, 10_000_000]
-    watch.set("global/logs.enabled", "false")
-    watch.set("cluster/a/logs.lines_per_second", "7")
-    watch.set("global/logs.bytes_per_second", "2048")
-    watch.set("node/a/p/logs.line_bytes", "100")
-    watch.set("global/logs.batch_lines", "5")
-    assert OutputLimits(**limits) == OutputLimits(False, 7, 2_048, 100, 5)  # type: ignore[arg-type]
 
 
 def tuned_resource(resource: Resource) -> Tuned:
@@ -711,19 +705,156 @@ async def test_the_set_as_in_the_article_is_taken_by_all_whom_it_concerns_and_is
     assert resource.due() == pytest.approx(1.0)
 
 
-KEEPER_EFFECTS = [
-    ("keeper.starting_pods", "3", "starting_pods", 3),
-    ("keeper.building_clusters", "2", "building_clusters", 2),
-    ("keeper.surge_pods", "5", "surge", 5),
-    ("keeper.join_seconds", "60", "join_ms", 60_000),
-    ("keeper.silent_seconds", "90", "silent_ms", 90_000),
-]
+def pods_starting(world: Cluster) -> int:
+    world.want("c", 20)
+    for _ in range(3):
+        world.step()
+        world.carry_out()
+    return len(world.started)
 
 
-@shows(*(name for name, *_ in KEEPER_EFFECTS))
-@pytest.mark.parametrize(("name", "value", "field", "expected"), KEEPER_EFFECTS)
-async def test_a_keeper_decides_within_the_limits_it_is_told(name: str, value: str, field: str, expected: int) -> None:
+def clusters_building(world: Cluster) -> int:
+    for name in "abcdef":
+        world.want(name, 1)
+    world.step()
+    return len(world.book.orders)
+
+
+def replacing(
+    world: Cluster, *, after_seconds: float, pods: int = 8, joined: bool = True, seen_as: NodeFact | None = None
+) -> int:
+    """Pods that are begun for others, when so long after the start of `pods` this is known of six of those that joined."""
+    world.want("c", pods)
+    for _ in range(4):
+        world.step()
+        world.carry_out()
+        if joined:
+            world.join()
+    before = len(world.started)
+    world.now_ms += round(after_seconds * 1000)
+    if seen_as is not None:
+        world.nodes |= dict.fromkeys(sorted(world.nodes)[:6], seen_as)
+    world.step()
+    world.carry_out()
+    return len(world.started) - before
+
+
+# Setting → the record's value, what the decisions come to, before and after.
+KEEPER_EFFECTS: dict[str, tuple[str, Callable[[Cluster], int], int, int]] = {
+    "keeper.starting_pods": ("3", pods_starting, 8, 3),
+    "keeper.building_clusters": ("2", clusters_building, 4, 2),
+    "keeper.surge_pods": (
+        "5",
+        lambda world: replacing(world, after_seconds=1, seen_as=NodeFact(joined=False, seen=True, leaving=True)),
+        1,
+        5,
+    ),
+    "keeper.join_seconds": ("60", lambda world: replacing(world, after_seconds=61, pods=2, joined=False), 0, 2),
+    "keeper.silent_seconds": (
+        "90",
+        lambda world: replacing(world, after_seconds=1, seen_as=NodeFact(joined=False, seen=True, silent_ms=91_000)),
+        0,
+        6,
+    ),
+}
+
+
+@shows(*KEEPER_EFFECTS)
+@pytest.mark.parametrize("name", KEEPER_EFFECTS)
+async def test_a_keeper_decides_within_the_limits_it_is_told(name: str) -> None:
+    value, seen, before, after = KEEPER_EFFECTS[name]
     keeper = KeeperProcess(settings=NOWHERE, name="k")
     watch = Tuned(watch_keeper(NOWHERE, keeper, name="k"))
+    assert seen(Cluster(limits=keeper.limits)) == before
     watch.set(f"global/{name}", value)
-    assert getattr(keeper.limits, field) == expected
+    assert seen(Cluster(limits=keeper.limits)) == after
+
+
+def tuned_agent(agent: Any) -> Tuned:
+    identity = ProcessIdentity(role=Role.AGENT, cluster="a", node="p")
+    return Tuned(watch_agent(NOWHERE, identity, agent=agent, order=OperatorOrder(), board=MetricsBoard(now=0.0)))
+
+
+@shows("peers.node_bytes_per_second", "peers.total_bytes_per_second")
+async def test_a_node_moves_its_share_of_what_all_may_and_no_more_than_it_may_itself() -> None:
+    rates: list[tuple[int | None, int | None]] = []
+    throttle = Throttle(apply=lambda download, upload: rates.append((download, upload)))
+    throttle.observe(fetching=4, reading=False)
+    peer: Any = SimpleNamespace(set_global_limit=throttle.set_total, set_limits=throttle.set_own)
+    peering = Peering(peer=peer)
+    parts = dict.fromkeys(("set_interval", "set_cordoned", "set_models", "set_shares"), lambda _: None)
+    agent = SimpleNamespace(
+        **parts,
+        tune_output=lambda **_: None,
+        set_peers_total=peering.set_total_limit,
+        set_peers_own=peering.set_own_limit,
+    )
+    watch = tuned_agent(agent)
+    watch.set("global/peers.total_bytes_per_second", "40000000")
+    watch.set("cluster/a/peers.node_bytes_per_second", "5000000")
+    watch.set("global/peers.total_bytes_per_second", "4000000")
+    watch.set("cluster/a/peers.node_bytes_per_second", "0")
+    watch.set("global/peers.total_bytes_per_second", "0")
+    assert rates == [
+        (9_500_000, 38_000_000),
+        (5_000_000, 5_000_000),
+        (950_000, 3_800_000),
+        (None, None),
+    ]
+
+
+class Printing:
+    """A pod's intake with one worker, and what is kept of its words."""
+
+    def __init__(self, folder: Path) -> None:
+        self.outbox = Outbox(on_news=lambda: None)
+        self.intake = OutputIntake(folder=folder, cluster="a", node="p", outbox=self.outbox)
+        self.intake.start()
+        self._limits = OutputLimits()
+        self._worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._worker.settimeout(20)
+        self._worker.connect(str(folder / SOCKET_NAME))
+        cell, (reader, writer) = BatchCell(), os.pipe()
+        socket.send_fds(self._worker, [WorkerHello("app", "v1", "actor", "i1", 1).pack()], [reader, reader, cell.fd])
+        for fd in (reader, writer, cell.fd):
+            os.close(fd)
+        self.told()
+
+    def told(self) -> OutputLimits:
+        """Waits for the limits that the worker is told next."""
+        return OutputLimits.unpack(self._worker.recv(4_096))
+
+    def tune(self, **limits: int | bool) -> None:
+        self._limits = replace(self._limits, **limits)  # type: ignore[arg-type]
+        self.intake.set_limits(self._limits)
+
+    def kept(self, line: bytes, *, times: int) -> list[int]:
+        """Lengths of the lines that are kept of so many alike; it is the last that is heard of this worker."""
+        self._worker.send(Frame(1, Stream.STDOUT, [line] * times).pack())
+        self._worker.close()
+        self.intake.finish(20.0)
+        lines = [line for parcel in self.outbox.take() for line in parcel.lines]
+        return [len(line.text) for line in lines if line.stream is Stream.STDOUT]
+
+
+# Setting → the record's key and value, the lines that a worker sends, how many are kept and how long the longest is.
+LOGS_EFFECTS: dict[str, tuple[str, str, bytes, tuple[int, int]]] = {
+    "logs.enabled": ("global", "false", b"x", (0, 0)),
+    "logs.lines_per_second": ("cluster/a", "7", b"x", (14, 1)),
+    "logs.bytes_per_second": ("global", "2048", b"x" * 100, (41, 100)),
+    "logs.line_bytes": ("node/a/p", "100", b"x" * 300, (60, 164)),
+    "logs.batch_lines": ("global", "5", b"x", (60, 1)),
+}
+
+
+@shows(*LOGS_EFFECTS)
+@pytest.mark.parametrize("name", LOGS_EFFECTS)
+async def test_what_is_kept_of_a_workers_output_and_what_it_is_told_to_keep_to(name: str, tmp_path: Path) -> None:
+    where, value, line, (count, longest) = LOGS_EFFECTS[name]
+    printing = Printing(tmp_path)
+    parts = dict.fromkeys(("set_interval", "set_cordoned", "set_models", "set_shares"), lambda _: None)
+    peers = dict.fromkeys(("set_peers_total", "set_peers_own"), lambda _: None)
+    tuned_agent(SimpleNamespace(**parts, **peers, tune_output=printing.tune)).set(f"{where}/{name}", value)
+    assert getattr(printing.told(), name.removeprefix("logs.")) == json.loads(value)
+    lengths = printing.kept(line, times=60)
+    assert (len(lengths), max(lengths, default=0)) == (count, longest)
