@@ -1,5 +1,6 @@
-"""All tests: `python -m tests.run`. What mostly waits (for sessions, time limits, a broker's answers) runs beside what computes;
-tests that start whole platforms run alone after both, for they are judged by the clock."""
+"""All tests: `python -m tests.run`, two runs side by side, and two more after them. What mostly waits (for sessions, time limits,
+a broker's answers) runs beside what computes; then platforms under accidents run beside platforms under commands, for both are
+judged by the clock and leave most of the machine alone."""
 
 from __future__ import annotations
 
@@ -15,29 +16,35 @@ _TESTS: Final = Path(__file__).parent
 _INTEGRATION: Final = _TESTS / "integration"
 WAITING: Final = tuple(_INTEGRATION / name for name in ("bus", "config", "ingest", "keeper", "telemetry"))
 COMPUTING: Final = (_TESTS / "unit", *(_INTEGRATION / name for name in ("bench", "broker", "runtime_env")))
+COMMANDED: Final = tuple(_INTEGRATION / name for name in ("cli", "console", "deploy"))
 INTERRUPTED_EXIT_CODE: Final = 130
 
 
 def main() -> int:
-    """Run them; 0 when every one of the three runs passed."""
+    """Run them; 0 when every one of the runs passed."""
     runs: list[subprocess.Popen[bytes]] = []
+    rest = [f"--ignore={path}" for path in _paths((*WAITING, *COMPUTING, *COMMANDED))]
     try:
-        with tempfile.TemporaryFile("w+") as said:
-            runs.append(_start(*_paths(WAITING), output=said))
-            runs.append(_start(*_paths(COMPUTING)))
-            for run in reversed(runs):
-                run.wait()
-            said.seek(0)
-            shutil.copyfileobj(said, sys.stdout)
-            sys.stdout.flush()
-        runs.append(_start(*(f"--ignore={path}" for path in _paths((*WAITING, *COMPUTING)))))
-        runs[-1].wait()
+        _side_by_side(runs, _paths(COMPUTING), _paths(WAITING))
+        _side_by_side(runs, rest, _paths(COMMANDED))
     except KeyboardInterrupt:
         # Control-C reaches every process of the terminal: each run stops what it started.
         for run in runs:
             run.wait()
         return INTERRUPTED_EXIT_CODE
     return max(run.returncode for run in runs)
+
+
+def _side_by_side(runs: list[subprocess.Popen[bytes]], seen: Sequence[str], beside: Sequence[str]) -> None:
+    """Two runs, from the start to the end of both; what the one `beside` says is printed after the other."""
+    with tempfile.TemporaryFile("w+") as said:
+        runs.append(_start(*beside, output=said))
+        runs.append(_start(*seen))
+        for run in reversed(runs[-2:]):
+            run.wait()
+        said.seek(0)
+        shutil.copyfileobj(said, sys.stdout)
+        sys.stdout.flush()
 
 
 def _paths(folders: Sequence[Path]) -> list[str]:
