@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import nullcontext
 from typing import Final
 
 import pyarrow as pa
@@ -31,7 +30,7 @@ from scheduler.retry import Again, Decision, Fate, GiveUp, Wait, decide
 from scheduler.rivals import Rivals
 from scheduler.router import Router
 from scheduler.statistics import Counters, DispatchStatistics
-from scheduler.tracing import BatchTraces
+from scheduler.tracing import BatchTraces, around
 from scheduler.trials import Trials
 from scheduler.view import Standing, View
 from scheduler.waiting import Waiting
@@ -97,13 +96,7 @@ class Dispatcher:
         self._times = ServiceTimes()
         self._counters = Counters()
         self._rivals = Rivals(
-            view=view,
-            router=router,
-            budget=self._budget,
-            times=self._times,
-            counters=self._counters,
-            prefix=batch_prefix,
-            traces=traces,
+            view=view, router=router, budget=self._budget, times=self._times, counters=self._counters, prefix=batch_prefix
         )
         self._channels = Channels(channels)
         self._wake = asyncio.Event()
@@ -381,7 +374,7 @@ class Dispatcher:
 
     def _lose(self, flight: Flight, why: str, now: float) -> None:
         self._router.lost(flight.target, now)
-        with nullcontext() if self._traces is None else self._traces.around(flight):
+        with around(flight):
             _log.warning("batch %s on %s: %s", flight.batch.batch_id, flight.target.node, why)
 
     # What did not finish.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
 
 from rayline.jobs import Job
 from scheduler.batch import Cause, Death, next_batch_id
@@ -13,7 +12,7 @@ from scheduler.flights import CalledOff, Flight
 from scheduler.hedging import ServiceTimes, other_domains
 from scheduler.router import Router
 from scheduler.statistics import Counters
-from scheduler.tracing import BatchTraces
+from scheduler.tracing import around
 from scheduler.view import View
 
 _log = logging.getLogger(__name__)
@@ -27,15 +26,7 @@ class Rivals:
     """
 
     def __init__(
-        self,
-        *,
-        view: View,
-        router: Router,
-        budget: RetryBudget,
-        times: ServiceTimes,
-        counters: Counters,
-        prefix: str,
-        traces: BatchTraces | None = None,
+        self, *, view: View, router: Router, budget: RetryBudget, times: ServiceTimes, counters: Counters, prefix: str
     ) -> None:
         self._view = view
         self._router = router
@@ -43,7 +34,6 @@ class Rivals:
         self._times = times
         self._counters = counters
         self._prefix = prefix
-        self._traces = traces
 
     def hedge(self, flights: Collection[Flight], now: float, *, nothing_ready: bool, launch: Callable[[Flight], None]) -> None:
         """Give what a silent node holds to another one beside it, and what is late where nothing else wants the place.
@@ -115,7 +105,7 @@ class Rivals:
             return None
         self._budget.spend(len(jobs), now)
         self._counters.hedged += len(jobs)
-        with nullcontext() if self._traces is None else self._traces.around(flight):
+        with around(flight):
             _log.info(
                 "batch %s on %s is late: hedged as %s on %s", batch.batch_id, flight.target.node, part.batch_id, target.node
             )

@@ -5,7 +5,7 @@ One batch serves jobs of many traces. Its span stands in the trace of the first 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
@@ -121,16 +121,10 @@ class BatchTraces:
         span.end(at_ns)
         batch.landed(at_ns)
 
-    def around(self, flight: Flight) -> AbstractContextManager[None]:
-        """What is logged meanwhile belongs to the batch of this flight, where it is traced."""
-        spans = (job.span for job in flight.batch.jobs if job.span is not None)
-        batch = next((span.batch for span in spans if isinstance(span.batch, BatchSpan)), None)
-        return nullcontext() if batch is None else current(batch.span)
-
     def _batch_of(self, flight: Flight, traced: list[JobSpan]) -> BatchSpan | None:
-        for one in traced:
-            if isinstance(one.batch, BatchSpan):
-                return one.batch
+        known = _known_batch(traced)
+        if known is not None:
+            return known
         span = self._tracing.start(
             "rayline.batch",
             traceparent_of(traced[0].span),
@@ -151,3 +145,14 @@ class BatchTraces:
             if one is not traced[0]:
                 one.span.add_link(span.get_span_context())
         return batch
+
+
+def around(flight: Flight) -> AbstractContextManager[None]:
+    """What is logged meanwhile belongs to the batch of this flight, where it is traced."""
+    batch = _known_batch(job.span for job in flight.batch.jobs if job.span is not None)
+    return nullcontext() if batch is None else current(batch.span)
+
+
+def _known_batch(spans: Iterable[JobSpan]) -> BatchSpan | None:
+    """The batch that one of these jobs is in already."""
+    return next((span.batch for span in spans if isinstance(span.batch, BatchSpan)), None)
