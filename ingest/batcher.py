@@ -71,13 +71,13 @@ class Batcher:
             batch = self._open[job.content_type] = _Open(now)
         batch.jobs.append(job)
         batch.size_bytes += size
-        latest = min(now + batching.linger_ms / 1000, job.expires - self._service_seconds - self._slack_margin_seconds)
+        latest = self._latest(now, job.expires)
         if latest < batch.close_at:
             batch.close_at = latest
-        if closed is None and (len(batch.jobs) >= batching.max_jobs or batch.size_bytes >= batching.max_bytes):
-            del self._open[job.content_type]
-            return Closed(batch.jobs, batch.size_bytes)
-        if closed is not None and (len(batch.jobs) >= batching.max_jobs or batch.size_bytes >= batching.max_bytes):
+        if self._is_full(batch):
+            if closed is None:
+                del self._open[job.content_type]
+                return Closed(batch.jobs, batch.size_bytes)
             batch.close_at = now
         return closed
 
@@ -92,15 +92,16 @@ class Batcher:
 
     def _reconsider(self) -> None:
         """When each open batch has to go, by the limits that hold now."""
-        batching = self._batching
         for batch in self._open.values():
-            if len(batch.jobs) >= batching.max_jobs or batch.size_bytes >= batching.max_bytes:
-                batch.close_at = batch.opened_at
-                continue
             expires = min(job.expires for job in batch.jobs)
-            batch.close_at = min(
-                batch.opened_at + batching.linger_ms / 1000, expires - self._service_seconds - self._slack_margin_seconds
-            )
+            batch.close_at = batch.opened_at if self._is_full(batch) else self._latest(batch.opened_at, expires)
+
+    def _is_full(self, batch: _Open) -> bool:
+        return len(batch.jobs) >= self._batching.max_jobs or batch.size_bytes >= self._batching.max_bytes
+
+    def _latest(self, opened_at: float, expires: float) -> float:
+        """When a batch must go whose first job came, and whose first deadline is, then (monotonic seconds)."""
+        return min(opened_at + self._batching.linger_ms / 1000, expires - self._service_seconds - self._slack_margin_seconds)
 
     def retain(self, partitions: Collection[tuple[str, int]]) -> None:
         """Forget the jobs of all other partitions than these (topic, number): they are another lane's now."""
