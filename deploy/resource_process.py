@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,11 +21,13 @@ from rayline.waits import news_by
 from scheduler.listener import Direct, Heard, Listener
 from scheduler.metering import view_samples
 from scheduler.node_feed import NodeFeed
-from scheduler.node_history import EVENT_ID, KINDS
+from scheduler.node_history import EVENT_ID, KINDS, NodeEvent
 from scheduler.resource import Resource
 
 _log = logging.getLogger(__name__)
 _EVENTS_SECONDS: Final = 1.0
+# While Kafka takes none, the oldest make room.
+_MAX_UNTOLD: Final = 10_000
 _ROUNDS: Final = "rounds"
 _LEAST_ROUNDS_SECONDS: Final = 10.0
 
@@ -42,6 +44,7 @@ class ResourceService:
         self._settings = settings
         self._wake = asyncio.Event()
         self._events = Counter(dict.fromkeys(KINDS, 0))
+        self._untold: deque[NodeEvent] = deque(maxlen=_MAX_UNTOLD)
         self.round_at = 0.0
         listener = Listener(groups=(resource.group, *below), direct=Direct.NEVER if below else Direct.ALWAYS)
         self._feed = NodeFeed(
@@ -99,15 +102,25 @@ class ResourceService:
                 for record in resource.records(now):
                     await publisher.publish(VIEW, key=record.key.encode(), value=record.value)
                 self.round_at = time.monotonic()
-                if now >= events_at:
+                if now >= events_at or resource.has_events:
                     events_at = now + _EVENTS_SECONDS
-                    for node_event in resource.events(now):
-                        event, identity = node_event.event, node_event.identity.encode()
-                        self._events[event.kind] += 1
-                        await publisher.publish(EVENTS, key=event.key, value=encode_event(event), headers=[(EVENT_ID, identity)])
+                    await self._tell_events(publisher, resource.events(now))
             except BusError as error:
                 _log.warning("resource %s/%s could not publish: %s", resource.group, resource.name, error)
             await news_by(self._wake, min(resource.due(), events_at))
+
+    async def _tell_events(self, publisher: Publisher, events: Sequence[NodeEvent]) -> None:
+        """All at once, in their order; raises BusError when Kafka refuses one, and then tells all of them again with the next."""
+        self._events.update(one.event.kind for one in events)
+        self._untold.extend(events)
+        sent = [
+            await publisher.enqueue(
+                EVENTS, key=one.event.key, value=encode_event(one.event), headers=[(EVENT_ID, one.identity.encode())]
+            )
+            for one in self._untold
+        ]
+        await asyncio.gather(*sent)
+        self._untold.clear()
 
 
 async def run(*, name: str, group: str, clusters: Sequence[str], below: Sequence[str], interval_seconds: float) -> None:

@@ -44,7 +44,8 @@ class _Last:
 class NodeHistory:
     """Owns the last standing of each node, and makes an event of each change. Does not own the view.
 
-    Life: `know` what others told already → `observe` the view from time to time.
+    Life: `know` what others told already → `look` at nodes as soon as they change, so that nothing short is missed, and
+    `observe` the whole view from time to time, as silence is no change that anybody tells of.
     """
 
     def __init__(self) -> None:
@@ -63,22 +64,36 @@ class NodeHistory:
         standings = view.standings(now)
         for key, incarnation, standing in standings:
             last = self._last.get(key)
-            if last is not None and (last.incarnation, last.standing) == (incarnation, standing):
-                continue
-            if last is None or last.incarnation != incarnation:
-                last = self._last[key] = _Last(incarnation, Standing.STARTING)
-                events.append(_event(view, key, "joined", last))
-            if standing is not last.standing:
-                kind = _kind(last.standing, standing)
-                node = view.get(key)
-                if standing is Standing.SUSPECT and node is not None and node.report.seqs is not None:
-                    last.silent_seq = node.report.seqs.beat
-                last.standing = standing
-                if kind is not None:
-                    events.append(_event(view, key, kind, last))
+            if last is None or (last.incarnation, last.standing) != (incarnation, standing):
+                events += self._step(view, key, incarnation, standing)
         if len(self._last) > len(standings):
             present = {key for key, _, _ in standings}
             self._last = {key: last for key, last in self._last.items() if key in present}
+        return events
+
+    def look(self, view: View, keys: Iterable[str], now: float) -> list[NodeEvent]:
+        """Events of these nodes since the last time."""
+        events: list[NodeEvent] = []
+        for key in sorted(keys):
+            node, standing = view.node(key), view.standing(key, now)
+            if node is not None and standing is not None:
+                events += self._step(view, key, node.incarnation, standing)
+        return events
+
+    def _step(self, view: View, key: str, incarnation: int, standing: Standing) -> list[NodeEvent]:
+        events = []
+        last = self._last.get(key)
+        if last is None or last.incarnation != incarnation:
+            last = self._last[key] = _Last(incarnation, Standing.STARTING)
+            events.append(_event(view, key, "joined", last))
+        if standing is not last.standing:
+            kind = _kind(last.standing, standing)
+            node = view.node(key)
+            if standing is Standing.SUSPECT and node is not None:
+                last.silent_seq = node.beat_seq
+            last.standing = standing
+            if kind is not None:
+                events.append(_event(view, key, kind, last))
         return events
 
 

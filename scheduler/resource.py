@@ -76,6 +76,8 @@ class Resource:
         self.view = self._own
         self._clusters = tuple(clusters)
         self._history = NodeHistory()
+        self._seen: list[NodeEvent] = []
+        self._latest = -math.inf
         self._peers: dict[str, _Peer] = {}
         self._news: set[str] = set()
         self._chunks = 0
@@ -114,13 +116,15 @@ class Resource:
                 peer = self._peers.setdefault(source.resource, _Peer(heard.at))
                 peer.last_at = max(peer.last_at, heard.at)
                 peer.chunks.add(source)
-                self.view.apply(heard.reports, heard.at, ears=heard.ears)
+                self._look(self.view.apply(heard.reports, heard.at, ears=heard.ears), heard.at)
             return
         self._heard += 1
         reports = [report for report in heard.reports if self._listens_to(report)]
-        self._news |= self._own.apply(reports, heard.at, ears=heard.ears)
+        changed = self._own.apply(reports, heard.at, ears=heard.ears)
+        self._news |= changed
         if self.view is not self._own:
-            self.view.apply(reports, heard.at, ears=heard.ears)
+            changed = changed | self.view.apply(reports, heard.at, ears=heard.ears)
+        self._look(changed, heard.at)
 
     def due(self) -> float:
         """When `records` should be asked next (monotonic seconds)."""
@@ -144,8 +148,14 @@ class Resource:
         return outgoing
 
     def events(self, now: float) -> list[NodeEvent]:
-        """What happened to nodes since the last time."""
-        return self._history.observe(self.view, now)
+        """What happened to nodes since the last time, also what has passed meanwhile: a notice of a pod that is gone by now."""
+        seen, self._seen = self._seen, []
+        return seen + self._history.observe(self.view, now)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether `events` would tell of something at once."""
+        return bool(self._seen)
 
     def statistics(self) -> ResourceStatistics:
         return ResourceStatistics(
@@ -157,6 +167,12 @@ class Resource:
             published=self._published,
             published_bytes=self._published_bytes,
         )
+
+    def _look(self, changed: set[str], at: float) -> None:
+        """Note what these nodes do. What comes late does not turn back the time at which silence is judged."""
+        self._latest = max(self._latest, at)
+        if changed and self._round_at < math.inf:
+            self._seen += self._history.look(self.view, changed, self._latest)
 
     def _round(self, now: float) -> list[Outgoing]:
         whole = self._rounds % WHOLE_EVERY_ROUNDS == 0

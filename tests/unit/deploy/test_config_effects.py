@@ -605,10 +605,13 @@ async def test_a_resource_that_waits_for_its_next_round_hears_that_it_is_to_be_e
     async def publish(*_: object, **__: object) -> None:
         published.set()
 
+    async def enqueue(*_: object, **__: object) -> asyncio.Future[int]:
+        return asyncio.ensure_future(asyncio.sleep(0, 0))
+
     tuned.set("global/view.interval_seconds", "60")
     service.resource.take(Heard([NodeReport("c", "n", 1, 1, NodeState.READY, beat=True)], 0.0, 0.0))
     service._feed.caught_up.set()
-    publisher: Any = SimpleNamespace(publish=publish)
+    publisher: Any = SimpleNamespace(publish=publish, enqueue=enqueue)
     publishing = asyncio.create_task(service._publish(publisher))
     async with asyncio.timeout(10):
         for seconds in ("60", "0.1", "0.2"):

@@ -267,3 +267,27 @@ def test_what_peers_know_is_no_event_and_everything_else_is_one_event_with_one_i
     before = [] if known_before else ["node.joined", "node.ready"]
     assert kinds == [*before, "node.suspect", "node.recovered", "node.notice"]
     assert seen[0] == seen[1]
+
+
+def test_a_notice_is_an_event_also_where_the_node_is_gone_before_anybody_looks() -> None:
+    resource = Resource(name="r1")
+    resource.started(0.0)
+    for number, state in enumerate((NodeState.STARTING, NodeState.READY, NodeState.DRAINING, NodeState.GONE)):
+        at = number / 100
+        reason = "SIGTERM" if state is NodeState.DRAINING else None
+        resource.take(Heard([report(seq=number, state=state, beat=True, reason=reason)], at, at))
+    told = resource.events(1.0)
+    assert [one.event.kind for one in told] == ["node.joined", "node.ready", "node.notice", "node.gone"]
+    assert told[2].event.reason == "SIGTERM"
+    assert resource.events(1.1) == []
+
+
+def test_a_late_report_of_a_silent_node_is_no_recovery() -> None:
+    resource = Resource(name="r1")
+    resource.started(0.0)
+    resource.take(Heard([report(seq=1, beat=True)], 0.0, 0.0))
+    for second in range(1, 6):
+        resource.take(Heard([report("other", seq=second, beat=True)], float(second), float(second)))
+    resource.events(5.0)
+    resource.take(Heard([report(seq=2, actors=(endpoint("a"),))], 1.0, -math.inf))
+    assert resource.events(5.0) == []
