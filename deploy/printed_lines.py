@@ -95,6 +95,7 @@ class FoundLine:
             "stream": line.stream.value,
             "text": line.text,
             "dropped": line.dropped,
+            "trace_id": line.trace_id,
         }
 
 

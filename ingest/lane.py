@@ -38,6 +38,7 @@ from rayline.stalls import Stall
 from rayline.telemetry import Tracing
 from rayline.topics import group_id, requests_topic, transactional_id
 from rayline.versions import VersionWeights
+from rayline.waits import news_by
 from rayline.wire import JobStatus
 from scheduler.batch import Trail
 from scheduler.dispatcher import Answers, ChannelFactory, Dispatcher, new_batch
@@ -166,6 +167,7 @@ class Lane:
         )
         self._assigned: _Assignment | None = None
         self._assignment_changed = asyncio.Event()
+        self._retuned = asyncio.Event()
         self._linger: asyncio.TimerHandle | None = None
         self._linger_at = float("inf")
         self._held_back = False
@@ -215,6 +217,7 @@ class Lane:
         self._router.set_policy(spec.scheduling.policy)
         self._router.set_interval(spec.scheduling.interval_seconds)
         self._dispatcher.update(spec)
+        self._retuned.set()
 
     def set_max_jobs_held(self, jobs: int) -> None:
         """Stop reading at so many jobs held, from the next poll on."""
@@ -248,10 +251,12 @@ class Lane:
     def set_weight_policy(self, name: str) -> None:
         """Weigh nodes by another policy. Raises ValueError for a name that there is not."""
         self._router.set_policy(name)
+        self._weigh_anew()
 
     def set_weight_interval(self, seconds: float) -> None:
         """Recompute weights so often."""
         self._router.set_interval(seconds)
+        self._weigh_anew()
 
     def tune_budget(self, *, extra_share: float | None = None, reserve_jobs: int | None = None) -> None:
         """What retries and hedges may cost (see `scheduler.budget`)."""
@@ -264,12 +269,12 @@ class Lane:
     def set_traffic(self, factor_of: Callable[[str], float] | None) -> None:
         """Multiply the weight of each node (`cluster/pod`) by this; 0 keeps new batches away. None: leave them as they are."""
         self._router.set_factors(factor_of)
-        self._dispatcher.refresh()
+        self._weigh_anew()
 
     def set_versions(self, weights: VersionWeights, *, beside: tuple[str, ...] | None) -> None:
         """Multiply the weight of each node by that of its version; `beside` as in `Routes.update`."""
         self._router.set_versions(weights, beside=beside)
-        self._dispatcher.refresh()
+        self._weigh_anew()
 
     def explain_nodes(self) -> LaneRecord:
         """The nodes that batches go to, and why each gets what it gets."""
@@ -277,9 +282,11 @@ class Lane:
         told = {key: node for key in keys[:MAX_NODES] if (node := self._router.explain_node(key)) is not None}
         return LaneRecord(self._spec.name, self._instance, self._view.stale(time.monotonic()), len(keys), told)
 
-    @property
-    def weight_interval_seconds(self) -> float:
-        return self._router.interval_seconds
+    async def weights_due(self, since: float) -> None:
+        """Wait until weights that were looked at then (monotonic seconds) are old: their interval, as it is now, has passed since,
+        or what they follow from was changed in between."""
+        if await news_by(self._retuned, since + self._router.interval_seconds):
+            self._retuned.clear()
 
     def statistics(self) -> LaneStatistics:
         return LaneStatistics(
@@ -581,6 +588,11 @@ class Lane:
             self._batcher.expect_service(service)
         self._submit(self._batcher.due(time.monotonic()))
         self._arm_linger()
+
+    def _weigh_anew(self) -> None:
+        """An operator changed what weights follow from."""
+        self._dispatcher.refresh()
+        self._retuned.set()
 
     def _regulate(self) -> None:
         """Pass pressure on to Kafka: pause what is too far ahead, everything when memory is full."""

@@ -142,6 +142,7 @@ async def _tell_weights(lane: Lane, settings: KafkaSettings, instance: str) -> N
     told, told_at = b"", 0.0
     async with Publisher(settings=settings, client_id=f"{instance}-weights") as publisher:
         while True:
+            looked_at = time.monotonic()
             record = lane.explain_nodes()
             value = encode_lane_record(record)
             if value != told or time.monotonic() - told_at > REPEAT_SECONDS:
@@ -150,7 +151,7 @@ async def _tell_weights(lane: Lane, settings: KafkaSettings, instance: str) -> N
                     told, told_at = value, time.monotonic()
                 except BusError as error:
                     _log.warning("the weights were not told: %s", error)
-            await asyncio.sleep(lane.weight_interval_seconds)
+            await lane.weights_due(looked_at)
 
 
 def _specs_to(tuning: LaneTuning, watch: ConfigWatch, app: str, stop: asyncio.Event) -> Callable[[LogRecord], None]:

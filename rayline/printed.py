@@ -6,7 +6,8 @@ readers need not open what is not for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from rayline.errors import FormatError
 APP_HEADER: Final = "app"
 MAX_RECORD_BYTES: Final = 1024 * 1024
 _VERSION: Final = 1
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAMES: Final = ("cluster", "node", "app", "version", "actor", "instance")
 
 
@@ -35,7 +37,8 @@ class PrintedLine:
     """One line, or one whole traceback (the only text with line breaks). `at_ms` is the broker's time as far as it is known.
 
     `batch` is None where no batch, or more than one, may have printed it; `job` is None unless the function runs job by job.
-    `dropped` counts the lines that are missing here.
+    `dropped` counts the lines that are missing here. `trace_id` is that of the trace in which its batch ran, 32 hexadecimal digits;
+    None where none of its jobs was sampled.
     """
 
     at_ms: int
@@ -44,6 +47,7 @@ class PrintedLine:
     batch: str | None = None
     job: str | None = None
     dropped: int = 0
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,10 @@ class Printed:
 def encode_printed(printer: Printer, lines: Sequence[PrintedLine]) -> bytes:
     """One record value: msgpack."""
     rows = [(line.at_ms, line.stream.value, line.text, line.batch, line.job, line.dropped) for line in lines]
-    packed: bytes = msgpack.packb({"v": _VERSION, **{name: getattr(printer, name) for name in _NAMES}, "lines": rows})
+    traces = {line.batch: line.trace_id for line in lines if line.batch is not None and line.trace_id is not None}
+    # Apart from the rows, which readers before it know, and once for each batch.
+    more = {"traces": traces} if traces else {}
+    packed: bytes = msgpack.packb({"v": _VERSION, **{name: getattr(printer, name) for name in _NAMES}, "lines": rows, **more})
     return packed
 
 
@@ -88,15 +95,20 @@ def decode_printed(value: bytes) -> Printed:
         names = [data[name] for name in _NAMES]
         if not all(isinstance(name, str) for name in names):
             raise FormatError(f"who printed is told in text: {names!r:.200}")
-        return Printed(Printer(*names), tuple(_line(*row) for row in data["lines"]))
-    except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
+        traces = {batch: trace_id for batch, trace_id in data.get("traces", {}).items() if _is_trace_id(trace_id)}
+        return Printed(Printer(*names), tuple(_line(traces, *row) for row in data["lines"]))
+    except (ValueError, TypeError, KeyError, AttributeError, msgpack.exceptions.UnpackException) as error:
         raise FormatError(f"not printed lines: {error!r}") from error
 
 
-def _line(at_ms: Any, stream: Any, text: Any, batch: Any, job: Any, dropped: Any) -> PrintedLine:
+def _is_trace_id(value: Any) -> bool:
+    return isinstance(value, str) and _TRACE_ID.fullmatch(value) is not None
+
+
+def _line(traces: Mapping[Any, str], at_ms: Any, stream: Any, text: Any, batch: Any, job: Any, dropped: Any) -> PrintedLine:
     whole = all(isinstance(number, int) and not isinstance(number, bool) for number in (at_ms, dropped))
     if not whole or not isinstance(text, str) or not all(isinstance(name, str | None) for name in (batch, job)):
         raise TypeError(
             f"a line is time, stream, text, batch, job and a count, not {(at_ms, stream, batch, job, dropped)!r:.200}"
         )
-    return PrintedLine(at_ms, Stream(stream), text, batch, job, dropped)
+    return PrintedLine(at_ms, Stream(stream), text, batch, job, dropped, traces.get(batch))

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from rayline.enums import StrEnum
 from rayline.errors import WireError
-from rayline.jobs import ContentType, Job
+from rayline.jobs import TRACEPARENT_FORM, ContentType, Job
 
 VERSION: Final = 1
 REQUEST_SCHEMA: Final = pa.schema([pa.field("payload", pa.binary(), nullable=False)])
@@ -123,6 +123,15 @@ class BatchHead:
     alone: bool = False
     jobs: bytes = b""
 
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the batch stands in, 32 hexadecimal digits; None where none of its jobs is traced."""
+        for parent in self.trace.values():
+            form = TRACEPARENT_FORM.fullmatch(parent.encode())
+            if form is not None:
+                return form[1].decode()
+        return None
+
     def pack(self) -> bytes:
         return _pack(
             {
@@ -143,6 +152,8 @@ class BatchHead:
             _check_number(values["budget_ms"])
             if not isinstance(values["alone"], bool):
                 raise TypeError(f"alone is {values['alone']!r}")
+            if not isinstance(values["trace"], dict) or not all(isinstance(parent, str) for parent in values["trace"].values()):
+                raise TypeError("a trace is a map from positions to traceparents")
             if not isinstance(values["jobs"], bytes):
                 raise TypeError("jobs are not bytes")
         return cls(**values)

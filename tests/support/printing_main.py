@@ -45,6 +45,7 @@ def run_batch(
     ids: list[str] | None = None,
     call: str = "job",
     batch_format: str = "rows",
+    trace: str | None = None,
 ) -> None:
     names: dict[str, Any] = {}
     exec(source, names)
@@ -55,7 +56,7 @@ def run_batch(
     )
     given = ids or [None] * len(payloads)
     jobs = [Job("t", 3, n, 0, None, b"", (), name, ContentType.JSON, 0.0, 0.0) for n, name in enumerate(given)]
-    head = BatchHead(batch, ContentType.JSON, 20_000, jobs=pack_job_ids(jobs))
+    head = BatchHead(batch, ContentType.JSON, 20_000, {} if trace is None else {0: trace}, jobs=pack_job_ids(jobs))
     executor.run(Run(head=head, now=time.monotonic()), [encode_payload(payload, ContentType.JSON) for payload in payloads])
     executor.close()
 

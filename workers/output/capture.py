@@ -75,7 +75,7 @@ class OutputCapture:
         with self._lock:
             self._active.append(run)
             if len(self._active) == 1:
-                self._cell.begin(run.head.batch, self._clock())
+                self._cell.begin(run.head.batch, run.head.trace_id, self._clock())
             else:
                 self._cell.end(self._clock())
 
@@ -176,10 +176,10 @@ class OutputCapture:
 
     def _send(self, stream: Stream, lines: Sequence[bytes], run: Run | None, index: int | None, *, dropped: int = 0) -> None:
         at_ms = int(time.time() * 1000)
-        batch = None if run is None else run.head.batch
+        batch, trace_id = (None, None) if run is None else (run.head.batch, run.head.trace_id)
         job = None if run is None or index is None else _job_id(run, index)
         for part in _parts(lines):
-            packet = Frame(at_ms, stream, part, batch, job, dropped).pack()
+            packet = Frame(at_ms, stream, part, batch, job, dropped, trace_id).pack()
             try:
                 self._connection.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except OSError:

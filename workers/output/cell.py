@@ -7,10 +7,12 @@ import mmap
 import os
 import struct
 
-# Sequence; the batch that runs, since when; the one before, until when. Monotonic seconds, which a machine's processes share.
-_CELL = "=Q96sd96sd"
+# Sequence; the batch that runs, its trace, since when; the one before, until when. Monotonic seconds, which a machine's processes
+# share.
+_CELL = "=Q96s32sd96s32sd"
 _SEQUENCE = "=Q"
 CELL_BYTES = 4_096
+_NONE = (b"", b"")
 # What is read now was written within this time.
 READ_WITHIN_SECONDS = 0.05
 
@@ -23,26 +25,24 @@ class BatchCell:
         os.ftruncate(self.fd, CELL_BYTES)
         self._memory = mmap.mmap(self.fd, CELL_BYTES)
         self._sequence = 0
-        self._running = b""
-        self._since = 0.0
-        self._ended = b""
-        self._until = 0.0
+        self._running = self._ended = _NONE
+        self._since = self._until = 0.0
 
-    def begin(self, batch: str, now: float) -> None:
+    def begin(self, batch: str, trace_id: str | None, now: float) -> None:
         """This batch runs, and no other one does."""
-        self._running, self._since = batch.encode(), now
+        self._running, self._since = (batch.encode(), (trace_id or "").encode()), now
         self._write()
 
     def end(self, now: float) -> None:
         """None runs, or several do."""
         self._ended, self._until = self._running, now
-        self._running = b""
+        self._running = _NONE
         self._write()
 
     def _write(self) -> None:
         self._sequence += 2
         # A reader takes nothing between an odd number and the even one after it.
-        struct.pack_into(_CELL, self._memory, 0, self._sequence - 1, self._running, self._since, self._ended, self._until)
+        struct.pack_into(_CELL, self._memory, 0, self._sequence - 1, *self._running, self._since, *self._ended, self._until)
         struct.pack_into(_SEQUENCE, self._memory, 0, self._sequence)
 
 
@@ -56,13 +56,18 @@ class CellReader:
     def close(self) -> None:
         self._memory.close()
 
-    def writer(self, now: float) -> str | None:
-        """The one batch that ran within the last moment; None where there was none, or may have been more than one."""
-        sequence, running, _, ended, until = struct.unpack_from(_CELL, self._memory, 0)
+    def writer(self, now: float) -> tuple[str | None, str | None]:
+        """The one batch that ran within the last moment, and its trace; None where there was none, or may have been more than
+        one."""
+        sequence, running, trace, _, ended, ended_trace, until = struct.unpack_from(_CELL, self._memory, 0)
         if sequence % 2 or struct.unpack_from(_SEQUENCE, self._memory, 0)[0] != sequence:
-            return None
-        recent = [running.rstrip(b"\0")]
+            return None, None
+        recent = [(_text(running), _text(trace))]
         if now - until < READ_WITHIN_SECONDS:
-            recent.append(ended.rstrip(b"\0"))
-        batches = [batch for batch in recent if batch]
-        return batches[0].decode("utf-8", "replace") if len(batches) == 1 else None
+            recent.append((_text(ended), _text(ended_trace)))
+        batches = [(batch, trace) for batch, trace in recent if batch is not None]
+        return batches[0] if len(batches) == 1 else (None, None)
+
+
+def _text(field: bytes) -> str | None:
+    return field.rstrip(b"\0").decode("utf-8", "replace") or None

@@ -62,25 +62,26 @@ class Frame:
     batch: str | None = None
     job: str | None = None
     dropped: int = 0
+    trace_id: str | None = None
 
     def pack(self) -> bytes:
         packed: bytes = msgpack.packb(
-            (self.at_ms, self.stream.value, list(self.lines), self.batch, self.job, self.dropped), use_bin_type=True
+            (self.at_ms, self.stream.value, list(self.lines), self.batch, self.job, self.dropped, self.trace_id), use_bin_type=True
         )
         return packed
 
     @classmethod
     def unpack(cls, data: bytes) -> Frame:
-        at_ms, stream, lines, batch, job, dropped = _unpack(data, 6)
+        at_ms, stream, lines, batch, job, dropped, trace_id = _unpack(data, 7)
         if (
             not all(isinstance(number, int) and 0 <= number < 1 << 62 for number in (at_ms, dropped))
-            or not all(name is None or (isinstance(name, str) and len(name) <= MAX_NAME_CHARS) for name in (batch, job))
+            or not all(name is None or (isinstance(name, str) and len(name) <= MAX_NAME_CHARS) for name in (batch, job, trace_id))
             or not isinstance(lines, list)
             or not all(isinstance(line, bytes) for line in lines)
         ):
-            raise WireError("a frame is time, stream, lines, batch, job and a count")
+            raise WireError("a frame is time, stream, lines, batch, job, a count and a trace")
         try:
-            return cls(at_ms, Stream(stream), lines, batch, job, dropped)
+            return cls(at_ms, Stream(stream), lines, batch, job, dropped, trace_id)
         except ValueError as error:
             raise WireError(f"not a stream of output: {error}") from error
 

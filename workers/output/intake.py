@@ -173,7 +173,7 @@ class OutputIntake:
     def _take_frame(self, worker: _Worker, printer: Printer, frame: Frame) -> None:
         at_ms = self._broker_ms(frame.at_ms)
         if frame.stream is Stream.DROPPED:
-            self._outbox.put(printer, PrintedLine(at_ms, Stream.DROPPED, _TOO_MUCH, frame.batch, None, frame.dropped))
+            self._outbox.put(printer, PrintedLine(at_ms, Stream.DROPPED, _TOO_MUCH, frame.batch, None, frame.dropped, frame.trace_id))
             return
         is_traceback = frame.stream is Stream.TRACEBACK
         budget = worker.tracebacks if is_traceback else worker.said
@@ -184,7 +184,7 @@ class OutputIntake:
                 return
             if budget.take(len(raw)):
                 text = (clean_traceback if is_traceback else clean_line)(raw, worker.hidden)
-                self._outbox.put(printer, PrintedLine(at_ms, frame.stream, text, frame.batch, frame.job))
+                self._outbox.put(printer, PrintedLine(at_ms, frame.stream, text, frame.batch, frame.job, 0, frame.trace_id))
             else:
                 worker.dropped += 1
 
@@ -216,11 +216,11 @@ class OutputIntake:
         if not self._limits.enabled or worker.printer is None or worker.cell is None:
             return
         worker.dropped += skipped
-        batch = worker.cell.writer(now) if lines else None
+        batch, trace_id = worker.cell.writer(now) if lines else (None, None)
         at_ms = self._broker_ms(time.time() * 1000)
         for raw in lines:
             if worker.past.take(len(raw)):
-                self._outbox.put(worker.printer, PrintedLine(at_ms, stream, clean_line(raw, worker.hidden), batch))
+                self._outbox.put(worker.printer, PrintedLine(at_ms, stream, clean_line(raw, worker.hidden), batch, None, 0, trace_id))
             else:
                 worker.dropped += 1
 

@@ -25,7 +25,7 @@ from rayline.topics import requests_topic, results_topic
 from rayline.wire import AnswerHead, BatchHead, Verdict
 from scheduler.channels import ChannelFactory
 from tests.integration.ingest.lanes import EchoChannel, new_app, running, spec_of, until
-from tests.support.foreign import read_committed
+from tests.support.foreign import Seen, read_committed
 from workers.channel import OnChunk
 
 pytestmark = pytest.mark.integration
@@ -145,6 +145,31 @@ async def test_one_trace_holds_job_batch_and_each_attempt_and_links_the_other_jo
         assert span.start_time is not None
         assert job.start_time is not None
         assert job.start_time <= span.start_time <= (span.end_time or 0) <= (job.end_time or 0)
+
+
+async def test_results_that_become_jobs_again_with_their_headers_stand_in_the_trace_of_the_first(kafka: KafkaSettings) -> None:
+    first = f"00-{'1a' * 16}-{'2b' * 8}-01"
+    async with traced(kafka, EchoChannel) as (app, exporter, _):
+        produce(kafka, app, [first])
+        for stage in (1, 2, 3):
+            await until(lambda ended=stage: len(named(exporter, "rayline.job")) == ended, what=f"stage {stage} has ended")
+            if stage < 3:
+                results: list[Seen] = []
+                while len(results) < stage:
+                    results = await asyncio.to_thread(read_committed, kafka, results_topic(app))
+                relay(kafka, app, results[-1])
+        await until(lambda: len(named(exporter, "rayline.batch")) == 3, what="the batches are over")
+    jobs = sorted(named(exporter, "rayline.job"), key=lambda span: span.start_time or 0)
+    assert {span.context.trace_id for span in exporter.get_finished_spans()} == {int("1a" * 16, 16)}
+    assert [parent_of(job) for job in jobs] == [int("2b" * 8, 16), *(job.context.span_id for job in jobs[:-1])]
+    assert sorted(map(parent_of, named(exporter, "rayline.batch"))) == sorted(job.context.span_id for job in jobs)
+
+
+def relay(kafka: KafkaSettings, app: str, result: Seen) -> None:
+    """As any client would: value, key and all headers."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce(requests_topic(app), result.value, result.key, partition=0, headers=list(result.headers))
+    assert producer.flush(20) == 0
 
 
 async def test_what_nobody_sampled_leaves_no_span_and_nothing_for_the_actor(kafka: KafkaSettings) -> None:

@@ -87,7 +87,9 @@ WRITTEN = {
     "deployed": AppSpec(name="a", version="1", root="/", entrypoint="f:e").as_dict(),
     "answer": json.loads(Answer(key="global/x", version=1, process="lane/a/0", verdict=Verdict.APPLIED).encode()),
     "presence": json.loads(Presence(ProcessIdentity(role=Role.LANE, name="0", app="a")).encode()),
-    "printed": msgpack.unpackb(encode_printed(Printer("c", "n", "a", "1", "x", "i"), [PrintedLine(1, Stream.STDOUT, "t")])),
+    "printed": msgpack.unpackb(
+        encode_printed(Printer("c", "n", "a", "1", "x", "i"), [PrintedLine(1, Stream.STDOUT, "t", "b", None, 0, "1a" * 16)])
+    ),
     "clusterEntry": json.loads(encode_entry(Lease(epoch=1, holder="k"))[1]),
     "suspects": msgpack.unpackb(encode_suspects([SuspectCase((1,), 1, ())]) or b""),
     "event": json.loads(encode_event(Event("s", "k", "o", "t"))),

@@ -188,6 +188,22 @@ def test_what_is_written_past_python_is_tied_to_the_batch_that_runs(agent: Agent
     assert {(line.batch, line.job) for line in lines} == {("b9", None)}
 
 
+def test_lines_and_tracebacks_have_the_trace_in_which_their_batch_runs(agent: Agent) -> None:
+    source = """
+        import os
+        def feature(payload):
+            print("through Python")
+            os.write(1, b"past it\\n")
+            raise ValueError("and why not")
+        """
+    for trace_id in ("1a" * 16, None):
+        trace = None if trace_id is None else f"00-{trace_id}-{'2b' * 8}-01"
+        agent.run(source, [1], trace=trace, batch=f"of-{trace_id}")
+        lines = agent.lines(lambda found: len(found) >= 3)
+        assert {line.stream for line in lines} == {Stream.STDOUT, Stream.TRACEBACK}
+        assert {(line.batch, line.trace_id) for line in lines if line.batch is not None} == {(f"of-{trace_id}", trace_id)}
+
+
 def test_binary_and_secrets_and_lines_that_are_not_ended(agent: Agent) -> None:
     agent.run(
         """
