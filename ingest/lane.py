@@ -283,8 +283,8 @@ class Lane:
         return LaneRecord(self._spec.name, self._instance, self._view.stale(time.monotonic()), len(keys), told)
 
     async def weights_due(self, since: float) -> None:
-        """Wait until weights that were looked at then (monotonic seconds) are old: their interval, as it is now, has passed since,
-        or what they follow from was changed in between."""
+        """Wait until weights that were looked at then (monotonic seconds) are old: their interval, as it is now, has passed,
+        or what they follow from was changed since."""
         if await news_by(self._retuned, since + self._router.interval_seconds):
             self._retuned.clear()
 

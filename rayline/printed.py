@@ -37,8 +37,8 @@ class PrintedLine:
     """One line, or one whole traceback (the only text with line breaks). `at_ms` is the broker's time as far as it is known.
 
     `batch` is None where no batch, or more than one, may have printed it; `job` is None unless the function runs job by job.
-    `dropped` counts the lines that are missing here. `trace_id` is that of the trace in which its batch ran, 32 hexadecimal digits;
-    None where none of its jobs was sampled.
+    `dropped` counts the lines that are missing here. `trace_id` names the trace in which its batch ran, by 32 hexadecimal
+    digits; None where none of its jobs was sampled.
     """
 
     at_ms: int

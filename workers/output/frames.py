@@ -66,7 +66,8 @@ class Frame:
 
     def pack(self) -> bytes:
         packed: bytes = msgpack.packb(
-            (self.at_ms, self.stream.value, list(self.lines), self.batch, self.job, self.dropped, self.trace_id), use_bin_type=True
+            (self.at_ms, self.stream.value, list(self.lines), self.batch, self.job, self.dropped, self.trace_id),
+            use_bin_type=True,
         )
         return packed
 

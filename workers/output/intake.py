@@ -173,7 +173,9 @@ class OutputIntake:
     def _take_frame(self, worker: _Worker, printer: Printer, frame: Frame) -> None:
         at_ms = self._broker_ms(frame.at_ms)
         if frame.stream is Stream.DROPPED:
-            self._outbox.put(printer, PrintedLine(at_ms, Stream.DROPPED, _TOO_MUCH, frame.batch, None, frame.dropped, frame.trace_id))
+            self._outbox.put(
+                printer, PrintedLine(at_ms, Stream.DROPPED, _TOO_MUCH, frame.batch, None, frame.dropped, frame.trace_id)
+            )
             return
         is_traceback = frame.stream is Stream.TRACEBACK
         budget = worker.tracebacks if is_traceback else worker.said
@@ -220,7 +222,9 @@ class OutputIntake:
         at_ms = self._broker_ms(time.time() * 1000)
         for raw in lines:
             if worker.past.take(len(raw)):
-                self._outbox.put(worker.printer, PrintedLine(at_ms, stream, clean_line(raw, worker.hidden), batch, None, 0, trace_id))
+                self._outbox.put(
+                    worker.printer, PrintedLine(at_ms, stream, clean_line(raw, worker.hidden), batch, None, 0, trace_id)
+                )
             else:
                 worker.dropped += 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -67,21 +66,27 @@ def heard(lane: Lane, seq: int) -> None:
 
 
 @pytest.fixture
-async def told(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Lane, Topic]]:
-    """A lane of two nodes whose weights are recomputed once a minute, and where it tells them."""
+async def lane() -> AsyncIterator[Lane]:
+    """Of two nodes, whose weights are recomputed once a minute."""
     spec = AppSpec("app", "1", "/nowhere", "m:f")
     lane = Lane(settings=NOWHERE, spec=spec, instance="0", channels=lambda _: None, result_partitions=1)  # type: ignore[arg-type, return-value]
     lane.set_weight_interval(60.0)
     heard(lane, 1)
+    yield lane
+    await lane._publisher.close()
+    await lane._consumer.stop()
+
+
+@pytest.fixture
+async def topic(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Topic]:
+    """Where the lane tells them, and did so once."""
     topic = Topic()
     monkeypatch.setattr(lane_process, "Publisher", topic)
     telling = asyncio.create_task(lane_process._tell_weights(lane, NOWHERE, "0"))
     assert (await topic.next()).keys() == {"a/n", "b/n"}
-    yield lane, topic
+    yield topic
     telling.cancel()
     await asyncio.wait({telling})
-    await lane._publisher.close()
-    await lane._consumer.stop()
 
 
 CHANGES: dict[str, Callable[[Lane], None]] = {
@@ -92,21 +97,18 @@ CHANGES: dict[str, Callable[[Lane], None]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_change_of_what_weights_follow_from_is_told_within_a_second(told: tuple[Lane, Topic], change: str) -> None:
-    lane, topic = told
+async def test_a_change_of_what_weights_follow_from_is_told_within_a_second(lane: Lane, topic: Topic, change: str) -> None:
     before = topic.told[-1]
     CHANGES[change](lane)
     assert await topic.next() != before
 
 
-async def test_a_changed_interval_counts_within_a_second_also_for_the_wait_that_runs(told: tuple[Lane, Topic]) -> None:
-    lane, topic = told
-    begun = time.monotonic()
-    lane.set_weight_interval(0.1)
-    while lane._retuned.is_set():
-        await asyncio.sleep(0)
-    # Changes that no operator makes are told by the interval alone.
-    lane._router._version_weights, lane._router._multipliers = VersionWeights({"1": 0.25}), None
-    lane._dispatcher.refresh()
-    await topic.next()
-    assert time.monotonic() - begun < IN_FORCE_SECONDS
+async def test_a_changed_interval_counts_for_the_wait_that_runs(lane: Lane) -> None:
+    looked_at = time.monotonic()
+    await lane.weights_due(looked_at)
+    waiting = asyncio.create_task(lane.weights_due(looked_at))
+    lane.set_weight_interval(0.2)
+    async with asyncio.timeout(IN_FORCE_SECONDS):
+        await waiting
+        await lane.weights_due(looked_at)
+    assert time.monotonic() - looked_at >= 0.2
