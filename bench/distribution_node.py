@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from bench.distribution_run import Way
 from rayline.reports import NodeReport, NodeState, encode_reports
@@ -22,51 +22,83 @@ from runtime_env.peers.source import PeerSource
 from runtime_env.store import open_store
 from workers.peering import Peering
 
-TOKEN: Final = b"bench"
+TOKEN: Final = "the token of the bench"
 TELL_SECONDS: Final = 0.2
 
 
-def run_node(*, way: Way, name: str, layers: list[Layer], store_url: str, rate: int | None, folder: Path) -> None:
-    """Fetch when the word is given, and stay until stdin closes."""
-    store = open_store(store_url)
-    cache = BlobCache(path=folder, quota_bytes=2**50, free_bytes=0)
-    options = PeerOptions(name=f"bench/{name}", host=f"127.77.0.{int(name) + 2}")
-    with PeerNode(options=options, cache=cache, store=store) as peers:
-        peers.set_limits(download=rate, upload=rate)
-        peering = Peering(peer=peers)
+class Task(Protocol):
+    """What a node does when the word is given. `peering` is None where it hears of nobody."""
 
-        def hear(line: str) -> None:
+    @property
+    def peering(self) -> Peering | None: ...
+
+    def run(self) -> dict[str, float]:
+        """Blocks until everything is here; returns how long each phase of it took, seconds."""
+        ...
+
+
+class Fetch:
+    """Fetches layers into a cache, from peers or over plain HTTP."""
+
+    def __init__(self, *, way: Way, name: str, layers: list[Layer], store_url: str, rate: int | None, folder: Path) -> None:
+        self._way = way
+        self._layers = layers
+        self._folder = folder
+        self._store = open_store(store_url)
+        self._cache = BlobCache(path=folder, quota_bytes=2**50, free_bytes=0)
+        options = PeerOptions(name=f"bench/{name}", host=host_of(name))
+        self._peers = PeerNode(options=options, cache=self._cache, store=self._store)
+        self._peers.start()
+        self._peers.set_limits(download=rate, upload=rate)
+        self.peering = Peering(peer=self._peers)
+
+    def run(self) -> dict[str, float]:
+        if self._way is Way.HTTP:
+            fetch_blobs(self._store, self._layers, self._folder / "http")
+        else:
+            source = PeerSource(node=self._peers, store=self._store, cache=self._cache, token=TOKEN.encode())
+            source.fetch(self._layers, lambda _: None)
+        return {}
+
+
+def run_node(name: str, task: Task) -> None:
+    """Do the task when the word is given, and stay until stdin closes."""
+    peering = task.peering
+    told: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+
+    def hear(line: str) -> None:
+        if peering is not None:
             for report in json.loads(line):
                 peering.hear(bytes.fromhex(report), time.monotonic())
             peering.tell(time.monotonic())
 
-        def hear_all() -> None:
-            for line in sys.stdin:
-                hear(line)
+    def hear_all() -> None:
+        for line in sys.stdin:
+            hear(line)
 
-        def tell() -> None:
-            """Where what it holds or fetches is other than told."""
-            member = peers.member()
-            if told and told[-1] == (member.holds, member.wants):
-                return
-            told.append((member.holds, member.wants))
-            report = NodeReport("bench", name, 1, 1, NodeState.READY, interval_ms=600_000, peer=peering.presence())
-            _say({"report": encode_reports([report]).hex()})
+    def tell() -> None:
+        """Where what it holds or fetches is other than told."""
+        presence = None if peering is None else peering.presence()
+        has = ((), ()) if presence is None else (presence.holds, presence.wants)
+        if told and told[-1] == has:
+            return
+        told.append(has)
+        report = NodeReport("bench", name, 1, 1, NodeState.READY, interval_ms=600_000, peer=presence)
+        _say({"report": encode_reports([report]).hex()})
 
-        told: list[tuple[frozenset[str], frozenset[str]]] = []
-        tell()
-        hear(sys.stdin.readline())
-        before = os.times()
-        hearing = threading.Thread(target=hear_all)
-        hearing.start()
-        if way is Way.HTTP:
-            fetch_blobs(store, layers, folder / "http")
-        else:
-            with Repeated(tell, TELL_SECONDS):
-                PeerSource(node=peers, store=store, cache=cache, token=TOKEN).fetch(layers, lambda _: None)
-        after = os.times()
-        _say({"memory_bytes": _peak_memory(), "cpu_seconds": after.user + after.system - before.user - before.system})
-        hearing.join()
+    tell()
+    hear(sys.stdin.readline())
+    before = os.times()
+    hearing = threading.Thread(target=hear_all)
+    hearing.start()
+    with Repeated(tell, TELL_SECONDS):
+        phases = task.run()
+    after = os.times()
+    cpu_seconds = after.user + after.system - before.user - before.system
+    _say({"memory_bytes": _peak_memory(), "cpu_seconds": cpu_seconds, "phases": phases})
+    hearing.join()
+    if peering is not None:
+        peering.close()
 
 
 class Repeated:
@@ -90,6 +122,11 @@ class Repeated:
         while not self._stop.wait(self._seconds):
             self._call()
         self._call()
+
+
+def host_of(name: str) -> str:
+    """A loopback address of this node's own."""
+    return f"127.77.0.{int(name) + 2}"
 
 
 def _say(message: dict[str, object]) -> None:

@@ -12,19 +12,18 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
+from bench.distribution_contents import Contents
 from bench.range_server import RangeServer
 from rayline.errors import RaylineError
-from runtime_env.bundle import Layer, LayerKind
-from runtime_env.peers.metainfo import describe
-from runtime_env.store import FolderStore
-from runtime_env.store.protocol import blob_path
 from workers.peering import MISSED_BEATS
 
 _DEATH_COPIES: Final = 0.5
 _ORIGIN_AWAY_SECONDS: Final = 5.0
-_INDEX_VARIABLES: Final = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
+# By each of these, pip or uv would look there; what they look at instead is taken away.
+_INDEX_VARIABLES: Final = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
+_OTHER_PLACES: Final = ("PIP_FIND_LINKS", "PIP_NO_INDEX", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_OFFLINE")
 
 
 class Way(StrEnum):
@@ -43,8 +42,9 @@ class Dies(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`copies` is what the origin sent, in blobs; memory is the greatest resident size of any node, processor time the mean of
-    theirs without their start; `others_share` is what other processes used of the machine's processors meanwhile."""
+    """`copies` is what the origin sent, in contents; memory is the greatest resident size of any node, processor time the mean of
+    theirs without their start; `others_share` is what other processes (those that nodes start included) used of the machine's
+    processors meanwhile; `phases` are the longest seconds of any node in each phase of a start."""
 
     way: Way
     nodes: int
@@ -55,19 +55,19 @@ class Row:
     others_share: float
     index_requests: int
     dies: Dies | None
+    phases: dict[str, float]
 
 
-def run(folder: Path, *, way: Way, nodes: int, blobs: int, size_bytes: int, rate: int | None, dies: Dies | None) -> Row:
-    """Give new blobs of `size_bytes` together to `nodes` processes by `way`; raises RaylineError when one of them fails that was
-    not to die."""
-    digests = [_new_blob(folder, size_bytes // blobs, number) for number in range(blobs)]
-    layers = folder / "layers.json"
-    layers.write_text(json.dumps([[digest, size_bytes // blobs] for digest in digests]))
+def run(folder: Path, contents: Contents, *, way: Way, nodes: int, rate: int | None, dies: Dies | None) -> Row:
+    """Give `contents` to `nodes` processes by `way`; raises RaylineError when one of them fails that was not to die."""
+    size_bytes = contents.size_bytes
     (folder / "index").mkdir()
-    with RangeServer(folder=folder / "index") as index, _Origin(folder / "store", rate) as origin:
-        environment = {**os.environ, **dict.fromkeys(_INDEX_VARIABLES, index.url)}
+    with RangeServer(folder=folder / "index") as index, _Origin(contents.store, rate) as origin:
+        inherited = {name: value for name, value in os.environ.items() if name not in _OTHER_PLACES}
+        environment = {**inherited, **dict.fromkeys(_INDEX_VARIABLES, index.url)}
+        _prove_counting(index, environment)
         command = [sys.executable, "-m", "bench.distribution", "--node", way, "--store", origin.url]
-        command += ["--layers", str(layers), "--rate", str(rate or 0)]
+        command += [*contents.arguments, "--rate", str(rate or 0)]
         processes = [
             subprocess.Popen(
                 [*command, "--name", str(number), "--dir", str(folder / f"node-{number}")],
@@ -110,7 +110,17 @@ def run(folder: Path, *, way: Way, nodes: int, blobs: int, size_bytes: int, rate
         round(max(0.0, others), 2),
         len(index.requests),
         dies,
+        {phase: round(max(one["phases"].get(phase, 0.0) for one in outcomes), 1) for phase in outcomes[0]["phases"]},
     )
+
+
+def _prove_counting(index: RangeServer, environment: dict[str, str]) -> None:
+    """A node that asked for a package would be counted; raises RaylineError where it would not."""
+    asking = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps", "--retries", "0", "numpy"]
+    subprocess.run(asking, check=False, capture_output=True, env=environment)
+    if not index.requests:
+        raise RaylineError("pip asked elsewhere than the index of this run: what nodes ask for would not be counted")
+    index.requests.clear()
 
 
 class _Origin:
@@ -153,7 +163,7 @@ class _Platform:
     """Passes what each node says of itself on to all, as heartbeats do."""
 
     def __init__(self, processes: list[subprocess.Popen[str]], notices: list[dict[str, str]]) -> None:
-        self.outcomes: list[dict[str, float] | None] = [None] * len(processes)
+        self.outcomes: list[dict[str, Any] | None] = [None] * len(processes)
         self._processes = processes
         self._notices = dict(enumerate(notices))
         self._dead: set[int] = set()
@@ -196,27 +206,6 @@ class _Platform:
             with self._lock:
                 self._notices[number] = notice
                 self.tell()
-
-
-def read_layers(path: Path) -> list[Layer]:
-    """What `run` wrote for its nodes."""
-    return [Layer(digest[7:19], LayerKind.MODEL, digest, size, size, 1) for digest, size in json.loads(path.read_text())]
-
-
-def _new_blob(folder: Path, size_bytes: int, number: int) -> str:
-    """Each MiB of it is another one, and none of it can be compressed."""
-    source = folder / "source"
-    noise = os.urandom(2**20)
-    with source.open("wb") as file:
-        for start in range(0, size_bytes, 2**20):
-            file.write((start + number).to_bytes(8, "big"))
-            file.write(noise[8 : min(2**20, size_bytes - start)])
-    metainfo = describe(source)
-    FolderStore(path=folder / "store").put_metainfo(metainfo)
-    place = folder / "store" / blob_path(metainfo.digest)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    source.rename(place)
-    return metainfo.digest
 
 
 def _busy_seconds() -> float:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from bench.range_server import RangeServer
 from rayline.app_spec import AppSpec
 from rayline.errors import (
     BlobCorrupt,
@@ -35,11 +37,19 @@ from rayline.manifest import load_manifest
 from runtime_env.build import BuildCache, Builder, BuildOptions, Built
 from runtime_env.build.interpreters import find_interpreters
 from runtime_env.bundle import Bundle, LayerKind
+from runtime_env.node.activation import Wanted
+from runtime_env.node.folder import NodeFolder
+from runtime_env.node.preparing import Prepared, Preparer
+from runtime_env.peers.cache import BlobCache
+from runtime_env.peers.node import PeerNode
+from runtime_env.peers.source import PeerSource
 from runtime_env.preflight import check_health
 from runtime_env.process_environment import process_environment, python_of
-from runtime_env.store import FolderStore, publish
+from runtime_env.signing import SigningKey, Trust
+from runtime_env.store import FolderStore, Store, open_store, publish
 from runtime_env.unpack import unpack
 from tests.support.packages import CountingIndex, serve_index, write_wheel
+from tests.support.peer_network import TOKEN, PeerNetwork
 
 pytestmark = pytest.mark.integration
 
@@ -288,6 +298,47 @@ def test_twenty_nodes_ask_the_index_nothing(workshop: Workshop, tmp_path: Path) 
     for number in range(20):
         unpack(light, built.blob_paths, tmp_path / f"node-{number}")
     assert len(workshop.index.requests) == before
+
+
+@needs_python
+def test_nodes_that_start_at_once_ask_the_index_nothing_and_read_the_bundle_from_the_store_once(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them as an agent before Ray: fetch from the others, verify, unpack, import the entrypoint."""
+    built = workshop.build(app(tmp_path / "app", NEEDS_ONE, "import needs_one\ndef f(job): ...\n"))
+    key = SigningKey.generate(tmp_path / "key")
+    publish(FolderStore(path=tmp_path / "store"), built.bundle, built.blob_paths, key=key)
+    (tmp_path / "trust").write_text(f"ed25519 {key.public} test\n")
+    wanted = Wanted("demo", "1", built.bundle.digest)
+    asked = len(workshop.index.requests)
+    assert asked, "the index that counts is the one that the build asked"
+    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        monkeypatch.setenv(name, workshop.index.url)
+
+    def start(node: PeerNode, cache: BlobCache, store: Store) -> Prepared:
+        source = PeerSource(node=node, store=store, cache=cache, token=TOKEN)
+        folder = NodeFolder(path=cache.path.parent, quota_bytes=2**40)
+        trust = Trust.read(tmp_path / "trust")
+        preparer = Preparer(folder=folder, store=store, source=source, trust=trust, check=check_health)
+        with folder.lease(built.bundle.digest):
+            return preparer.prepare(wanted, lambda _: None, lambda *_: None)
+
+    with (
+        RangeServer(folder=tmp_path / "store") as origin,
+        PeerNetwork(tmp_path / "nodes") as network,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        store = open_store(origin.url)
+        starts = []
+        for number in range(4):
+            NodeFolder(path=tmp_path / f"node-{number}", quota_bytes=2**40)
+            blobs = tmp_path / f"node-{number}" / "blobs"
+            node = network.add(f"node-{number}", store=store, cache=blobs)
+            starts.append(pool.submit(start, node, BlobCache(path=blobs, quota_bytes=2**40), store))
+        prepared = [one.result(timeout=100) for one in starts]
+        assert origin.sent_bytes <= 1.2 * built.bundle.size_bytes
+    assert len(workshop.index.requests) == asked
+    assert {run(one.root, one.bundle, "import base; print(base.__version__)") for one in prepared} == {"1.0"}
 
 
 @needs_python
