@@ -170,6 +170,10 @@ class NodeInspector:
         """Nodes of that name: `cluster/node`, or the node's name alone."""
         return [self._inspect(node) for node in self._watch.nodes() if name in (node.key, node.report.node)]
 
+    def left(self, key: str) -> dict[str, Mapping[str, Any]]:
+        """By `app/lane`: how the node left that lane's rotation (`Departures.told`), as long as lanes remember."""
+        return {f"{app}/{lane}": record.left[key] for (app, lane), record in self._lanes.items() if key in record.left}
+
     async def history(self, key: str) -> list[NodeEntry]:
         """What happened to a node within the last day, oldest first; what several resources saw stands there once."""
         since_ms = round((time.time() - HISTORY_SECONDS) * 1000)

@@ -202,7 +202,11 @@ class Lane:
     def heard(self, reports: Iterable[NodeReport], *, at: float | None = None, ears: float | None = None) -> None:
         """Node reports, sent at `at` (monotonic seconds; now), `ears` as in `View.apply`. Called with none from time to time."""
         now = time.monotonic()
-        changed = self._view.apply(reports, now if at is None else at, ears=ears)
+        written_at = now if at is None else at
+        changed = self._view.apply(reports, written_at, ears=ears)
+        for key in changed:
+            if (node := self._view.node(key)) is not None:
+                self._router.departures.news(node, written_at=written_at, heard_at=now)
         # Silence is news too, which no report brings; a plain beat is none.
         if (changed and not self._pull_seconds) or now >= self._refresh_at:
             self._refresh_at = now + (self._pull_seconds or REFRESH_SECONDS)
@@ -277,10 +281,11 @@ class Lane:
         self._weigh_anew()
 
     def explain_nodes(self) -> LaneRecord:
-        """The nodes that batches go to, and why each gets what it gets."""
+        """The nodes that batches go to, why each gets what it gets, and which way the last ones left."""
         keys = sorted(self._router.weights())
         told = {key: node for key in keys[:MAX_NODES] if (node := self._router.explain_node(key)) is not None}
-        return LaneRecord(self._spec.name, self._instance, self._view.stale(time.monotonic()), len(keys), told)
+        stale, left = self._view.stale(time.monotonic()), self._router.departures.told()
+        return LaneRecord(self._spec.name, self._instance, stale, len(keys), told, left)
 
     async def weights_due(self, since: float) -> None:
         """Wait until weights that were looked at then (monotonic seconds) are old: their interval, as it is now, has passed,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rayline.errors import FormatError
@@ -22,13 +22,15 @@ _DIGITS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class LaneRecord:
-    """One lane's nodes, by key (`Router.explain_node`), at most MAX_NODES of `nodes_total`; `stale`: nobody is heard."""
+    """One lane's nodes, by key (`Router.explain_node`), at most MAX_NODES of `nodes_total`; `stale`: nobody is heard. `left`
+    tells of the last nodes that got no more work, each hop of the news (`Departures.told`)."""
 
     app: str
     lane: str
     stale: bool
     nodes_total: int
     nodes: Mapping[str, Mapping[str, Any]]
+    left: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def key(self) -> bytes:
@@ -37,7 +39,8 @@ class LaneRecord:
 
 def encode_lane_record(record: LaneRecord) -> bytes:
     """One record value; figures are rounded, so that what does not change looks the same."""
-    data = {"v": _VERSION, "stale": record.stale, "nodes_total": record.nodes_total, "nodes": _rounded(record.nodes)}
+    nodes, left = _rounded(record.nodes), _rounded(record.left)
+    data = {"v": _VERSION, "stale": record.stale, "nodes_total": record.nodes_total, "nodes": nodes, "left": left}
     return json.dumps(data, separators=(",", ":")).encode()
 
 
@@ -50,10 +53,10 @@ def decode_lane_record(key: bytes | None, value: bytes) -> LaneRecord | None:
         data: Any = json.loads(value)
         if data["v"] != _VERSION:
             raise FormatError(f"lane record of version {data['v']!r}; this Rayline reads version {_VERSION}")
-        nodes = data["nodes"]
-        if not isinstance(nodes, dict) or not all(isinstance(node, dict) for node in nodes.values()):
+        nodes, left = data["nodes"], data.get("left", {})
+        if not all(isinstance(told, dict) and all(isinstance(node, dict) for node in told.values()) for told in (nodes, left)):
             raise FormatError("a lane record whose nodes are no objects")
-        return LaneRecord(parts[1], parts[2], bool(data["stale"]), int(data["nodes_total"]), nodes)
+        return LaneRecord(parts[1], parts[2], bool(data["stale"]), int(data["nodes_total"]), nodes, left)
     except (ValueError, TypeError, KeyError) as error:
         raise FormatError(f"not a lane record: {error!r}") from error
 

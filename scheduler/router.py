@@ -21,11 +21,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from rayline.app_spec import SchedulingPolicy
+from rayline.reports import NodeState
 from rayline.versions import VersionWeights
+from scheduler.departures import Departures, Way
 from scheduler.routes import Route, Routes
 from scheduler.seats import QUEUE_BEHIND_SECONDS, NodeSeats, OwnShare, Seat, Target
 from scheduler.swrr import SmoothWeightedRoundRobin
-from scheduler.view import View
+from scheduler.view import Standing, View
 from scheduler.weights import DEFAULT_INTERVAL_SECONDS, Weigher, WeightPolicy, policy_of
 from scheduler.weights.fleet import Column, Floats
 
@@ -42,6 +44,7 @@ CANDIDATES_SHOWN: Final = 20
 # Only the relation of weights counts: what operators multiply them by must not take them beyond what a rotation holds.
 MOST_WEIGHT: Final = 1e6
 _FACTORS: Final = ("traffic", "version")
+_SILENT: Final = (Standing.SUSPECT, Standing.LOST)
 
 
 class Tier(IntEnum):
@@ -132,6 +135,7 @@ class Router:
         self._share = OwnShare()
         self._picks: deque[tuple[Any, ...]] = deque(maxlen=PICKS_KEPT)  # made a `Pick` for who asks
         self._history: deque[tuple[int, dict[str, float]]] = deque(maxlen=UPDATES_KEPT)
+        self.departures = Departures()
 
     @property
     def policy(self) -> SchedulingPolicy:
@@ -175,6 +179,7 @@ class Router:
         """Take over nodes, actors and samples from the view. What is in flight on a vanished actor stays counted for its end."""
         changes = self._routes.update(view, version, now, beside=self._beside)
         for key in changes.gone:
+            self._note_departure(view, key, now)
             self._forget(key, now)
         start = int(self._phase * len(changes.come))
         for route in changes.come[start:] + changes.come[:start]:
@@ -274,12 +279,13 @@ class Router:
             seat.losses += 1
             self._pause(target, now + pause, now)
 
-    def draining(self, target: Target, now: float) -> None:  # noqa: ARG002 - as the other news of an actor
+    def draining(self, target: Target, now: float) -> None:
         """The actor says that its node goes: nothing more is sent to this incarnation."""
         node = self._nodes.get(target.node)
         if node is not None and target.endpoint.instance in node.seats:
             node.draining = True
             self._place(target.node, node)
+            self.departures.out(target.node, target.incarnation, Way.ACTOR, now, update=self._weigher.updates)
 
     def service_seconds(self) -> float | None:
         """The slowest actor's mean service time, or None before the first batch ended."""
@@ -358,12 +364,21 @@ class Router:
 
     def _join(self, route: Route, now: float) -> None:
         key = route.key
+        self.departures.back(key)
         self._nodes[key] = NodeSeats(incarnation=route.node.incarnation)
         self._tiers[key] = Tier.NONE
         self._weigher.fleet.join(key, now)
         for _, rotation in self._order:
             rotation.set_weight(key, None)
             rotation.block(key)
+
+    def _note_departure(self, view: View, key: str, now: float) -> None:
+        """The node leaves with the update of weights that comes next."""
+        facts, update = view.node(key), self._weigher.updates + 1
+        if facts is not None and view.standing(key, now) in _SILENT:
+            self.departures.silent(facts, now, update=update)
+        elif facts is None or facts.state > NodeState.READY:
+            self.departures.out(key, self._nodes[key].incarnation, Way.NEWS, now, update=update)
 
     def _forget(self, key: str, now: float) -> None:
         node = self._nodes.pop(key)

@@ -292,6 +292,11 @@ class NodeFacts:
         return changed
 
     @property
+    def said_seq(self) -> int:
+        """The number of the report that its state and reason come from."""
+        return self._reason_seq
+
+    @property
     def silent_after(self) -> float:
         """From when on it is silent (monotonic seconds), if nothing is heard of it before."""
         return self.heard + SUSPECT_AFTER_BEATS * self.interval_ms / 1000

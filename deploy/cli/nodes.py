@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -11,16 +12,20 @@ from typer.core import TyperGroup
 
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.jobs import explain_job
-from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
+from deploy.cli.options import DEFAULT_STATE_DIR, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
 from deploy.cli.output import OutputFormat, Records, note, show, table
 
 if TYPE_CHECKING:
     from deploy.node_inspection import NodeEntry, NodeInspection, NodeInspector
+    from rayline.bus import KafkaSettings
+    from rayline.results import Result
 
 Group = Annotated[str, typer.Option("--group", help="Group of resources whose nodes are shown.")]
 _HEADER: Final = ("CLUSTER", "NODE", "ZONE", "STATE", "AGE", "BEAT", "CPUS", "LOAD", "IN FLIGHT", "WEIGHT", "REASON")
 _LOOK_SECONDS: Final = 1.0
 _REASON_CHARS: Final = 60
+_EVENT_OF: Final = {"draining": "node.notice", "gone": "node.gone", "silent": "node.suspect"}
+_WAYS: Final = {"news": "by the news", "actor": "its actor turned a batch away", "silence": "by its silence"}
 
 
 class JobByDefault(TyperGroup):
@@ -104,7 +109,8 @@ def explain_node(
     kafka_config: KafkaConfig = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Tell a node's state and why, its weight and the factors of it, and what happened to it within the last day."""
+    """Tell a node's state and why, its weight and the factors of it, what happened to it within the last day, and how the news of
+    its end went from hop to hop."""
     asyncio.run(_explain_node(kafka_settings(bootstrap_servers, kafka_config, state_dir), resources, name, output))
 
 
@@ -119,37 +125,55 @@ async def _explain_node(settings: Any, group_name: str, name: str, output: Outpu
                 f"several clusters have one: {', '.join(node.node.key for node in found)}", param_hint="NODE"
             )
         key = found[0].node.key if found else name
-        history = await inspector.history(key)
+        history, left = await inspector.history(key), inspector.left(key)
         if not found and not history:
             note(f"no node {name} reports, and nothing is known of one; `rayline nodes` lists those that do")
             raise typer.Exit(ExitCode.NO)
-        record = {**(found[0].as_dict() if found else {"node": key, "state": None}), "history": [e.as_dict() for e in history]}
-        show(output, record, _node_text(key, found[0] if found else None, history))
+        told = {"left": {lane: dict(way) for lane, way in left.items()}, "history": [entry.as_dict() for entry in history]}
+        record = {**(found[0].as_dict() if found else {"node": key, "state": None}), **told}
+        show(output, record, "\n".join([_node_text(key, found[0] if found else None, history), *_left_lines(left, history)]))
 
 
 @group.command("pick")
 def explain_pick(
-    app: App,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="[APP] JOB", help="A job's id; without APP it is looked for in all apps.")
+    ],
     state_dir: StateDir = DEFAULT_STATE_DIR,
     bootstrap_servers: Bootstrap = None,
     kafka_config: KafkaConfig = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
     """Tell why a job was sent to the node where it ran, as it stood at that moment."""
-    from deploy.journey import find_results, pick_text
+    from deploy.journey import pick_text
 
-    found = asyncio.run(find_results(kafka_settings(bootstrap_servers, kafka_config, state_dir), app, job))
+    if len(words) > 2:
+        raise typer.BadParameter(f"{len(words)} words: right would be JOB, or APP JOB", param_hint="[APP] JOB")
+    found = asyncio.run(_results_of(words, kafka_settings(bootstrap_servers, kafka_config, state_dir)))
     if not found:
-        note(f"{app}.results holds no result of job {job}: its pick is told with its result")
+        where = f"{words[0]}.results holds" if len(words) == 2 else "the results of all apps hold"
+        note(f"{where} no result of job {words[-1]}: its pick is told with its result")
         raise typer.Exit(ExitCode.NO)
     with Records(output, str) as records:
-        for result in found:
+        for app, result in found:
             if output is OutputFormat.TEXT:
                 show(output, {}, pick_text(result))
             else:
                 place = {"cluster": result.cluster, "node": result.node, "attempts": result.attempts, "batch": result.batch}
-                records.add({"job_id": result.job_id, "source": result.source, **place, "pick": result.pick})
+                records.add({"app": app, "job_id": result.job_id, "source": result.source, **place, "pick": result.pick})
+
+
+async def _results_of(words: list[str], settings: KafkaSettings) -> list[tuple[str, Result]]:
+    """Results of `[APP] JOB`, each with its app."""
+    from deploy.app_registry import AppRegistry
+    from deploy.journey import find_results
+
+    if len(words) == 2:
+        apps = [words[0]]
+    else:
+        async with AppRegistry(settings) as registry:
+            apps = sorted(await registry.snapshot())
+    return [(app, result) for app in apps for result in await find_results(settings, app, words[-1])]
 
 
 def _note_ears(inspector: NodeInspector) -> None:
@@ -205,6 +229,27 @@ def _node_text(key: str, node: NodeInspection | None, history: list[NodeEntry]) 
         for entry in history
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _left_lines(left: Mapping[str, Mapping[str, Any]], history: list[NodeEntry]) -> list[str]:
+    """Each hop from the node's word (or its last beat) to the last lane that stopped sending there."""
+    said = next((way for way in left.values() if way.get("said_ms") is not None), None)
+    if said is None:
+        return [f"  left        lane {lane}: {_way_text(way)}" for lane, way in left.items()]
+    state, said_ms = said["state"], said["said_ms"]
+    what = "last heard" if state == "silent" else f"{state}, said"
+    seconds, kind = time.strftime("%H:%M:%S", time.localtime(said_ms / 1000)), _EVENT_OF.get(state)
+    lines = [f"  left        {what} at {seconds}.{said_ms % 1000:03d} by its own clock"]
+    told = [entry.at_ms for entry in history if entry.event.kind == kind]
+    if told:
+        lines.append(f"    resources told of it {told[-1] - said_ms:.0f} ms later, by the broker's clock")
+    return lines + [f"    lane {lane}: {_way_text(way)}" for lane, way in sorted(left.items())]
+
+
+def _way_text(way: Mapping[str, Any]) -> str:
+    heard = "" if way.get("heard_after_ms") is None else f"heard of it {way['heard_after_ms']:.0f} ms after the broker, "
+    out = "" if way.get("out_after_ms") is None else f" after {way['out_after_ms']:.0f} ms"
+    return f"{heard}sent nothing new there{out} ({_WAYS.get(str(way.get('by')), 'not known')}; update {way.get('update')} of its weights)"
 
 
 def _lane_lines(name: str, lane: Any) -> list[str]:

@@ -40,6 +40,7 @@ def test_keys_tell_records_of_nodes_and_of_lanes_apart(group: str, resource: str
     key = ViewKey(group, resource, chunk)
     assert decode_view_key(key.encode()) == key
     assert decode_lane_record(key.encode(), b"") is None
-    record = LaneRecord(group, resource, True, 7, {"c/n": {"weight": 1.25, "factors": {"cores": None}}})
+    left = {"c/m": {"by": "news", "out_after_ms": 3.5}}
+    record = LaneRecord(group, resource, True, 7, {"c/n": {"weight": 1.25, "factors": {"cores": None}}}, left)
     assert decode_view_key(record.key) is None
     assert decode_lane_record(record.key, encode_lane_record(record)) == record

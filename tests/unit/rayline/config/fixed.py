@@ -120,7 +120,7 @@ _REASONS: Final = {
         rayline.client: _CLOCK_SLACK_MS _POLL_MS
         deploy.agent_process: _APPS_RETRY_SECONDS _FULFIL_SECONDS
         deploy.keeper.process: _LOOK_SECONDS _REPORT_MEMORY_SECONDS
-        deploy.resource_process: _EVENTS_SECONDS
+        deploy.resource_process: _EVENTS_SECONDS _MAX_UNTOLD
         rayline.config.watch: CHECK_SECONDS PRESENCE_SECONDS RETRY_SECONDS START_SECONDS _GOOD_BYE_SECONDS
         rayline.config.watch: _POLL_MS _REPLAY_SECONDS _TURN_SECONDS
         rayline.config.watch: _LOGGED_A_TURN
@@ -139,6 +139,7 @@ _REASONS: Final = {
         scheduler.keeper.backoff: BackoffPolicy.cap_ms BackoffPolicy.first_ms BackoffPolicy.healthy_ms
         scheduler.keeper.decide: Limits.ahead_ms
         scheduler.router: BUSY_PAUSE_SECONDS FIRST_LOSS_PAUSE_SECONDS LAST_LOSS_PAUSE_SECONDS
+        scheduler.departures: DEPARTURES_KEPT
         scheduler.router: MOST_WEIGHT PICKS_KEPT UPDATES_KEPT USUAL_FADES
         scheduler.seats: EVIDENCE_SECONDS EWMA_SHARE QUEUE_BEHIND_SECONDS SHARE_SECONDS
         scheduler.seats: CORES_FOR_ONE_MORE PRIOR_BATCHES PRIOR_VARIANCE RUNNING_PATIENCE
