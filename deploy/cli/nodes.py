@@ -249,7 +249,8 @@ def _left_lines(left: Mapping[str, Mapping[str, Any]], history: list[NodeEntry])
 def _way_text(way: Mapping[str, Any]) -> str:
     heard = "" if way.get("heard_after_ms") is None else f"heard of it {way['heard_after_ms']:.0f} ms after the broker, "
     out = "" if way.get("out_after_ms") is None else f" after {way['out_after_ms']:.0f} ms"
-    return f"{heard}sent nothing new there{out} ({_WAYS.get(str(way.get('by')), 'not known')}; update {way.get('update')} of its weights)"
+    by = _WAYS.get(str(way.get("by")), "not known")
+    return f"{heard}sent nothing new there{out} ({by}; update {way.get('update')} of its weights)"
 
 
 def _lane_lines(name: str, lane: Any) -> list[str]:
