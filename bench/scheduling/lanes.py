@@ -197,7 +197,8 @@ class SwrrLane(_Online):
     def _changed(self) -> None:
         for name in self._known - self._names:
             self._weigher.fleet.leave(name, self._now)
-            self._swrr.remove(name)
+            if name in self._swrr:
+                self._swrr.remove(name)
         self._known &= self._names
         self._weigh()
 

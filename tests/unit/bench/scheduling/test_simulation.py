@@ -9,8 +9,9 @@ import pytest
 from bench.scheduling.engine import Run, Simulation
 from bench.scheduling.node import SimBatch, SimNode
 from bench.scheduling.policies import ALL, FORMULA, PERFECT
-from bench.scheduling.scenario import Scenario
+from bench.scheduling.scenario import Chances, Scenario
 from bench.scheduling.tables import FORMULA_BAR, PERFECT_BAR, answer, bars, questions
+from rayline.reports import NodeState
 
 SMALL = Scenario(nodes=20, cores=(2, 8), seconds=25.0, warm_up_seconds=8.0)
 
@@ -42,6 +43,15 @@ def test_no_job_is_lost_to_evictions(policy: str) -> None:
     assert outcome.again > 0
     assert outcome.unfinished == 0
     assert len(outcome.latencies) == outcome.arrived
+
+
+def test_a_node_that_came_and_went_between_two_looks_was_never_in_rotation() -> None:
+    node = SimNode(name="n", cores=2, incarnation=1)
+    lane = ALL[FORMULA]({"c/n": node}, 0, Chances(0))
+    ready = node.report(0.0)
+    node.state = NodeState.DRAINING
+    lane.hear([ready, node.report(0.1)], 0.2)
+    assert lane.choose(SimBatch(1, 0.2, 1.0, 0), 0.2) is None
 
 
 def test_several_lanes_do_not_run_into_each_other() -> None:
