@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.node:
+        give_memory_back()
         run_node(options.name, _task(options))
         return 0
     rate = int(options.rate_mb * 1e6) or None

@@ -32,9 +32,9 @@ from runtime_env.node.source import StoreSource
 from runtime_env.signing import Trust
 from runtime_env.store import Store
 from workers.activation import Activator, check_environment
-from workers.actor import POD_DIR_VARIABLE
 from workers.channel import FlightChannel
 from workers.host_actor import HostActor
+from workers.pod_folder import POD_DIR_VARIABLE
 
 NAME: Final = "bench/node"
 _QUOTA_BYTES: Final = 64 * 2**30

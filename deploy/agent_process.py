@@ -14,7 +14,6 @@ from typing import Final
 from deploy.app_registry import AppRegistry
 from deploy.node_environments import open_environments
 from deploy.process_environment import (
-    CHANNEL_TOKEN_VARIABLE,
     INTERRUPTION_FILE_VARIABLE,
     INTERRUPTION_HEADER_VARIABLE,
     INTERRUPTION_URL_VARIABLE,
@@ -30,6 +29,7 @@ from rayline.errors import BusError, ConfigError, RaylineError
 from rayline.metrics import MetricsBoard, ProcessMetrics, Sample
 from rayline.rollout import SHARE
 from rayline.topics import CONFIG
+from runtime_env.peers.allocator import give_memory_back
 from workers.agent import Agent, PodOptions
 from workers.notices import InterruptionEndpoint, InterruptionFile, NoticeSource, OperatorOrder
 from workers.output.forwarding import UserOutput
@@ -47,12 +47,12 @@ _log = logging.getLogger(__name__)
 
 async def run(*, cluster: str, pod: str, cpus: float, address: str, zone: str | None = None) -> int:
     """Run the pod until its notice or Ray's end; returns the exit code."""
+    give_memory_back()
     options = PodOptions(
         cluster=cluster,
         pod=pod,
         address=address,
         token_path=Path(required(RAY_TOKEN_PATH_VARIABLE)),
-        token=required(CHANNEL_TOKEN_VARIABLE),
         num_cpus=cpus,
         zone=zone,
         grace_seconds=_number(POD_GRACE_VARIABLE, DEFAULT_GRACE_SECONDS),

@@ -84,29 +84,6 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class DrainOrder:
-    """Body of the action `drain`: take no more batches, and hand back in `hand_back_ms` what is not finished by then.
-
-    `app`, `version` and `token` are those of a `Hello`.
-    """
-
-    app: str
-    version: str
-    hand_back_ms: float
-    token: str = field(repr=False)
-
-    def pack(self) -> bytes:
-        return _pack(asdict(self))
-
-    @classmethod
-    def unpack(cls, data: bytes) -> DrainOrder:
-        values = _unpack(data, cls.__dataclass_fields__)
-        with _of_the_protocol():
-            _check_number(values["hand_back_ms"])
-        return cls(**values)
-
-
-@dataclass(frozen=True, slots=True)
 class BatchHead:
     """With a request: `budget_ms` is how long the function may run before the actor gives up on it (never past the deadline);
     `trace` maps a position in the batch to the W3C traceparent that the execution's span is a child of; `jobs` is `pack_job_ids`

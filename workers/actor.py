@@ -22,9 +22,10 @@ from rayline.app_spec import AppSpec
 from rayline.errors import ActorUnready
 from rayline.models import BUNDLED
 from rayline.telemetry import open_tracing
-from workers.answers import MAX_TRACEBACK_CHARS, TracebackLog, bounded
 from workers.app_versions import AppVersions
+from workers.drain_port import DrainPort
 from workers.executor import Executor
+from workers.failures import MAX_TRACEBACK_CHARS, TracebackLog, bounded
 from workers.feature_server import FeatureServer
 from workers.job_gauge import JobGauge
 from workers.loading import load_app
@@ -32,11 +33,9 @@ from workers.model_swap import ModelFollower, load_version
 from workers.model_turn import ModelTurn, models_folder
 from workers.output.capture import OutputCapture, capture_output, secrets_in
 from workers.output.frames import Hello
+from workers.pod_folder import NOTICE_MARK, POD_DIR_VARIABLE
 from workers.watchdog import Watchdog
 
-POD_DIR_VARIABLE = "RAYLINE_POD_DIR"
-# In the pod's directory once its agent took a notice: an actor that gets ready later must not take a batch.
-NOTICE_MARK = "noticed"
 # An actor that nobody needs any more is removed by the gateway after 30 s.
 HAND_BACK_SECONDS = 25.0
 _PR_SET_PDEATHSIG = 1
@@ -136,14 +135,9 @@ class FeatureActor:
         gauge = None if self._pod_dir is None else JobGauge(self._pod_dir / f"actor-{os.getpid()}")
         Watchdog(server=self._server, spec=self._spec, gauge=gauge).start()
         if self._pod_dir is not None:
-            entry = {
-                "pid": os.getpid(),
-                "host": self._host,
-                "port": self._server.port,
-                "app": self._spec.name,
-                "version": self._spec.version,
-            }
             path = self._pod_dir / f"actor-{os.getpid()}.json"
+            DrainPort(entry=path, server=self._server)
+            entry = {"pid": os.getpid(), "app": self._spec.name, "version": self._spec.version}
             path.with_suffix(".new").write_text(json.dumps(entry))
             path.with_suffix(".new").replace(path)
             # After the entry is there: the agent makes its mark before it reads the entries, so that one of us sees the other.

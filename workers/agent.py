@@ -20,7 +20,6 @@ from rayline.reports import NodeLoad, NodeState
 from rayline.rollout import Shares
 from runtime_env.node.folder import NodeFolder
 from workers.activation import Activator, Prepares
-from workers.actor import NOTICE_MARK, POD_DIR_VARIABLE
 from workers.bundle_process import for_ray
 from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_environment, ray_folder, remove_ray_folder
 from workers.heartbeat import INTERVAL_SECONDS, Heartbeat
@@ -29,6 +28,7 @@ from workers.notices import Notice, NoticeSource, PreStopServer, SignalSource
 from workers.output.forwarding import UserOutput
 from workers.peering import Peering
 from workers.pod_actors import HAND_BACK_SECONDS, PodActor, drain_actor, read_pod_actors, read_pod_work
+from workers.pod_folder import NOTICE_MARK, POD_DIR_VARIABLE
 from workers.pod_ray import PodRay
 from workers.ports import PortBlock, claim_ports
 from workers.reporting import Publisher, Reporter
@@ -55,15 +55,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PodOptions:
-    """One pod. `address` is the head's `host:port`; `token_path` holds the cluster's Ray token, `token` admits to its actors;
-    `grace_seconds` is the time from notice to SIGKILL. `identity` tells two pods of one name on one machine apart.
-    `prestop_port` 0 takes any free port (it stands in the pod's folder)."""
+    """One pod. `address` is the head's `host:port`; `token_path` holds the cluster's Ray token; `grace_seconds` is the time from
+    notice to SIGKILL. `identity` tells two pods of one name on one machine apart. `prestop_port` 0 takes any free port (it stands
+    in the pod's folder)."""
 
     cluster: str
     pod: str
     address: str
     token_path: Path
-    token: str
     num_cpus: float = 1.0
     zone: str | None = None
     grace_seconds: float = 30.0
@@ -299,7 +298,6 @@ class Agent:
     def _drain_one(self, actor: PodActor) -> None:
         drain_actor(
             actor,
-            token=self._options.token,
             hand_back_seconds=self._hand_back_at - time.monotonic(),
             on_notice=lambda: _log.info("actor %d takes no more batches", actor.pid),
         )

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from rayline.app_spec import BatchFormat
 from rayline.errors import ContractError
-from workers.answers import describe_value
+from workers.failures import describe_value
 
 
 def common_keys(payloads: Sequence[Any]) -> frozenset[Any] | None:

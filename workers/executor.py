@@ -15,10 +15,10 @@ from rayline.codec import decode_payload, encode_payload
 from rayline.errors import ContractError, FormatError
 from rayline.jobs import ContentType
 from rayline.wire import WHOLE_BATCH, JobStatus, Verdict
-from workers.answers import CONTRACT_ERROR, TracebackLog, bounded, describe_error, describe_value
 from workers.app_loop import AppLoop
 from workers.app_versions import AppVersions, Served
 from workers.columns import common_keys, from_columns, to_columns
+from workers.failures import CONTRACT_ERROR, TracebackLog, bounded, describe_error, describe_value
 from workers.output.capture import OutputCapture
 from workers.run import Run
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 import hmac
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import msgpack
 import pyarrow as pa
 from pyarrow import flight
 
 from rayline.app_spec import AppSpec
 from rayline.errors import WireError
 from rayline.telemetry import Tracing
-from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, DrainOrder, Hello, Verdict
+from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, Hello, Verdict
 from workers.execution import execution
 from workers.executor import Executor, Run
 from workers.gate import CallGate
 
 MAX_JOBS_PER_BATCH = 100_000
 FLUSH_SECONDS = 0.1
-IDLE_POLL_SECONDS = 0.02
 
 
 class Exchange:
@@ -143,6 +140,10 @@ class FeatureServer(flight.FlightServerBase):
             "draining": self._draining,
         }
 
+    def owes_answers(self) -> bool:
+        """Whether a lane that is still there waits for one."""
+        return any(not exchange.answered and not exchange.left_by_peer() for exchange in self.exchanges)
+
     def jobs_here(self) -> int:
         """How many jobs without an answer are here now."""
         return sum(exchange.unfinished_jobs() for exchange in self.exchanges)
@@ -170,7 +171,7 @@ class FeatureServer(flight.FlightServerBase):
 
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """One stream. Its first message must name this app, this version and the token."""
-        self._admit(descriptor.command or b"", versioned=True)
+        self._admit(descriptor.command or b"")
         writer.begin(ANSWER_SCHEMA)
         if not reader.schema.equals(REQUEST_SCHEMA):
             raise flight.FlightServerError("rayline: requests have another schema than rayline.wire.REQUEST_SCHEMA")
@@ -182,27 +183,7 @@ class FeatureServer(flight.FlightServerBase):
             if not self._serve(chunk, writer, context):
                 return
 
-    def do_action(self, context: Any, action: Any) -> Iterator[bytes]:
-        """`drain` (a `DrainOrder`): answers when the notice is taken, and once more when every batch is answered.
-        `statistics` (a `Hello`): a msgpack map."""
-        body = action.body.to_pybytes() if action.body is not None else b""
-        self._admit(body, versioned=False)
-        if action.type == "statistics":
-            yield msgpack.packb(self.statistics())
-        elif action.type == "drain":
-            self.drain(_drain_order(body).hand_back_ms / 1000)
-            yield b"draining"
-            never = threading.Event()
-            while self._owes_answers() and not context.is_cancelled():
-                never.wait(IDLE_POLL_SECONDS)
-            yield b"idle"
-        else:
-            raise flight.FlightServerError(f"rayline: no action {action.type!r}; there are drain and statistics")
-
-    def _owes_answers(self) -> bool:
-        return any(not exchange.answered and not exchange.left_by_peer() for exchange in self.exchanges)
-
-    def _admit(self, command: bytes, *, versioned: bool) -> None:
+    def _admit(self, command: bytes) -> None:
         try:
             hello = Hello.unpack(command)
             token = hello.token.encode()
@@ -210,7 +191,7 @@ class FeatureServer(flight.FlightServerBase):
             raise flight.FlightUnauthenticatedError(f"rayline: {error}") from error
         if not hmac.compare_digest(token, self._hello_token):
             raise flight.FlightUnauthenticatedError("rayline: wrong token for this cluster")
-        if versioned and (hello.app, hello.version) != (self._spec.name, self._spec.version):
+        if (hello.app, hello.version) != (self._spec.name, self._spec.version):
             raise flight.FlightServerError(
                 f"rayline: here is {self._spec.name} {self._spec.version}, not {hello.app} {hello.version}"
             )
@@ -250,10 +231,3 @@ class FeatureServer(flight.FlightServerBase):
         if data.num_rows > MAX_JOBS_PER_BATCH or data.column(0).null_count:
             raise flight.FlightServerError(f"rayline: {data.num_rows} jobs, or a null payload; at most {MAX_JOBS_PER_BATCH} jobs")
         return head, data.column(0).to_pylist()
-
-
-def _drain_order(body: bytes) -> DrainOrder:
-    try:
-        return DrainOrder.unpack(body)
-    except WireError as error:
-        raise flight.FlightServerError(f"rayline: {error}") from error

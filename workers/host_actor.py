@@ -18,9 +18,10 @@ from typing import Any, BinaryIO, cast
 
 from rayline.app_spec import AppSpec
 from rayline.engines import Chosen
-from workers.actor import POD_DIR_VARIABLE, die_with_parent
+from workers.actor import die_with_parent
 from workers.bundle_process import guest_command, start_guest, without_secrets
 from workers.pod_environments import PodEnvironment, read_environment
+from workers.pod_folder import POD_DIR_VARIABLE
 
 LOOK_SECONDS = 0.25
 EXIT_CODE = 70

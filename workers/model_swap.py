@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from rayline.app_spec import AppSpec, ModelSwap
 from rayline.errors import ActorUnready, FormatError
 from rayline.models import MAX_PROBLEM_CHARS, NodeModels, PlacedModel, PlacedModels
-from workers.answers import TracebackLog, bounded
 from workers.app_versions import AppVersions, Served
+from workers.failures import TracebackLog, bounded
 from workers.loading import LoadedApp, load_successor
 from workers.model_turn import ModelTurn
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pyarrow import ArrowException, flight
-
-from rayline.wire import DrainOrder
+from workers.drain_port import DRAIN_SUFFIX, IDLE, MAX_WORD_BYTES, give_order
 from workers.job_gauge import GAUGE_SUFFIX, read_gauge
 
 # From the moment in which an actor hands its jobs back until all of its answers are with gRPC.
@@ -22,13 +22,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PodActor:
-    """One actor process of this pod."""
+    """One actor process of this pod; `port` is where it takes a `DrainPort`'s order."""
 
     pid: int
-    host: str
-    port: int
     app: str
     version: str
+    port: Path
 
     def is_alive(self) -> bool:
         return Path(f"/proc/{self.pid}").exists()
@@ -39,7 +38,7 @@ def read_pod_actors(pod_dir: Path) -> list[PodActor]:
     actors = []
     for path in sorted(pod_dir.glob("actor-*.json")):
         try:
-            actor = PodActor(**json.loads(path.read_text()))
+            actor = PodActor(**json.loads(path.read_text()), port=path.with_suffix(DRAIN_SUFFIX))
         except (OSError, ValueError, TypeError) as error:
             _log.warning("%s cannot be read as an actor's entry: %s", path, error)
             continue
@@ -48,6 +47,7 @@ def read_pod_actors(pod_dir: Path) -> list[PodActor]:
         else:
             path.unlink(missing_ok=True)
             path.with_suffix(GAUGE_SUFFIX).unlink(missing_ok=True)
+            actor.port.unlink(missing_ok=True)
     return actors
 
 
@@ -77,19 +77,22 @@ def read_pod_work(pod_dir: str) -> PodWork:
     return PodWork(actors, jobs if known else None)
 
 
-def drain_actor(actor: PodActor, *, token: str, hand_back_seconds: float, on_notice: Callable[[], None]) -> bool:
+def drain_actor(actor: PodActor, *, hand_back_seconds: float, on_notice: Callable[[], None]) -> bool:
     """Tell one actor to drain and block until it owes no answer; False when it did not get there or broke off.
 
     `on_notice` is called once the actor takes no more batches. What runs there still after `hand_back_seconds` is handed back.
     """
     hand_back_seconds = max(0.0, hand_back_seconds)
-    action = flight.Action("drain", DrainOrder(actor.app, actor.version, hand_back_seconds * 1000, token).pack())
+    until = time.monotonic() + hand_back_seconds + HAND_BACK_SECONDS
     try:
-        with flight.FlightClient(f"grpc://{actor.host}:{actor.port}") as client:
-            results = client.do_action(action, flight.FlightCallOptions(timeout=hand_back_seconds + HAND_BACK_SECONDS))
-            next(results)
-            on_notice()
-            return next(results).body.to_pybytes() == b"idle"
-    except (ArrowException, OSError, StopIteration) as error:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(until - time.monotonic())
+            if give_order(actor.port, hand_back_seconds, connection):
+                on_notice()
+                connection.settimeout(max(0.001, until - time.monotonic()))
+                if connection.recv(MAX_WORD_BYTES) == IDLE:
+                    return True
+        _log.warning("actor %d of %s broke off while it drained", actor.pid, actor.app)
+    except OSError as error:
         _log.warning("actor %d of %s did not drain: %s", actor.pid, actor.app, error)
-        return False
+    return False

@@ -15,7 +15,7 @@ from typing import Final
 
 from rayline.errors import WireError
 from rayline.printed import PrintedLine, Printer, Stream
-from workers.answers import MAX_TRACEBACKS_PER_SECOND
+from workers.failures import MAX_TRACEBACKS_PER_SECOND
 from workers.output.cell import CellReader
 from workers.output.cleaning import clean_line, clean_traceback
 from workers.output.cutting import LineCutter

@@ -37,7 +37,7 @@ class Node:
         self._leaves = leaves
         self._reported = False
         self._drained = asyncio.Event()
-        options = PodOptions(cluster="c1", pod=pod, address="", token_path=Path("/nowhere"), token="")
+        options = PodOptions(cluster="c1", pod=pod, address="", token_path=Path("/nowhere"))
         agent = Agent(options=options, publisher=publisher)
         agent.set_cordoned = self._set_cordoned  # type: ignore[method-assign]
         agent.set_interval = self.intervals.append  # type: ignore[method-assign]

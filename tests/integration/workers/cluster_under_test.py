@@ -99,7 +99,6 @@ class Pod:
             "pod": name,
             "address": head.address,
             "token_path": str(token_path),
-            "token": TOKEN,
             "num_cpus": cpus,
             "grace_seconds": grace_seconds,
             "reports": str(self.reports_path),

@@ -554,7 +554,7 @@ async def test_a_node_takes_the_newest_version_while_its_place_is_below_the_shar
     gateway = Gateway(cluster="a", address="", token_path=Path("/"), token="", sink=lambda *_: asyncio.sleep(0))
     gateways = Tuned(watch_gateway(NOWHERE, ProcessIdentity(role=Role.GATEWAY, cluster="a"), gateway))
     nowhere: Any = None
-    pod = Agent(options=PodOptions(cluster="a", pod="p", address="", token_path=Path("/"), token=""), publisher=nowhere)
+    pod = Agent(options=PodOptions(cluster="a", pod="p", address="", token_path=Path("/")), publisher=nowhere)
     chosen: list[Any] = []
     activator: Any = SimpleNamespace(
         set_apps=lambda apps, kept_back: chosen.append((apps[0].version, apps[0].prefetch, kept_back))

@@ -26,7 +26,7 @@ class Environments:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
-    options = PodOptions(cluster="c1", pod="p1", address="127.0.0.1:1", token_path=tmp_path / "token", token="t")
+    options = PodOptions(cluster="c1", pod="p1", address="127.0.0.1:1", token_path=tmp_path / "token")
     nowhere: Any = None
     return Agent(options=options, publisher=nowhere)
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgpack
 import pytest
 
-from rayline.errors import WireError
 from rayline.jobs import ContentType
 from rayline.reports import ActorEndpoint
-from rayline.wire import BatchHead, DrainOrder, Verdict, encode_request
+from rayline.wire import BatchHead, Verdict, encode_request
 from workers.channel import FlightChannel
+from workers.drain_port import DRAIN_SUFFIX, DrainPort, read_order
 from workers.feature_server import FeatureServer
 from workers.job_gauge import JobGauge, read_gauge
 from workers.pod_actors import HAND_BACK_SECONDS, PodActor, PodWork, drain_actor, read_pod_actors, read_pod_work
@@ -52,9 +54,14 @@ class Lane:
 
 
 async def drain(server: FeatureServer, *, hand_back_seconds: float, noticed: threading.Event | None = None) -> bool:
-    actor = PodActor(pid=os.getpid(), host="127.0.0.1", port=server.port, app="app", version="v1")
     seen = noticed or threading.Event()
-    return await asyncio.to_thread(drain_actor, actor, token="t", hand_back_seconds=hand_back_seconds, on_notice=seen.set)
+    with TemporaryDirectory() as folder:
+        DrainPort(entry=Path(folder, "actor"), server=server)
+        return await asyncio.to_thread(drain_actor, actor_of(folder), hand_back_seconds=hand_back_seconds, on_notice=seen.set)
+
+
+def actor_of(folder: str | Path) -> PodActor:
+    return PodActor(pid=os.getpid(), app="app", version="v1", port=Path(folder, "actor").with_suffix(DRAIN_SUFFIX))
 
 
 async def test_a_call_that_outlasts_the_grace_period_is_handed_back_with_what_its_batch_had_finished(serve: Serve) -> None:
@@ -132,14 +139,58 @@ async def test_an_idle_actor_is_drained_at_once(serve: Serve) -> None:
     assert time.monotonic() - started < 5
 
 
-async def test_an_actor_that_is_gone_does_not_hold_up_the_drain(serve: Serve) -> None:
-    server = serve(lambda payload: payload)
-    port = server.port
-    server.shutdown()
-    actor = PodActor(pid=os.getpid(), host="127.0.0.1", port=port, app="app", version="v1")
-    assert not await asyncio.to_thread(
-        drain_actor, actor, token="t", hand_back_seconds=0.2, on_notice=lambda: pytest.fail("nobody is there")
-    )
+@pytest.mark.parametrize("socket_file", ["none", "of the dead", "of one that never answers"])
+def test_an_actor_that_is_gone_or_frozen_does_not_hold_up_the_drain(tmp_path: Path, socket_file: str) -> None:
+    actor = actor_of(tmp_path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if socket_file != "none":
+        listener.bind(str(actor.port))
+    if socket_file == "of one that never answers":
+        listener.listen()
+    started = time.monotonic()
+    assert not drain_actor(actor, hand_back_seconds=0.2, on_notice=lambda: pytest.fail("nobody is there"))
+    assert time.monotonic() - started < 0.2 + HAND_BACK_SECONDS + 1
+    listener.close()
+
+
+class Drained:
+    """An actor's server that owes an answer until it is released."""
+
+    def __init__(self) -> None:
+        self.orders: list[float] = []
+        self.released = threading.Event()
+
+    def drain(self, hand_back_seconds: float) -> None:
+        self.orders.append(hand_back_seconds)
+
+    def owes_answers(self) -> bool:
+        return not self.released.is_set()
+
+
+def test_a_second_order_with_less_time_does_not_wait_for_the_first(tmp_path: Path) -> None:
+    server = Drained()
+    DrainPort(entry=tmp_path / "actor", server=server)
+    assert actor_of(tmp_path).port.stat().st_mode & 0o777 == 0o600
+    noticed = [threading.Event(), threading.Event()]
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(drain_actor, actor_of(tmp_path), hand_back_seconds=30, on_notice=noticed[0].set)
+        assert noticed[0].wait(10)
+        second = threads.submit(drain_actor, actor_of(tmp_path), hand_back_seconds=20, on_notice=noticed[1].set)
+        assert noticed[1].wait(10)
+        assert server.orders == [30, 20]
+        server.released.set()
+        assert first.result(10)
+        assert second.result(10)
+
+
+def test_what_is_no_order_drains_nobody(tmp_path: Path) -> None:
+    server = Drained()
+    DrainPort(entry=tmp_path / "actor", server=server)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+        stranger.connect(str(actor_of(tmp_path).port))
+        stranger.send(b"soon")
+        assert stranger.recv(10) == b""
+    assert server.orders == []
 
 
 async def test_jobs_without_an_answer_are_counted(serve: Serve) -> None:
@@ -163,12 +214,12 @@ async def test_jobs_without_an_answer_are_counted(serve: Serve) -> None:
     lane.close()
 
 
-@pytest.mark.parametrize("wrong", ["soon", None, True, float("inf")])
-def test_a_drain_order_without_a_time_is_refused(wrong: object) -> None:
-    order = DrainOrder("app", "v1", 5.0, "t")
-    assert DrainOrder.unpack(order.pack()) == order
-    with pytest.raises(WireError):
-        DrainOrder.unpack(msgpack.packb({"v": 1, **asdict(order), "hand_back_ms": wrong}))
+@pytest.mark.parametrize(
+    ("word", "seconds"),
+    [(b"2.500", 2.5), (b"0", 0), (b"soon", None), (b"-1", None), (b"inf", None), (b"\xff", None)],
+)
+def test_an_order_without_a_time_is_none(word: bytes, seconds: float | None) -> None:
+    assert read_order(word) == seconds
 
 
 def test_the_work_of_a_pod_is_the_sum_of_its_living_actors(tmp_path: Path) -> None:
@@ -190,7 +241,8 @@ def test_an_actor_that_does_not_tell_makes_the_whole_unknown(tmp_path: Path) -> 
 
 
 def test_what_a_dead_actor_left_is_removed(tmp_path: Path) -> None:
-    entry = {"pid": 4194304, "host": "127.0.0.1", "port": 1, "app": "app", "version": "v1"}
+    entry = {"pid": 4194304, "app": "app", "version": "v1"}
+    (tmp_path / "actor-4194304.drain").touch()
     (tmp_path / "actor-4194304.json").write_text(json.dumps(entry))
     JobGauge(tmp_path / "actor-4194304").show(3)
     assert read_pod_actors(tmp_path) == []

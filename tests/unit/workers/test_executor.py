@@ -20,9 +20,9 @@ from rayline.codec import decode_payload, encode_payload
 from rayline.jobs import ContentType
 from rayline.results import MAX_ERROR_MESSAGE_CHARS
 from rayline.wire import ANSWER_SCHEMA, BatchHead, JobStatus, Verdict
-from workers.answers import CONTRACT_ERROR
 from workers.app_versions import AppVersions, Served
 from workers.executor import Executor, Run
+from workers.failures import CONTRACT_ERROR
 from workers.loading import LoadedApp, is_async
 
 

@@ -22,9 +22,9 @@ from runtime_env.node.folder import NodeFolder
 from runtime_env.node.source import StoreSource
 from runtime_env.store import FolderStore
 from tests.support.bundles import publish_bundle
-from workers.actor import POD_DIR_VARIABLE
 from workers.host_actor import EXIT_CODE
 from workers.pod_environments import PodEnvironment, write_environment
+from workers.pod_folder import POD_DIR_VARIABLE
 
 # A host ends its whole process with its child, and dies with its parent: it gets a process of its own.
 _HOST = """

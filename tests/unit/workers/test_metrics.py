@@ -43,7 +43,7 @@ def test_a_gateway_whose_rounds_do_not_reach_the_broker_is_told(tmp_path: Path) 
 
 def test_an_agent_counts_beats_left_out_and_its_notice(tmp_path: Path) -> None:
     options = PodOptions(
-        cluster="c1", pod="p1", address="127.0.0.1:1", token_path=tmp_path / "token", token="t", num_cpus=1.0, grace_seconds=5.0
+        cluster="c1", pod="p1", address="127.0.0.1:1", token_path=tmp_path / "token", num_cpus=1.0, grace_seconds=5.0
     )
     agent = Agent(options=options, publisher=Nowhere())  # type: ignore[arg-type]
     assert {sample.metric: sample.value for sample in agent.samples(0.0)} == {

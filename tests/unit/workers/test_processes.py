@@ -98,7 +98,7 @@ def test_a_token_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> Non
 
 
 def test_entries_of_dead_actors_are_removed_and_broken_ones_passed_over(tmp_path: Path) -> None:
-    entry = '{"pid": %d, "host": "127.0.0.1", "port": 1, "app": "a", "version": "v"}'
+    entry = '{"pid": %d, "app": "a", "version": "v"}'
     (tmp_path / "actor-1.json").write_text(entry % os.getpid())
     (tmp_path / "actor-2.json").write_text(entry % 2**22)
     (tmp_path / "actor-3.json").write_text("{")
@@ -110,6 +110,15 @@ def test_a_lane_imports_the_channel_without_ray_and_without_pandas() -> None:
     program = (
         "import sys, workers.channel\nfrom rayline.wire import encode_request\nencode_request([b'x'])\n"
         "print([name for name in ('ray', 'pandas') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
+
+
+def test_an_agent_does_without_what_is_large() -> None:
+    """Arrow and numpy are 45 MiB, in each pod; Ray is more."""
+    program = (
+        "import sys, deploy.agent_process\n"
+        "print([name for name in ('pyarrow', 'numpy', 'ray', 'pydantic', 'opentelemetry.sdk') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
 

@@ -25,6 +25,7 @@ _REASONS: Final = {
         rayline.suspects: MAX_RECORD_BYTES
         scheduler.batch: MAX_TRIED
         rayline.view_record: MAX_CHUNK_BYTES
+        workers.drain_port: MAX_WORD_BYTES
         workers.model_turn: _TURN_BYTES
         rayline.wire: MAX_HEAD_BYTES MAX_JOB_IDS_BYTES
         rayline.config.answer: MAX_SHOWN_KEY_CHARS
@@ -68,7 +69,7 @@ _REASONS: Final = {
         runtime_env.providers: MAX_TOLD_CHARS
         scheduler.weights.fleet: MAX_DEPARTED
         workers.activation: MAX_TOLD_CHARS
-        workers.answers: MAX_TRACEBACKS_PER_SECOND MAX_TRACEBACK_CHARS
+        workers.failures: MAX_TRACEBACKS_PER_SECOND MAX_TRACEBACK_CHARS
         workers.bundle_process: MAX_TOLD_CHARS
         workers.channel: MAX_REASON_CHARS
         workers.executor: MAX_CONTRACT_MESSAGE_CHARS
@@ -152,7 +153,9 @@ _REASONS: Final = {
         workers.app_loop: COLLECT_SECONDS
         workers.channel: CONNECT_SECONDS EXIT_SECONDS
         workers.cluster: STOP_SECONDS _POLL_SECONDS
-        workers.feature_server: FLUSH_SECONDS IDLE_POLL_SECONDS
+        runtime_env.peers.allocator: KEPT_BYTES
+        workers.drain_port: IDLE_POLL_SECONDS
+        workers.feature_server: FLUSH_SECONDS
         workers.gateway: ANSWER_MARGIN_SECONDS DRAIN_SECONDS GONE_REPORT_SECONDS HURRY_SECONDS PUBLISH_SECONDS STALE_SECONDS
         workers.gateway: STEP_SECONDS
         workers.heartbeat: JITTER_SHARE PATIENCE_SECONDS
