@@ -20,6 +20,7 @@ from typing import Final
 from bench.distribution_contents import Contents, new_blobs, new_bundle, read_layers
 from bench.distribution_node import Fetch, Task, run_node
 from bench.distribution_run import Dies, Row, Way, run
+from runtime_env.peers.allocator import give_memory_back
 
 COPIES_BAR: Final = 1.2
 SPEED_BAR: Final = 4.0
