@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from rayline.bus import KafkaSettings
-from rayline.client import Client
-from rayline.errors import FormatError
+from deploy.job_search import search
+from rayline.bus import KafkaSettings, missing_topics
+from rayline.errors import BusError, FormatError
 from rayline.results import Outcome, Result
+from rayline.topics import results_topic
 
 if TYPE_CHECKING:
     from deploy.printed_lines import JobLines
@@ -39,11 +39,15 @@ _TIERS: Final = {
 }
 
 
-async def find_results(settings: KafkaSettings, app: str, job_id: str) -> list[Result]:
-    """All results of a job id that the topic holds at this moment (one for each record with that id)."""
-    client = Client(settings)
-    async with aclosing(client.results(app, from_beginning=True, follow=False)) as results:
-        return [result async for result in results if job_id in (result.job_id, result.source)]
+async def find_results(settings: KafkaSettings, app: str, job: str, *, since_seconds: float | None = None) -> Sequence[Result]:
+    """The results of a job's id or record, oldest first; see `deploy.job_search.search`.
+
+    Raises:
+        BusError: there is no such app, or its results cannot be read.
+    """
+    if await missing_topics(settings, [results_topic(app)]):
+        raise BusError(f"no app {app!r} here: its topics do not exist; `rayline status` lists apps")
+    return (await search(settings, app, job, since_seconds=since_seconds)).results
 
 
 def journey_text(result: Result) -> str:

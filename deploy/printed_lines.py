@@ -21,6 +21,8 @@ _POLL_MS: Final = 200
 _SEARCH_SECONDS: Final = 20.0
 # Lines reach the topic a little before or after the result that they belong to, and clocks are a little apart.
 _MARGIN_MS: Final = 10_000
+# An agent that does not reach Kafka writes what it holds so much later, or hardly ever.
+_LATE_MS: Final = 600_000
 _MARKS: Final = {Stream.STDOUT: "|", Stream.STDERR: "!", Stream.TRACEBACK: "!", Stream.DROPPED: "~"}
 
 _log = logging.getLogger(__name__)
@@ -143,7 +145,8 @@ async def lines_of(settings: KafkaSettings, result: Result, *, most: int | None 
     since_ms = result.timestamp_ms - round(sum(result.timing_ms.values())) - _MARGIN_MS
     kept: list[FoundLine] = []
     count = 0
-    async with asyncio.timeout(_SEARCH_SECONDS), _open(settings, since_ms) as log:
+    until_ms = result.timestamp_ms + _LATE_MS
+    async with asyncio.timeout(_SEARCH_SECONDS), _open(settings, since_ms, until_ms) as log:
         async for found in _present(log, wanted_for(result)):
             lines = [one for one in found if one.line.at_ms < result.timestamp_ms + _MARGIN_MS]
             count += len(lines)
@@ -161,8 +164,8 @@ def wanted_for(result: Result, *, node: str | None = None) -> Wanted:
     return Wanted(app, node, result.job_id, batches)
 
 
-def _open(settings: KafkaSettings, since_ms: int) -> CompactedLog:
-    return CompactedLog(settings=settings, topic=LOGS, since_ms=max(0, since_ms), client_id=_CLIENT_ID)
+def _open(settings: KafkaSettings, since_ms: int, until_ms: int | None = None) -> CompactedLog:
+    return CompactedLog(settings=settings, topic=LOGS, since_ms=max(0, since_ms), until_ms=until_ms, client_id=_CLIENT_ID)
 
 
 async def _present(log: CompactedLog, wanted: Wanted) -> AsyncIterator[list[FoundLine]]:

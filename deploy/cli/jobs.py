@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from deploy.cli.exit_codes import ExitCode
-from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
+from deploy.cli.options import (
+    DEFAULT_STATE_DIR,
+    App,
+    Bootstrap,
+    JobSince,
+    KafkaConfig,
+    Output,
+    StateDir,
+    kafka_settings,
+    seconds_of,
+)
 from deploy.cli.output import OutputFormat, Records, note, show
 from rayline.errors import BusError, ConfigError
 
@@ -164,6 +174,7 @@ async def _results(
 def explain_job(
     app: App,
     job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")],
+    since: JobSince = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
     bootstrap_servers: Bootstrap = None,
     kafka_config: KafkaConfig = None,
@@ -173,7 +184,7 @@ def explain_job(
     from deploy.journey import find_results, journey_text, printed_text
 
     settings = kafka_settings(bootstrap_servers, kafka_config, state_dir)
-    found = asyncio.run(find_results(settings, app, job))
+    found = asyncio.run(find_results(settings, app, job, since_seconds=None if since is None else seconds_of(since)))
     if not found:
         note(
             f"{app}.results holds no result of job {job}: "

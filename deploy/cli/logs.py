@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,23 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from deploy.cli.exit_codes import ExitCode
-from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
+from deploy.cli.options import DEFAULT_STATE_DIR, App, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings, seconds_of
 from deploy.cli.output import OutputFormat, Records, note, show
 
 if TYPE_CHECKING:
     from deploy.printed_lines import Wanted
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _HOUR: Final = "1h"
 _DAY_SECONDS: Final = 86_400.0
-
-
-def seconds_of(text: str) -> float:
-    """Read `90s`, `10m`, `2h` or `1d`; raises BadParameter on anything else."""
-    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is no time; write 90s, 10m, 2h or 1d", param_hint="--since")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def logs(

@@ -12,7 +12,16 @@ from typer.core import TyperGroup
 
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.jobs import explain_job
-from deploy.cli.options import DEFAULT_STATE_DIR, Bootstrap, KafkaConfig, Output, StateDir, kafka_settings
+from deploy.cli.options import (
+    DEFAULT_STATE_DIR,
+    Bootstrap,
+    JobSince,
+    KafkaConfig,
+    Output,
+    StateDir,
+    kafka_settings,
+    seconds_of,
+)
 from deploy.cli.output import OutputFormat, Records, note, show, table
 
 if TYPE_CHECKING:
@@ -139,6 +148,7 @@ def explain_pick(
     words: Annotated[
         list[str], typer.Argument(metavar="[APP] JOB", help="A job's id; without APP it is looked for in all apps.")
     ],
+    since: JobSince = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
     bootstrap_servers: Bootstrap = None,
     kafka_config: KafkaConfig = None,
@@ -149,7 +159,8 @@ def explain_pick(
 
     if len(words) > 2:
         raise typer.BadParameter(f"{len(words)} words: right would be JOB, or APP JOB", param_hint="[APP] JOB")
-    found = asyncio.run(_results_of(words, kafka_settings(bootstrap_servers, kafka_config, state_dir)))
+    since_seconds = None if since is None else seconds_of(since)
+    found = asyncio.run(_results_of(words, kafka_settings(bootstrap_servers, kafka_config, state_dir), since_seconds))
     if not found:
         where = f"{words[0]}.results holds" if len(words) == 2 else "the results of all apps hold"
         note(f"{where} no result of job {words[-1]}: its pick is told with its result")
@@ -163,7 +174,7 @@ def explain_pick(
                 records.add({"app": app, "job_id": result.job_id, "source": result.source, **place, "pick": result.pick})
 
 
-async def _results_of(words: list[str], settings: KafkaSettings) -> list[tuple[str, Result]]:
+async def _results_of(words: list[str], settings: KafkaSettings, since_seconds: float | None) -> list[tuple[str, Result]]:
     """Results of `[APP] JOB`, each with its app."""
     from deploy.app_registry import AppRegistry
     from deploy.journey import find_results
@@ -173,7 +184,7 @@ async def _results_of(words: list[str], settings: KafkaSettings) -> list[tuple[s
     else:
         async with AppRegistry(settings) as registry:
             apps = sorted(await registry.snapshot())
-    return [(app, result) for app in apps for result in await find_results(settings, app, words[-1])]
+    return [(app, result) for app in apps for result in await find_results(settings, app, words[-1], since_seconds=since_seconds)]
 
 
 def _note_ears(inspector: NodeInspector) -> None:

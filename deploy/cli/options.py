@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -26,6 +27,14 @@ KafkaConfig = Annotated[
     ),
 ]
 App = Annotated[str, typer.Argument(metavar="APP", help="Name of a deployed app.")]
+JobSince = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Read all results since then: 90s, 10m, 2h, 7d. Default: the newest first, and no further than needed.",
+    ),
+]
 StoreUrl = Annotated[
     str | None,
     typer.Option(
@@ -37,6 +46,7 @@ StoreUrl = Annotated[
 ]
 DEFAULT_STATE_DIR: Final = Path(".rayline")
 
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _PROPERTIES: Final = {
     "bootstrap.servers": "bootstrap_servers",
     "metadata.broker.list": "bootstrap_servers",
@@ -49,6 +59,14 @@ _PROPERTIES: Final = {
     "ssl.certificate.location": "ssl_certfile",
     "ssl.key.location": "ssl_keyfile",
 }
+
+
+def seconds_of(text: str) -> float:
+    """Read `90s`, `10m`, `2h` or `1d`; raises BadParameter on anything else."""
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no time; write 90s, 10m, 2h or 1d", param_hint="--since")
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def kafka_settings(bootstrap: str | None, config: Path | None, state_dir: Path) -> KafkaSettings:

@@ -11,6 +11,7 @@ from deploy.config_flow import Care, Report
 from deploy.config_guard import Quality
 from deploy.config_history import Entry
 from deploy.dead_letters import DeadLetter
+from deploy.job_search import Found
 from deploy.observation.snapshot import NodeSeries, Series, Snapshot
 from deploy.printed_lines import JobLines
 from rayline.config import Change, Presence
@@ -37,15 +38,6 @@ class ConfigLook:
     values: Mapping[str, str]
     presences: Mapping[str, Presence]
     history: Sequence[Entry]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a search for a job gave. `looked` counts results that were read; `whole`: everything asked for was read."""
-
-    results: Sequence[Result]
-    looked: int
-    whole: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -14,22 +13,20 @@ from deploy.config_change import Author, Effect, preview
 from deploy.config_flow import Care, ConfigFlow, Report
 from deploy.config_guard import Quality
 from deploy.config_history import read_history
-from deploy.console.desk import ConfigLook, Found, Letters
+from deploy.console.desk import ConfigLook, Letters
 from deploy.dead_letters import DeadLetter, read_dead_letters, replay
+from deploy.job_search import Found, search
 from deploy.node_orders import cordon_node, drain_node
 from deploy.printed_lines import JobLines, lines_of
-from rayline.bus import CompactedLog, KafkaSettings, LogRecord, Publisher
+from rayline.bus import KafkaSettings, Publisher
 from rayline.config import Change
 from rayline.config.record import ABSENT
 from rayline.config.watch import AUTHOR_HEADER
-from rayline.errors import FormatError
 from rayline.events import Event, encode_event
-from rayline.jobs import JOB_ID
-from rayline.results import SOURCE, Result, parse_result
-from rayline.topics import EVENTS, results_topic
+from rayline.results import Result
+from rayline.topics import EVENTS
 
 _CLIENT_ID: Final = "rayline-console"
-_POLL_MS: Final = 200
 _SEARCH_SECONDS: Final = 20.0
 _READ_SECONDS: Final = 20.0
 _ANSWER_SECONDS: Final = 10.0
@@ -58,20 +55,15 @@ class KafkaDesk:
 
     async def find_job(self, app: str, job_id: str, *, hours: float) -> Found:
         """Results of that job id, or of that record; ends after twenty seconds with what was found by then."""
-        since_ms = round((time.time() - hours * 3600) * 1000)
-        found: list[Result] = []
-        looked, wanted, whole = 0, job_id.encode(), False
-        begun = time.monotonic()
-        async with (
-            self._turn,
-            CompactedLog(settings=self._settings, topic=results_topic(app), since_ms=since_ms, client_id=_CLIENT_ID) as log,
-        ):
-            while not whole and time.monotonic() - begun < _SEARCH_SECONDS and len(found) < _MOST_RESULTS:
-                records = await log.getmany(timeout_ms=_POLL_MS)
-                looked += len(records)
-                found += [result for record in records if _names(record, wanted) and (result := _read(record)) is not None]
-                whole = log.caught_up.is_set()
-        return Found(found[:_MOST_RESULTS], looked, whole)
+        async with self._turn:
+            return await search(
+                self._settings,
+                app,
+                job_id,
+                since_seconds=hours * 3600,
+                limit_seconds=_SEARCH_SECONDS,
+                most=_MOST_RESULTS,
+            )
 
     async def printed(self, result: Result) -> JobLines:
         """The last two hundred lines, found as `rayline explain` finds them; ends after twenty seconds."""
@@ -165,16 +157,3 @@ class KafkaDesk:
         headers = [(AUTHOR_HEADER, author.encode()), (HOST_HEADER, socket.gethostname().encode())]
         async with Publisher(settings=self._settings, client_id=_CLIENT_ID) as publisher:
             await (await publisher.send(EVENTS, key=event.key, value=encode_event(event), headers=headers))
-
-
-def _names(record: LogRecord, wanted: bytes) -> bool:
-    """Whether a result is of that job, looked at without reading all of it: there may be millions."""
-    return any(value == wanted for name, value in record.headers if name in (JOB_ID, SOURCE))
-
-
-def _read(record: LogRecord) -> Result | None:
-    """None for what somebody else wrote into the topic."""
-    try:
-        return parse_result(key=record.key, value=record.value, headers=record.headers, timestamp_ms=record.timestamp_ms)
-    except FormatError:
-        return None

@@ -57,17 +57,21 @@ class CompactedLog:
         topic: str,
         from_end: bool = False,
         since_ms: int | None = None,
+        until_ms: int | None = None,
         partitions: Sequence[int] | None = None,
         client_id: str = "rayline-log",
         start_timeout_seconds: float = 30.0,
     ) -> None:
         """`from_end`: begin with what comes after `start` instead of with the first record;
-        `since_ms`: begin with what was written at that time (epoch ms) or later; `partitions`: these instead of all."""
+        `since_ms`: begin with what was written at that time (epoch ms) or later; `until_ms`: hand out nothing that was written at
+        that time or later, and have caught up with what was before; `partitions`: these instead of all."""
         check_client()
         self._settings = settings
         self._topic = topic
         self._from_end = from_end
         self._since_ms = since_ms
+        self._until_ms = until_ms
+        self._ends: dict[TopicPartition, int] | None = None
         self._partitions = partitions
         self._start_timeout_seconds = start_timeout_seconds
         self._consumer = AIOKafkaConsumer(
@@ -106,6 +110,10 @@ class CompactedLog:
             if self._since_ms is not None:
                 found = await consumer.offsets_for_times(dict.fromkeys(partitions, self._since_ms))
                 first = {tp: end[tp] if found[tp] is None else found[tp].offset for tp in partitions}
+            if self._until_ms is not None:
+                found = await consumer.offsets_for_times(dict.fromkeys(partitions, self._until_ms))
+                end = {tp: end[tp] if found[tp] is None else min(end[tp], found[tp].offset) for tp in partitions}
+                self._ends = end
         except kafka_errors.UnknownTopicOrPartitionError as error:
             await consumer.stop()
             raise BusError(f"the topic {self._topic} does not exist: `rayline up` makes the platform's topics") from error
@@ -120,6 +128,8 @@ class CompactedLog:
         for partition in partitions:
             consumer.seek(partition, end[partition] if self._from_end else first[partition])
         self._missing = {tp: end[tp] for tp in partitions if not self._from_end and end[tp] > first[tp]}
+        if self._ends is not None:
+            consumer.pause(*(tp for tp in partitions if tp not in self._missing))
         self._note_progress()
 
     async def stop(self) -> None:
@@ -175,12 +185,16 @@ class CompactedLog:
             LogRecord(tp.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
             for tp, records in fetched.items()
             for r in records
+            if self._ends is None or r.offset < self._ends[tp]
         ]
 
     def _note_progress(self) -> None:
         # By position, not by the last record: the end of a log may be transaction markers or compacted away.
         assignment = self._consumer._subscription.subscription.assignment
-        self._missing = {tp: end for tp, end in self._missing.items() if assignment.state_value(tp).position < end}
+        missing = {tp: end for tp, end in self._missing.items() if assignment.state_value(tp).position < end}
+        if self._ends is not None:
+            self._consumer.pause(*(self._missing.keys() - missing.keys()))
+        self._missing = missing
         if not self._missing:
             self.caught_up.set()
 

@@ -16,10 +16,11 @@ from deploy.config_flow import Care, Report
 from deploy.config_guard import Judgement, Quality
 from deploy.config_history import Entry
 from deploy.console.access import Access
-from deploy.console.desk import ConfigLook, Found, Letters
+from deploy.console.desk import ConfigLook, Letters
 from deploy.console.frame import Console
 from deploy.console.server import LOOPBACK, build, server
 from deploy.dead_letters import DeadLetter
+from deploy.job_search import Found
 from deploy.observation.snapshot import (
     AppRow,
     ClusterRow,

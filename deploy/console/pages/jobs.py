@@ -7,9 +7,10 @@ from typing import Final
 from nicegui import ui
 
 from deploy.console import charts, parts, shown
-from deploy.console.desk import Desk, Found
+from deploy.console.desk import Desk
 from deploy.console.frame import View, told
 from deploy.console.printed import Printed
+from deploy.job_search import Found
 from deploy.journey import pick_text, place_text, tried_lines
 from rayline.results import Result
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
+from confluent_kafka import Producer
 
 from rayline.bus import CompactedLog, KafkaSettings, LogRecord, Publisher, check_reachable, describe, ensure_topics
 from rayline.errors import BrokerUnavailable, BusError, RecordTooLarge
@@ -50,6 +52,28 @@ async def test_a_reader_has_caught_up_with_what_stood_there_at_its_start(kafka: 
                 async for record in tail:
                     assert record.key == b"tail"
                     break
+
+
+async def test_a_reader_of_a_time_span_has_caught_up_with_it_and_hands_out_nothing_else(kafka: KafkaSettings) -> None:
+    topic = fresh("log")
+    await ensure_topics(kafka, [TopicSpec(topic, 3, {"message.timestamp.type": "CreateTime"})])
+    now_ms = round(time.time() * 1000)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for minutes_ago in range(60, 0, -1):
+        # The third partition holds only what is new.
+        partition = 2 if minutes_ago < 5 else minutes_ago % 2
+        producer.produce(topic, b"%d" % minutes_ago, partition=partition, timestamp=now_ms - minutes_ago * 60_000)
+    assert producer.flush(20) == 0
+
+    async def values(since: int | None, until: int | None) -> set[int]:
+        bounds = [None if minutes is None else now_ms - minutes * 60_000 for minutes in (since, until)]
+        async with CompactedLog(settings=kafka, topic=topic, since_ms=bounds[0], until_ms=bounds[1]) as log:
+            return {int(record.value or b"0") for record in await until_caught_up(log)}
+
+    assert await values(30, 10) == set(range(11, 31))
+    assert await values(10, None) == set(range(1, 11))
+    assert await values(None, 30) == set(range(31, 61))
+    assert await values(500, 400) == set()
 
 
 async def test_a_record_that_is_too_large_is_refused_by_name(kafka: KafkaSettings) -> None:

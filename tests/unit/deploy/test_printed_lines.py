@@ -24,10 +24,10 @@ class Topic:
 
     records: list[LogRecord]
     whole = True
-    since_ms = 0
+    since_ms = until_ms = 0
 
-    def __init__(self, *, since_ms: int, **_: Any) -> None:
-        type(self).since_ms = since_ms
+    def __init__(self, *, since_ms: int, until_ms: int, **_: Any) -> None:
+        type(self).since_ms, type(self).until_ms = since_ms, until_ms
         self._left = list(self.records)
         self.caught_up = asyncio.Event()
 
@@ -60,6 +60,8 @@ async def test_lines_of_all_nodes_come_by_time_from_the_jobs_arrival_to_its_resu
     found = await lines_of(NOWHERE, RESULT)
     assert ([one.line.text for one in found.lines], found.left_out, found.whole) == (["a", "b", "c", "d"], 0, True)
     assert AT_MS - 60_000 < Topic.since_ms < AT_MS - 500
+    # However much was printed since, it is not read.
+    assert AT_MS + 60_000 < Topic.until_ms < AT_MS + 3_600_000
 
 
 async def test_of_many_lines_the_last_are_kept_and_the_others_counted() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from deploy.cli.logs import seconds_of
+from deploy.cli.options import seconds_of
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7_200), ("1d", 86_400), ("0s", 0)])
