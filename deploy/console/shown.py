@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 NOTHING = "–"
+_VERSION_CHARS = 12
+_MOST_VERSIONS = 4
 
 
 def count(value: float | None) -> str:
@@ -40,6 +43,13 @@ def attainment(share: float | None) -> str:
 
 def percent(share: float | None) -> str:
     return NOTHING if share is None else f"{share * 100:.1f} %" if share < 0.1 else f"{share * 100:.0f} %"
+
+
+def versions(newest: str, shares: Sequence[tuple[str, float]]) -> str:
+    """The newest version of an app where it alone answers; each that does, with its share of the answers, where others do."""
+    if [version for version, _ in shares] in ([], [newest]):
+        return newest[:_VERSION_CHARS]
+    return ", ".join(f"{version[:_VERSION_CHARS]} {percent(share)}" for version, share in shares[:_MOST_VERSIONS])
 
 
 def seconds_ago(seconds: float) -> str:

@@ -13,9 +13,13 @@ from deploy.progress import Backlog
 from rayline.app_spec import AppSpec
 from rayline.bus import LogRecord
 from rayline.errors import FormatError
-from rayline.results import OUTCOME, TIMING, Outcome, parse_timing
+from rayline.logs import on_one_line
+from rayline.results import APP_VERSION, OUTCOME, TIMING, Outcome, parse_timing
 
 _RATE_SECONDS: Final = 10.0
+_VERSION_CHARS: Final = 64
+# What else a job may end with is no answer of the version that it names.
+_ANSWERS: Final = frozenset({Outcome.OK.value, Outcome.ERROR.value})
 
 
 @dataclass(slots=True)
@@ -42,7 +46,7 @@ class AppMeter:
     def take_result(self, record: LogRecord, now_ms: int) -> tuple[str, float | None, bool] | None:
         """One result as its headers tell: outcome, latency (milliseconds) and whether it missed its deadline; None for a record
         that is no result."""
-        outcome, latency_ms = None, None
+        outcome, latency_ms, version = None, None, None
         for name, raw in record.headers:
             if name == OUTCOME:
                 outcome = raw.decode("ascii", "replace")
@@ -51,11 +55,20 @@ class AppMeter:
                     latency_ms = sum(parse_timing(raw.decode("ascii", "replace")).values())
                 except FormatError:
                     latency_ms = None
+            elif name == APP_VERSION:
+                version = on_one_line(raw.decode("utf-8", "replace")[:_VERSION_CHARS])
         if outcome not in _OUTCOMES:
             return None
         late = latency_ms is not None and latency_ms > self.spec.sla_seconds * 1000
         missed = late or outcome == Outcome.DEADLINE_EXCEEDED.value
-        self.results.take(at_ms=record.timestamp_ms, outcome=outcome, latency_ms=latency_ms, missed=missed, now_ms=now_ms)
+        self.results.take(
+            at_ms=record.timestamp_ms,
+            outcome=outcome,
+            latency_ms=latency_ms,
+            missed=missed,
+            now_ms=now_ms,
+            version=version if outcome in _ANSWERS else None,
+        )
         return outcome, latency_ms, missed
 
     def take_offsets(self, ends: Mapping[int, int], starts: Mapping[int, int], now_ms: int) -> None:

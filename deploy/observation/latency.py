@@ -20,6 +20,8 @@ FINE_SECONDS: Final = 60
 COARSE_SECONDS: Final = 10
 SPAN_SECONDS: Final = 900
 WINDOWS: Final = (10, 60, SPAN_SECONDS)
+# Anybody may write into a topic: of more versions in one slice the others are not told apart.
+MOST_VERSIONS: Final = 20
 
 
 class Histogram:
@@ -63,6 +65,7 @@ class _Slice:
 
     latency: Histogram = field(default_factory=Histogram)
     outcomes: Counter[str] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
     misses: int = 0
     read: int = 0
     skipped: int = 0
@@ -70,9 +73,15 @@ class _Slice:
     def merge(self, other: _Slice) -> None:
         self.latency.merge(other.latency)
         self.outcomes.update(other.outcomes)
+        for version, count in other.versions.items():
+            self.answer(version, count)
         self.misses += other.misses
         self.read += other.read
         self.skipped += other.skipped
+
+    def answer(self, version: str, count: int = 1) -> None:
+        if version in self.versions or len(self.versions) < MOST_VERSIONS:
+            self.versions[version] += count
 
     @property
     def scale(self) -> float:
@@ -92,12 +101,16 @@ class ResultMeter:
         self._points: dict[int, Point] = {}
         self.last_ms: int | None = None
 
-    def take(self, *, at_ms: int, outcome: str, latency_ms: float | None, missed: bool, now_ms: int) -> None:
-        """One result that was read."""
+    def take(
+        self, *, at_ms: int, outcome: str, latency_ms: float | None, missed: bool, now_ms: int, version: str | None = None
+    ) -> None:
+        """One result that was read; `version` is that of the app that answered, where one did."""
         for piece in self._slices(at_ms // 1000, now_ms // 1000):
             piece.read += 1
             piece.outcomes[outcome] += 1
             piece.misses += missed
+            if version is not None:
+                piece.answer(version)
             if latency_ms is not None:
                 piece.latency.add(latency_ms)
         self.last_ms = max(self.last_ms or 0, at_ms)
@@ -135,6 +148,7 @@ class ResultMeter:
             p50_ms=merged.latency.percentile(0.5),
             p99_ms=merged.latency.percentile(0.99),
             max_ms=round(merged.latency.highest, 2) if merged.latency.count else None,
+            versions={version: round(count * scale) for version, count in merged.versions.most_common()},
         )
 
     def points(self, seconds: int, now_ms: int) -> tuple[Point, ...]:

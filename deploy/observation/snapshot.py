@@ -103,7 +103,8 @@ class LaneRow:
 @dataclass(frozen=True, slots=True)
 class Window:
     """The results of some last seconds. `results` and `outcomes` are scaled up where only a sample was read: `sampled` of them
-    were. Latencies (milliseconds, arrival to publishing) are None where nothing came. `misses` passed their deadline."""
+    were. Latencies (milliseconds, arrival to publishing) are None where nothing came. `misses` passed their deadline. `versions`
+    counts the answers of each version of the app, scaled as well, most first."""
 
     seconds: float
     results: int
@@ -113,6 +114,12 @@ class Window:
     p50_ms: float | None
     p99_ms: float | None
     max_ms: float | None
+    versions: dict[str, int] = field(default_factory=dict)
+
+    def version_shares(self) -> list[tuple[str, float]]:
+        """Each version that answered, and its share (0 to 1) of all answers, most first."""
+        answers = sum(self.versions.values())
+        return [(version, count / answers) for version, count in self.versions.items()] if answers else []
 
     @property
     def per_second(self) -> float:

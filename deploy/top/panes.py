@@ -162,6 +162,13 @@ def app_pane(window: int = WINDOWS[0]) -> Pane:
         stuck = any(one.stalled_seconds > app.sla_seconds for one in app.partitions)
         return Text(count(app.lag), style="bold red" if stuck else "")
 
+    def versions(app: AppRow) -> Text:
+        found = of(app)
+        shares = found.version_shares() if found is not None else []
+        if [version for version, _ in shares] in ([], [app.version]):
+            return Text(app.version)
+        return Text(", ".join(f"{version} {share(part)}" for version, part in shares), style="yellow")
+
     def outcomes(app: AppRow) -> Text:
         found = of(app)
         if app.problem is not None:
@@ -176,7 +183,7 @@ def app_pane(window: int = WINDOWS[0]) -> Pane:
 
     columns = (
         Column("APP", lambda app: Text(app.app, style="bold"), lambda app: natural(app.app), 14, 0),
-        Column("VERSION", lambda app: app.version, lambda app: app.version, 8, 8),
+        Column("VERSION", versions, lambda app: app.version, 13, 8),
         Column("IN/s", lambda app: count(app.rate_in), lambda app: app.rate_in, 6, 2, right=True),
         Column("OUT/s", rate, lambda app: None if of(app) is None else of(app).per_second, 6, 1, right=True),  # type: ignore[union-attr]
         Column("LAG", lag, lambda app: app.lag, 6, 1, right=True),

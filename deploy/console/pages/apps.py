@@ -13,6 +13,8 @@ from deploy.console.frame import View
 from deploy.console.pages.overview import SPAN_SECONDS, attainment
 from deploy.observation.snapshot import AppRow, Snapshot, Window
 
+# A share of the last minute is steady enough to be read, and follows a rollout.
+_ANSWERS_SECONDS: Final = 60
 _PARTITIONS: Final[list[dict[str, Any]]] = [
     {"name": "partition", "label": "Partition", "field": "partition", "align": "left"},
     {"name": "end", "label": "End", "field": "end", "align": "right"},
@@ -48,7 +50,7 @@ def _card(app: AppRow) -> None:
     with link:
         with parts.box("rl-row"):
             parts.text(app.app, tag="strong")
-            parts.text(app.version[:12], "rl-sub")
+            parts.text(_versions(app), "rl-sub")
         kept = attainment(window)
         parts.text(f"{shown.attainment(kept)} %" if kept is not None else "no result lately", "rl-num")
         parts.text(f"within {app.sla_seconds:g} s", "rl-sub")
@@ -90,7 +92,7 @@ def app_page(view: View, name: str) -> None:
         missing.set_visibility(app is None)
         if app is None:
             return
-        about.show(f"version {app.version} · {app.actors} actors on {app.nodes} nodes · {app.lanes} lanes")
+        about.show(f"version {_versions(app)} · {app.actors} actors on {app.nodes} nodes · {app.lanes} lanes")
         problem.show(app.problem or "", "bad")
         window, recent, kept = _longest(app), app.recent, attainment(_longest(app))
         stats["Kept promises"](
@@ -125,6 +127,11 @@ def app_page(view: View, name: str) -> None:
                         parts.state("lost" if lane.silent else "suspect" if lane.stale else "ok")
 
     view.live(show)
+
+
+def _versions(app: AppRow) -> str:
+    window = app.windows.get(_ANSWERS_SECONDS)
+    return shown.versions(app.version, window.version_shares() if window is not None else ())
 
 
 def _outcomes(window: Window | None) -> None:

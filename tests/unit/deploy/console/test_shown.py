@@ -31,3 +31,11 @@ def test_bytes_from_outside_become_one_harmless_line() -> None:
     assert shown.readable("x\u202egnp".encode()) == "x\\u202egnp"
     assert shown.readable(b"y" * 500) == "y" * 400 + " … (500 bytes)"
     assert shown.readable(None) == "–"
+
+
+def test_versions_are_told_with_their_shares_where_not_the_newest_alone_answers() -> None:
+    assert shown.versions("4f1c09a2b7deadbeef", []) == shown.versions("4f1c09a2b7deadbeef", [("4f1c09a2b7deadbeef", 1.0)])
+    assert shown.versions("4f1c09a2b7deadbeef", []) == "4f1c09a2b7de"
+    assert shown.versions("v2", [("v1", 0.9), ("v2", 0.1)]) == "v1 90 %, v2 10 %"
+    assert shown.versions("v2", [("v1", 1.0)]) == "v1 100 %"
+    assert shown.versions("v2", [(f"v{number}", 0.1) for number in range(10)]).count(",") == 3

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from deploy.observation import Snapshot
 from deploy.observation.journal import MAX_EVENTS
+from deploy.observation.latency import MOST_VERSIONS
 from deploy.observation.model import BROKER, Model, results_source
 from rayline.app_spec import AppSpec
 from rayline.bus import LogRecord
@@ -319,3 +320,22 @@ def test_a_silent_node_is_lost_when_the_setting_says_so() -> None:
     assert [row.state for row in look(model, after=9).nodes] == ["lost", "ready"]
     model.take_config(record("global/view.lost_seconds", None))
     assert [row.state for row in look(model, after=9).nodes] == ["suspect", "ready"]
+
+
+def test_each_version_that_answers_is_told_with_its_share_and_what_is_no_answer_is_not() -> None:
+    model = answering()
+    app(model)
+    model.source_read(results_source("ocr"), NOW_MS)
+    told = [("7", "ok")] * 3 + [("6", "error")] + [("7", "deadline_exceeded"), ("5", "quarantined")] * 5
+    results = [record(None, b"", at_ms=NOW_MS + 4_000, app_version=version, outcome=outcome) for version, outcome in told]
+    unnamed = record(None, b"", at_ms=NOW_MS + 4_000, outcome="ok")
+    hostile = [record(None, b"", at_ms=NOW_MS + 4_000, app_version=f"\x1b[2J{n}", outcome="invalid") for n in range(2)]
+    model.take_results("ocr", [*results, unnamed, *hostile], NOW_MS + 5_000)
+    (row,) = look(model, after=5.0).apps
+    assert {window.seconds: window.version_shares() for window in row.windows.values()}[60] == [("7", 0.75), ("6", 0.25)]
+    strange = [record(None, b"", at_ms=NOW_MS + 4_000, app_version=f"\x1b[2J{n}", outcome="ok") for n in range(500)]
+    model.take_results("ocr", strange, NOW_MS + 5_000)
+    (row,) = look(model, after=65.0).apps
+    versions = row.windows[max(row.windows)].versions
+    assert len(versions) <= 2 * MOST_VERSIONS
+    assert all(version.isprintable() for version in versions)
