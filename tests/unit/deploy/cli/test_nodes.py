@@ -60,7 +60,8 @@ def results(monkeypatch: pytest.MonkeyPatch) -> None:
         job_id="j1", source="ocr.requests/0/1", cluster="c1", node="p1", attempts=1, batch="b/1", pick="tier=room", answered=True
     )
 
-    async def find(_: object, name: str, job: str) -> list[Any]:
+    async def find(_: object, name: str, job: str, *, since_seconds: float | None) -> list[Any]:
+        assert since_seconds is None
         return [result] if (name, job) == ("ocr", "j1") else []
 
     @asynccontextmanager
