@@ -88,6 +88,7 @@ def _at_most(bars: Bars, verdict: Verdict) -> Iterator[Bar]:
         ("99.9 % ok again after, ms", bars.ok_again_ms, verdict.ok_again_ms),
         ("latency normal again after, ms", bars.normal_again_ms, verdict.normal_ms),
         ("view whole again after, ms", bars.view_again_ms, verdict.view_again_ms),
+        ("nodes that counted as silent and were not", bars.suspected_wrongly, verdict.suspected_wrongly),
         ("old processes alive", 0 if bars.serving_again_ms is not None else None, verdict.old_processes_alive),
     ]
     for name, limit, measured in limits:

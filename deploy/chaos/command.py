@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +26,14 @@ from deploy.chaos.schedule import draw_schedule
 from deploy.chaos.site import Census
 from deploy.chaos.stage import RunningPlatform, Stage
 from deploy.chaos.table import verdict_table
+from deploy.chaos.tuning import app_of, set_config
 from deploy.chaos.verdict import Found, Verdict
 from deploy.interruption import Interruption
 from deploy.local.platform import LocalPlatform, PlatformPlan
 from deploy.local.startup_log import StartupLog
 from deploy.local.state import StateFolder
 from deploy.run_folder import run_folder
+from rayline.errors import ConfigError
 
 MISSED_BAR_EXIT_CODE: Final = 1
 
@@ -44,7 +47,11 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
             console.print(f"{name:<16} {load_plan(name).summary}", soft_wrap=True)
         return 0
     given = {name: value for name in ("clusters", "pods") if (value := getattr(options, name)) is not None}
+    given |= {"config": options.config} if options.config is not None else {}
+    given |= {"retry": False} if options.no_retry else {}
     plan = load_plan(options.plan, short=options.short, **given)
+    if options.state_dir is not None and plan.config:
+        raise ConfigError(f"plan {plan.name} sets {plan.config}: that is for a platform of its own, leave out --state-dir")
     if plan.needs_network and options.state_dir is None:
         if reason := network.missing():
             console.print(f"[yellow]faults of the network will be skipped:[/] {reason}")
@@ -92,6 +99,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="the plan's short form: fewer faults, less time")
     parser.add_argument("--clusters", type=int, help="Ray clusters (default: as the plan says)")
     parser.add_argument("--pods", type=int, help="pods of each cluster (default: as the plan says)")
+    parser.add_argument(
+        "--config", metavar="SET", help="settings during the run, e.g. as-in-the-article (default: as the plan says)"
+    )
+    parser.add_argument("--no-retry", action="store_true", help="whatever ends an attempt ends the job: what retries are worth")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw latency and faults over time into FILE (PNG)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="copy the logs, the app's record and all answers there")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="strike a platform that runs already (default: its own)")
@@ -147,7 +158,17 @@ class _Run:
     async def _play(self, platform: Stage, census: Census, *, pods: int, groups: network.PodNetwork | None) -> Found:
         plan = self.plan
         with self.log.step("deploying the app of chaos"):
-            theatre = await open_theatre(platform, census, record=self.record, pods=pods, work_ms=plan.work_ms, network=groups)
+            theatre = await open_theatre(
+                platform,
+                census,
+                record=self.record,
+                pods=pods,
+                work_ms=plan.work_ms,
+                network=groups,
+                tune=partial(app_of, plan),
+            )
+            if plan.config:
+                await set_config(platform.settings, plan)
         self.log.say(f"plan {plan.name}, seed {self.seed}, {plan.load_seconds:g} s or longer")
         return await strike_under_load(
             theatre,

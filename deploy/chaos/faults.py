@@ -18,7 +18,7 @@ from deploy.chaos.effects.cpu import neighbour, throttled
 from deploy.chaos.effects.disk import disk_full
 from deploy.chaos.effects.network import Disturbance, PodNetwork
 from deploy.chaos.load import Load
-from deploy.chaos.plan import NETWORK_KINDS, Kind, Pick, Target
+from deploy.chaos.plan import NETWORK_KINDS, FaultSpec, Kind, Pick, Target
 from deploy.chaos.schedule import Fault, choose, spread
 from deploy.chaos.site import Candidate, Site
 from deploy.local.foreign import process_ended
@@ -169,9 +169,7 @@ class FaultInjector:
         assert spec.kind in NETWORK_KINDS
         if self._network is None:
             raise Unavailable("faults of the network need root (a network namespace and nftables)")
-        if spec.kind is Kind.DELAY:
-            return self._network.disturbed(who.pid, Disturbance(delay_ms=spec.delay_ms, jitter_ms=spec.jitter_ms))
-        return self._network.disturbed(who.pid, Disturbance(100 if spec.kind is Kind.PARTITION else spec.percent))
+        return self._network.disturbed(who.pid, disturbance_of(spec))
 
     async def _last(self, stroke: Stroke, effect: Callable[[], AbstractAsyncContextManager[str]], seconds: float) -> None:
         try:
@@ -209,6 +207,21 @@ class FaultInjector:
     def _note(self, stroke: Stroke) -> None:
         self.strokes.append(stroke)
         self._on_stroke(stroke)
+
+
+def disturbance_of(spec: FaultSpec) -> Disturbance:
+    """What a fault of the network does to packets."""
+    if spec.kind is Kind.DELAY:
+        return Disturbance(
+            delay_ms=spec.delay_ms,
+            jitter_ms=spec.jitter_ms,
+            duplicate_percent=spec.duplicate_percent,
+            reorder_percent=spec.reorder_percent,
+            corrupt_percent=spec.corrupt_percent,
+        )
+    if spec.kind is Kind.PARTITION:
+        return Disturbance(100, direction=spec.direction)
+    return Disturbance(spec.percent, rate_mbit=spec.rate_mbit, direction=spec.direction)
 
 
 def _now_ms() -> float:

@@ -33,6 +33,8 @@ FLAP_BAND: Final = 0.1
 NORMAL_FACTOR: Final = 2.0
 NORMAL_FLOOR_MS: Final = 250.0
 LEAST_SPAN_MS: Final = 10_000.0
+# What was struck may seem silent for so long after the fault's end.
+SILENCED_MS: Final = 10_000.0
 _began: Final = attrgetter("began_ms")
 _due: Final = attrgetter("due_ms")
 _from: Final = attrgetter("from_ms")
@@ -337,3 +339,22 @@ def view_again(told: Sequence[tuple[float, frozenset[str]]], fault_ms: float) ->
             if before and not missing:
                 return at_ms - fault_ms
     return None
+
+
+def suspected_wrongly(
+    suspected: Sequence[tuple[float, str]], strokes: Iterable[Stroke], evidence: Evidence
+) -> list[tuple[float, str]]:
+    """Silences that no fault explains: none struck the node, its cluster's head or the broker in the `SILENCED_MS` before."""
+    struck: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for stroke in strokes:
+        span = (stroke.at_ms, (stroke.until_ms or stroke.at_ms) + SILENCED_MS)
+        names = {evidence.node_of(stroke) or stroke.target}
+        if stroke.role is Target.HEAD:
+            names = {pod.name for pod in evidence.pods if pod.cluster == stroke.cluster}
+        elif stroke.role is Target.BROKER:
+            names = {pod.name for pod in evidence.pods}
+        for name in names:
+            struck[name].append(span)
+    return [
+        (at_ms, node) for at_ms, node in suspected if not any(begun <= at_ms <= ended for begun, ended in struck.get(node, ()))
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from deploy.chaos.effects.network import Direction
+from deploy.config_change import read_request
+from deploy.config_set import read_set
+from rayline.config import Change
 from rayline.errors import ConfigError
 
 PLANS: Final = Path(__file__).parent / "plans"
@@ -31,11 +36,11 @@ class Kind(StrEnum):
     HOG = "hog"
     """A noisy neighbour: busy processes on the pod's cores for `for_seconds`."""
     PARTITION = "partition"
-    """The pod's packets from and to all others are dropped for `for_seconds`."""
+    """The pod's packets from and to all others (or one `direction` alone) are dropped for `for_seconds`."""
     LOSS = "loss"
-    """`percent` of them are."""
+    """`percent` of them are, or what is beyond `rate_mbit`."""
     DELAY = "delay"
-    """They are delayed by `delay_ms`, with `jitter_ms`."""
+    """They are delayed by `delay_ms`, with `jitter_ms`, and doubled, disordered or damaged at random."""
     DISK_FULL = "disk-full"
     """The broker's or a pod's folder for new log files has no free byte for `for_seconds`."""
     POISON = "poison"
@@ -110,8 +115,17 @@ class FaultSpec(_Strict):
     cpu: float = Field(default=0.3, gt=0, description="cores of a throttled pod")
     by_signals: bool = Field(default=False, description="throttle by SIGSTOP and SIGCONT: it also slows a pod that uses less")
     percent: int = Field(default=10, ge=1, le=100, description="share of packets that are lost")
+    rate_mbit: float | None = Field(
+        default=None, gt=0, description="packets beyond so much a second are lost, instead of a share"
+    )
+    direction: Direction = Field(
+        default=Direction.BOTH, description="of a partition or loss: only packets to the pod, or from it"
+    )
     delay_ms: float = Field(default=100, ge=0)
     jitter_ms: float = Field(default=50, ge=0)
+    duplicate_percent: int = Field(default=0, ge=0, le=100, description="of a delay: share of packets that come twice")
+    reorder_percent: int = Field(default=0, ge=0, le=100, description="… that overtake others")
+    corrupt_percent: int = Field(default=0, ge=0, le=100, description="… that are damaged")
     clock_seconds: float = Field(default=30, description="how wrong the producer's clock is")
     processes: int = Field(default=2, ge=1, description="of a hog")
     beside: int = Field(default=0, ge=0, description="so many good jobs at once, with the poison in their middle")
@@ -218,6 +232,7 @@ class Bars(_Strict):
     view_again_ms: float | None = Field(
         default=None, description="after a control-plane fault the view tells of every node again"
     )
+    suspected_wrongly: int | None = Field(default=None, description="nodes that counted as silent though nothing struck them")
 
 
 class Plan(_Strict):
@@ -232,6 +247,10 @@ class Plan(_Strict):
     pods: int = Field(default=3, ge=1, description="of each cluster")
     lanes: int = Field(default=1, ge=1)
     work_ms: float = Field(default=5.0, ge=0, description="CPU time of one job on the idle machine")
+    config: str | dict[str, Any] = Field(
+        default_factory=dict, description="settings during the run: a set's name, or keys and values"
+    )
+    retry: bool = Field(default=True, description="jobs run again; without, whatever ends an attempt ends the job")
     whole_again: bool = Field(default=False, description="the load goes on until all pods serve again")
     faults: tuple[FaultSpec, ...] = ()
     random: RandomPlan | None = None
@@ -241,7 +260,17 @@ class Plan(_Strict):
     def _strikes(self) -> Plan:
         if not self.faults and self.random is None and not self.load.bursts():
             raise ValueError("a plan has `faults`, or `random`, or a phase of the load with more `times` than 1")
+        try:
+            self.settings()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return self
+
+    def settings(self) -> list[Change]:
+        """What `config` says. Raises ConfigError where a key or value is not right."""
+        if isinstance(self.config, str):
+            return read_set(self.config)
+        return [read_request(key, json.dumps(value)) for key, value in self.config.items()]
 
     @property
     def needs_network(self) -> bool:

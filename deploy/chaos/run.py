@@ -27,8 +27,11 @@ from deploy.chaos.stage import Stage
 from deploy.chaos.verdict import Found
 from deploy.checker import Report, check
 from deploy.committed_reader import StartOffsets, end_offsets, read_committed
+from rayline.app_spec import AppSpec
+from rayline.errors import FormatError
+from rayline.events import decode_event
 from rayline.manifest import load_manifest
-from rayline.topics import VIEW, requests_topic, results_topic
+from rayline.topics import EVENTS, VIEW, requests_topic, results_topic
 from rayline.view_record import decode_view_key, decode_view_record
 
 APP_FOLDER: Final = Path(__file__).parent / "app"
@@ -84,10 +87,17 @@ def app_name() -> str:
 
 
 async def open_theatre(
-    platform: Stage, census: Census, *, record: Path, pods: int, work_ms: float, network: PodNetwork | None = None
+    platform: Stage,
+    census: Census,
+    *,
+    record: Path,
+    pods: int,
+    work_ms: float,
+    network: PodNetwork | None = None,
+    tune: Callable[[AppSpec], AppSpec] = lambda app: app,
 ) -> Theatre:
     """Deploy the app of chaos and wait until so many pods serve it; `record` is an existing folder, by its absolute path."""
-    manifest = load_manifest(APP_FOLDER)
+    manifest = tune(load_manifest(APP_FOLDER))
     rounds = await asyncio.to_thread(rounds_for, work_ms)
     app = replace(manifest, env={**manifest.env, "CHAOS_RECORD": str(record), "CHAOS_ROUNDS": str(rounds)})
     await publish_app(platform.settings, app)
@@ -117,6 +127,7 @@ async def strike_under_load(
     jobs_from = await asyncio.to_thread(end_offsets, servers, requests_topic(theatre.app))
     results_from = await asyncio.to_thread(end_offsets, servers, results_topic(theatre.app))
     view_from = await asyncio.to_thread(end_offsets, servers, VIEW)
+    events_from = await asyncio.to_thread(end_offsets, servers, EVENTS)
     begun_ms = time.time() * 1000
     phases = [(phase.seconds, phase.times * rate) for phase in plan.load.phases]
     load = Load(LoadOptions(servers, theatre.app, rate, phases=phases))
@@ -146,6 +157,7 @@ async def strike_under_load(
         rate_per_second=rate,
         sustained_per_second=sustained,
         view=await asyncio.to_thread(_view, servers, view_from),
+        suspected=await asyncio.to_thread(_suspected, servers, events_from),
         old_processes_alive=alive,
     )
 
@@ -194,3 +206,16 @@ def _view(servers: str, start: StartOffsets) -> list[tuple[float, frozenset[str]
             nodes = frozenset(report.key for report in decode_view_record(record.value).reports)
             told.append((float(record.timestamp_ms), nodes))
     return sorted(told, key=lambda item: item[0])
+
+
+def _suspected(servers: str, start: StartOffsets) -> list[tuple[float, str]]:
+    """Which nodes counted as silent, and when (epoch milliseconds); several resources tell of one silence."""
+    told = set()
+    for record in read_committed(servers, EVENTS, start=start):
+        try:
+            event = decode_event(record.value) if record.value is not None else None
+        except FormatError:
+            continue  # another version's: no witness for us
+        if event is not None and event.kind == "node.suspect":
+            told.add((float(record.timestamp_ms), event.subject))
+    return sorted(told)

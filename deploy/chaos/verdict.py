@@ -34,6 +34,7 @@ class Found:
 
     `sustained_per_second` is the calibration's (None: the rate was given). `view` are the view's records: when
     appended, which nodes. `old_processes_alive` counts what still ran of clusters whose head was killed, when the load ended.
+    `suspected`: which nodes the resources told of as silent, and when.
     """
 
     report: Report
@@ -45,6 +46,7 @@ class Found:
     sustained_per_second: float | None
     view: Sequence[tuple[float, frozenset[str]]]
     old_processes_alive: int
+    suspected: Sequence[tuple[float, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,11 @@ class Verdict:
         )
 
     @cached_property
+    def suspected_wrongly(self) -> int:
+        """Nodes that counted as silent though no fault could have silenced them."""
+        return len(measures.suspected_wrongly(self.found.suspected, self.done, self.found.evidence))
+
+    @cached_property
     def old_processes_alive(self) -> int:
         return self.found.old_processes_alive
 
@@ -286,6 +293,9 @@ class Verdict:
             "share_rises": None if self.share_crossings is None else self.share_crossings[1],
             "share_at_return": _rounded(self.share_at_return, 3),
             "view_again_ms": _rounded(self.view_again_ms),
+            "suspected_wrongly": self.suspected_wrongly,
+            "config": self.plan.config or None,
+            "retry": self.plan.retry,
             "workers_lost_to_jobs": self.workers_lost,
         }
 

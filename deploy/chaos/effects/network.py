@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -50,18 +51,52 @@ def enter_namespace(arguments: Sequence[str]) -> None:
     os.execvp("unshare", ["unshare", "--net", sys.executable, "-P", "-m", "deploy.cli", *arguments])
 
 
+class Direction(StrEnum):
+    """Which packets of a pod suffer."""
+
+    BOTH = "both"
+    TO = "to"
+    """Those that others send to it: it is heard, and hears nothing."""
+    FROM = "from"
+    """Those that it sends: it hears, and nobody hears it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """What happens to packets between a pod and the rest."""
+    """What happens to packets between a pod and the rest. `rate_mbit`: what is beyond so much a second
+    is lost, after a first second's worth. The last four are
+    the kernel's netem, on what the pod sends."""
 
     loss_percent: int = 0
+    rate_mbit: float | None = None
+    direction: Direction = Direction.BOTH
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
+    duplicate_percent: int = 0
+    reorder_percent: int = 0
+    corrupt_percent: int = 0
 
     def text(self) -> str:
         if self.delay_ms:
-            return f"netem, {self.delay_ms:g} ms ± {self.jitter_ms:g} on what the pod sends"
-        return f"nftables, {self.loss_percent} % of the packets between the pod and others dropped"
+            return f"netem, {' '.join(self.netem())} on what the pod sends"
+        which = {Direction.BOTH: "between the pod and others", Direction.TO: "to the pod", Direction.FROM: "from the pod"}
+        if self.rate_mbit is not None:
+            return f"nftables, packets {which[self.direction]} beyond {self.rate_mbit:g} Mbit/s dropped"
+        return f"nftables, {self.loss_percent} % of the packets {which[self.direction]} dropped"
+
+    def netem(self) -> list[str]:
+        """As `tc` takes it."""
+        shares = {"duplicate": self.duplicate_percent, "reorder": self.reorder_percent, "corrupt": self.corrupt_percent}
+        told = ["delay", f"{self.delay_ms:g}ms", f"{self.jitter_ms:g}ms"]
+        return told + [word for name, percent in shares.items() if percent for word in (name, f"{percent}%")]
+
+    def match(self) -> str | None:
+        """Which packets are dropped, as nftables takes it; None: none."""
+        if self.rate_mbit is not None:
+            return f"limit rate over {round(self.rate_mbit * 125)} kbytes/second "
+        if not self.loss_percent:
+            return None
+        return "" if self.loss_percent >= 100 else f"numgen random mod 100 < {self.loss_percent} "
 
 
 class PodNetwork:
@@ -130,15 +165,17 @@ class PodNetwork:
         rules = [f"flush chain inet {_TABLE} received", f"add rule inet {_TABLE} received {_SETTLED}"]
         for session, disturbance in self._active.items():
             mark, socket = self._marks[session], self._socket_of(session)
-            chance = "" if disturbance.loss_percent >= 100 else f"numgen random mod 100 < {disturbance.loss_percent} "
-            if disturbance.loss_percent:
+            match = disturbance.match()
+            if match is not None:
                 rules += [
                     # The ACK that ends a handshake meets no socket yet: what began inside the pod is known by its connection.
                     f"add rule inet {_TABLE} received ct mark {mark} accept",
                     f"add rule inet {_TABLE} received meta mark {mark} {socket} ct mark set {mark} accept",
-                    f"add rule inet {_TABLE} received meta mark {mark} {chance}drop",
-                    f"add rule inet {_TABLE} received meta mark != {mark} {socket} {chance}drop",
                 ]
+                if disturbance.direction is not Direction.TO:
+                    rules.append(f"add rule inet {_TABLE} received meta mark {mark} {match}drop")
+                if disturbance.direction is not Direction.FROM:
+                    rules.append(f"add rule inet {_TABLE} received meta mark != {mark} {socket} {match}drop")
         self._nft("\n".join(rules) + "\n")
         self._apply_delays()
 
@@ -150,8 +187,7 @@ class PodNetwork:
         if delays:
             _tc("qdisc", "add", "dev", "lo", "root", "handle", "1:", "prio", "bands", str(3 + len(delays)))
         for band, (mark, active) in enumerate(delays.items(), start=4):
-            times = (f"{active.delay_ms:g}ms", f"{active.jitter_ms:g}ms")
-            _tc("qdisc", "add", "dev", "lo", "parent", f"1:{band}", "netem", "delay", *times)
+            _tc("qdisc", "add", "dev", "lo", "parent", f"1:{band}", "netem", *active.netem())
             _tc("filter", "add", "dev", "lo", "parent", "1:", "handle", str(mark), "fw", "flowid", f"1:{band}")
 
     def _socket_of(self, session: int) -> str:

@@ -94,14 +94,17 @@ async def test_a_full_disk_takes_no_new_file_and_is_as_before_afterwards(tmp_pat
 
 NETWORK_PROBE = textwrap.dedent(
     """
-    import asyncio, os, socket, sys, threading
-    from deploy.chaos.effects.network import Disturbance, PodNetwork
+    import asyncio, os, socket, sys, threading, time
+    from deploy.chaos.effects.network import Direction, Disturbance, PodNetwork
 
-    def serve(host, port):
+    def serve(host, port, answer=b"hi"):
         listener = socket.create_server((host, port))
         def run():
             while True:
-                listener.accept()[0].sendall(b"hi")
+                connection = listener.accept()[0]
+                connection.sendall(answer)
+                if answer != b"hi":
+                    connection.close()
         threading.Thread(target=run, daemon=True).start()
 
     def reaches(host, port):
@@ -112,7 +115,21 @@ NETWORK_PROBE = textwrap.dedent(
         except OSError:
             return False
 
-    POD, OTHER = ("127.77.0.5", 5000), ("127.0.0.1", 5001)
+    def connects(host, port):
+        try:
+            socket.create_connection((host, port), timeout=0.4).close()
+            return True
+        except OSError:
+            return False
+
+    def seconds_of_a_megabyte():
+        began = time.monotonic()
+        with socket.create_connection(MUCH, timeout=20) as connection:
+            while connection.recv(65536):
+                pass
+        return time.monotonic() - began
+
+    POD, OTHER, MUCH = ("127.77.0.5", 5000), ("127.0.0.1", 5001), ("127.77.0.5", 5002)
     os.system("ip link set lo up")
     from_pod, to_pod = os.pipe(), os.pipe()
     pod = os.fork()
@@ -120,16 +137,17 @@ NETWORK_PROBE = textwrap.dedent(
         os.setsid()
         os.read(to_pod[0], 1)
         serve(*POD)
+        serve(*MUCH, b"x" * 2**20)
         while True:
             os.write(from_pod[1], b"r")
             os.read(to_pod[0], 1)
-            os.write(from_pod[1], b"%d%d" % (reaches(*POD), reaches(*OTHER)))
+            os.write(from_pod[1], b"%d%d%d" % (reaches(*POD), reaches(*OTHER), connects(*OTHER)))
 
     def look():
         os.write(to_pod[1], b"g")
-        inside = os.read(from_pod[0], 2).decode()
+        *inside, connected = os.read(from_pod[0], 3).decode()
         os.read(from_pod[0], 1)
-        return inside + "%d%d" % (reaches(*POD), reaches(*OTHER))
+        return "".join(inside) + "%d%d:" % (reaches(*POD), reaches(*OTHER)) + connected + "%d" % connects(*POD)
 
     async def main():
         net = PodNetwork("test-%d" % os.getpid())
@@ -142,6 +160,15 @@ NETWORK_PROBE = textwrap.dedent(
             print("before", look())
             async with net.disturbed(pod, Disturbance(loss_percent=100)):
                 print("cut", look())
+            async with net.disturbed(pod, Disturbance(loss_percent=100, direction=Direction.TO)):
+                print("deaf", look())
+            async with net.disturbed(pod, Disturbance(loss_percent=100, direction=Direction.FROM)):
+                print("dumb", look())
+            wide = seconds_of_a_megabyte()
+            async with net.disturbed(pod, Disturbance(rate_mbit=3, direction=Direction.FROM)):
+                narrow = seconds_of_a_megabyte()
+            # A megabyte takes 2.8 s at 3 Mbit/s, less the second that is let through at first.
+            print("narrow" if wide < 1.0 < 1.5 < narrow else f"{wide} {narrow}")
             print("after", look())
         finally:
             os.kill(pod, 9)
@@ -154,9 +181,13 @@ NETWORK_PROBE = textwrap.dedent(
 
 
 @pytest.mark.skipif(network.missing() is not None, reason=str(network.missing()))
-def test_a_cut_off_pod_reaches_itself_and_nobody_else() -> None:
+def test_a_pods_packets_are_cut_off_both_ways_or_one_way_or_narrowed_and_those_inside_it_are_not() -> None:
     done = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", NETWORK_PROBE], capture_output=True, text=True, check=False, timeout=60
     )
-    # inside to inside, inside to outside, outside to inside, outside to outside
-    assert done.stdout.split() == ["before", "1111", "cut", "1001", "after", "1111"], done.stderr
+    # Answers from inside to inside, inside to outside, outside to inside, outside to outside; then who still opens a connection:
+    # inside to outside, outside to inside.
+    seen = done.stdout.split()
+    assert seen[:4] == ["before", "1111:11", "cut", "1001:00"], done.stderr
+    assert seen[4:8] == ["deaf", "1001:10", "dumb", "1001:01"], done.stderr
+    assert seen[8:] == ["narrow", "after", "1111:11"], done.stderr

@@ -230,3 +230,12 @@ def test_the_view_is_whole_again_when_every_node_of_before_was_told_of() -> None
     assert measures.view_again(records, FAULT_MS) == 700
     assert measures.view_again(records[:4], FAULT_MS) is None
     assert measures.view_again([], FAULT_MS) is None
+
+
+def test_a_silence_is_wrong_where_no_fault_explains_it() -> None:
+    frozen, other = PODS[101].name, PODS[102].name
+    suspected = [(FAULT_MS + 3_500, frozen), (FAULT_MS + 3_500, other), (FAULT_MS - 1, frozen), (FAULT_MS + 60_000, frozen)]
+    freeze = stroke(Kind.FREEZE, until_ms=FAULT_MS + 5_000)
+    assert measures.suspected_wrongly(suspected, [freeze], evidence()) == suspected[1:]
+    for killed in (stroke(Kind.KILL, Target.HEAD), stroke(Kind.KILL, Target.BROKER, cluster=None)):
+        assert measures.suspected_wrongly(suspected, [killed], evidence()) == suspected[2:]

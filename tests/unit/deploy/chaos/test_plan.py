@@ -54,6 +54,11 @@ PROMISED_BARS: dict[str, dict[str, object]] = {
     "control-plane": {"outcomes": ("ok",), "view_again_ms": 1_000},
     "poison": {"outcomes": ("ok", "quarantined"), "quarantined": 1, "workers_lost": 6},
     "random": {"ok_in_time_share": 0.999},
+    "evictions": {"ok_in_time_share": 0.999, "extra_attempts_share": 0.2},
+    "notice-article": {"outcomes": ("ok",), "notice_max_ms": 4_000},
+    "heads-in-turn": {"outcomes": ("ok",), "job_max_ms": 10_000, "serving_again_ms": 30_000},
+    "mass-eviction-all": {"notice_max_ms": 1_000, "extra_attempts_share": 0.2},
+    "neighbour": {"outcomes": ("ok",), "job_max_ms": 10_000, "suspected_wrongly": 0},
     "overload": {"outcomes": ("ok", "deadline_exceeded"), "ok_again_ms": 20_000, "normal_again_ms": 20_000},
 }
 
@@ -145,4 +150,21 @@ def test_a_plan_of_ones_own_is_read_by_its_path() -> None:
 
 
 def test_only_plans_that_disturb_the_network_need_a_namespace() -> None:
-    assert [name for name in plan_names() if load_plan(name).needs_network] == ["network"]
+    assert [name for name in plan_names() if load_plan(name).needs_network] == ["network", "network-storm"]
+
+
+def test_the_plan_in_the_articles_mode_differs_by_its_settings_and_its_bar_alone() -> None:
+    ours, article = load_plan("notice"), load_plan("notice-article")
+    assert article.faults == ours.faults
+    assert {str(change.key): change.value for change in article.settings()}["global/view.pull_seconds"] == 3
+    assert ours.settings() == []
+    assert load_plan("notice", config="as-in-the-article").settings() == article.settings()
+
+
+@pytest.mark.parametrize("config", ["no-such-set", "{global/weights.policy: best}", "{global/nothing: 1}"])
+def test_settings_that_are_not_right_are_refused_when_the_plan_is_read(tmp_path: Path, config: str) -> None:
+    path = tmp_path / "own.yaml"
+    fault = "{kind: kill, target: lane, between: [1, 2]}"
+    path.write_text(f"summary: mine\nload_seconds: 5\nconfig: {config}\nfaults: [{fault}]\n")
+    with pytest.raises(ConfigError, match=r"own\.yaml"):
+        load_plan(str(path))

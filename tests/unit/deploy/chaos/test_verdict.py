@@ -134,3 +134,11 @@ def test_an_overload_must_end_with_its_burst() -> None:
 def test_a_burst_is_told_with_its_rate() -> None:
     load = LoadSpec(phases=(LoadPhase(seconds=10, times=6),))
     assert verdict(load=load).to_json()["load"]["phases"] == [{"seconds": 10.0, "per_second": 300.0}]
+
+
+def test_a_node_that_counted_as_silent_without_a_fault_is_a_missed_bar() -> None:
+    judged = verdict(bars=Bars(suspected_wrongly=0))
+    assert judged.missed_bars() == []
+    hasty = replace(judged, found=replace(judged.found, suspected=[(FAULT_MS + 4_000, "c1/pod-102")]))
+    assert [bar.name for bar in hasty.missed_bars()] == ["nodes that counted as silent and were not"]
+    assert hasty.to_json()["suspected_wrongly"] == 1
