@@ -12,11 +12,12 @@ from typing import Final
 
 from bench.scheduling.lanes import Chooser
 from bench.scheduling.node import SimBatch, SimNode
-from bench.scheduling.scenario import MEAN_NEIGHBOUR, Chances, Scenario
+from bench.scheduling.scenario import MEAN_NEIGHBOUR, Chances, News, Scenario
 from rayline.reports import NodeReport, NodeState
 
 BEAT_SECONDS: Final = 1.0
 TICK_SECONDS: Final = 0.1
+PULL_SECONDS: Final = 3.0
 UTILISATION_SECONDS: Final = 1.0
 LOSS_SEEN_SECONDS: Final = 0.05
 REFUSAL_SEEN_SECONDS: Final = 0.002
@@ -33,6 +34,7 @@ class Run:
     arrived: int = 0
     unfinished: int = 0
     late: int = 0
+    failed: int = 0
     again: int = 0
     refused: int = 0
     deviations: list[float] = field(default_factory=list)
@@ -60,6 +62,8 @@ class Simulation:
         self._numbers = itertools.count()
         self._names = itertools.count()
         self._inbox: list[NodeReport] = []
+        self._unread: list[list[NodeReport]] = [[] for _ in range(scenario.lanes)]
+        self._pulls_at = [0.0] * scenario.lanes
         self._now = 0.0
         self._result = Run()
         self._lanes: list[Chooser] = []
@@ -92,7 +96,7 @@ class Simulation:
 
     @property
     def _left(self) -> int:
-        return self._result.arrived - len(self._result.latencies)
+        return self._result.arrived - len(self._result.latencies) - self._result.failed
 
     # The world.
 
@@ -138,13 +142,15 @@ class Simulation:
         self._at(self._now + self._chances.beats.uniform(*self._scenario.delay_seconds), lambda: self._inbox.append(report))
 
     def _notice(self, node: SimNode) -> None:
-        """SIGTERM: told at once; what runs may end within the grace, what waits is handed back."""
+        """SIGTERM. Told at once: what runs may end within the grace, what waits is handed back. Otherwise it works on."""
         if not node.alive:
             return
-        node.state = NodeState.DRAINING
-        self._tell(node)
-        for batch in node.hand_back():
-            self._back(batch, noticed=True)
+        if self._scenario.news is not News.NONE:
+            node.state = NodeState.DRAINING
+        if self._scenario.news is News.AT_ONCE:
+            self._tell(node)
+            for batch in node.hand_back():
+                self._back(batch, noticed=True)
         self._at(self._now + GRACE_SECONDS, lambda: self._die(node))
 
     def _die(self, node: SimNode) -> None:
@@ -195,7 +201,7 @@ class Simulation:
             batch.node = node
             if not node.alive:
                 self._at(self._now + LOSS_SEEN_SECONDS, lambda batch=batch: self._back(batch, noticed=False))  # type: ignore[misc]
-            elif node.state is not NodeState.READY:
+            elif node.state is not NodeState.READY and self._scenario.news is News.AT_ONCE:
                 self._at(self._now, lambda batch=batch: self._back(batch, noticed=True))  # type: ignore[misc]
             else:
                 node.add(batch, self._now)
@@ -235,19 +241,36 @@ class Simulation:
         self._dispatch(batch.lane)
 
     def _back(self, batch: SimBatch, *, noticed: bool) -> None:
-        """A batch came back unfinished: it goes before all others, elsewhere."""
+        """A batch came back unfinished: it goes before all others, elsewhere; where nothing is tried again, it has failed."""
         chooser = self._lanes[batch.lane]
         (chooser.draining if noticed else chooser.lost)(batch, self._now)
+        if not self._scenario.retry:
+            self._result.failed += batch.arrived >= self._scenario.warm_up_seconds
+            self._dispatch(batch.lane)
+            return
         self._result.again += 1
         self._queues[batch.lane].appendleft(batch)
         self._dispatch(batch.lane)
 
     def _tick(self) -> None:
         """Lanes hear what came since, and look after what depends on time."""
-        heard, self._inbox = self._inbox, []
+        told, self._inbox = self._inbox, []
         for lane, chooser in enumerate(self._lanes):
+            self._unread[lane] += told
+            heard = self._pull(lane)
             if heard:
                 chooser.hear(heard, self._now)
             chooser.tick(self._now)
             self._dispatch(lane)
         self._at(self._now + TICK_SECONDS, self._tick)
+
+    def _pull(self, lane: int) -> list[NodeReport]:
+        """What a lane takes over now of what was told."""
+        if self._scenario.news is News.ARTICLE:
+            if self._now < self._pulls_at[lane]:
+                return []
+            # Lanes began at different moments.
+            phase = PULL_SECONDS * (lane + 1) / len(self._lanes) if not self._pulls_at[lane] else PULL_SECONDS
+            self._pulls_at[lane] = self._now + phase
+        heard, self._unread[lane] = self._unread[lane], []
+        return heard

@@ -23,6 +23,15 @@ class Costs(StrEnum):
     MIXED = "mixed"
 
 
+class News(StrEnum):
+    """How lanes hear of a notice: told at once, and its actors hand back and refuse; as in the article, with the node's next beat
+    and each lane's pull every 3 s, until when it works on; or not at all, so that its end is the first that is seen."""
+
+    AT_ONCE = "at once"
+    ARTICLE = "by beat and pull"
+    NONE = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One run is this and a seed.
@@ -31,7 +40,8 @@ class Scenario:
     whatever the fleet. Neighbours, where there are any, take cores first; each node's change their mind every
     `neighbour_seconds` on average. Beats reach the lanes `delay_seconds` (from, to) after they were
     sent. `notices` and `deaths` are evictions for each node and hour, with 5 s of grace and without; a replacement takes
-    `replacement_seconds`. An actor answers BUSY to a batch that has waited for it for `patience_seconds`.
+    `replacement_seconds`. An actor answers BUSY to a batch that has waited for it for `patience_seconds`. Without `retry`, a job
+    whose attempt was lost or handed back fails.
     """
 
     nodes: int = 60
@@ -47,6 +57,8 @@ class Scenario:
     delay_seconds: tuple[float, float] = (0.02, 0.15)
     notices: float = 0.0
     deaths: float = 0.0
+    news: News = News.AT_ONCE
+    retry: bool = True
     replacement_seconds: float = 15.0
     deadline_seconds: float = 10.0
     patience_seconds: float = PATIENCE_SECONDS

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from bench.scheduling.engine import Run, Simulation
 from bench.scheduling.policies import ABLATIONS, ALL, EVERYDAY, FORMULA, PERFECT, SHORTLIST
-from bench.scheduling.scenario import Costs, Scenario
+from bench.scheduling.scenario import Costs, News, Scenario
 
 PERFECT_BAR: Final = 1.2
 FORMULA_BAR: Final = 2.0
@@ -44,6 +44,7 @@ class Row:
     p99_s: float
     utilisation_deviation: float
     deadline_missed: float
+    failed: float
     sent_again: float
     refused: float
 
@@ -84,6 +85,12 @@ def questions(*, quick: bool = False, large: bool = False) -> Iterator[Question]
     yield Question("mixed costs on 1-4 cores", replace(usual, costs=Costs.MIXED, cores=(1, 4), load=0.6), SHORTLIST, 3)
     evicted = replace(usual, load=0.6, notices=_HOUR_EVERY_4_MINUTES, deaths=_HOUR_EVERY_4_MINUTES)
     yield Question("each pod evicted every 2 minutes", evicted, SHORTLIST, 3)
+    for news in News:
+        for retry in (True, False):
+            name = f"each pod evicted every 2 minutes, notices heard {news}, {'with' if retry else 'without'} retries"
+            yield Question(name, replace(evicted, news=news, retry=retry), ("headroom",), 3)
+    low = replace(usual, load=0.3, cores=(1, 4))
+    yield Question("half a request a second and node, 1-4 cores", low, EVERYDAY, 3)
     yield Question("6 nodes at 30 %, unreported", replace(usual, slow_nodes=6), SHORTLIST, 3)
     for load in BAR_LOADS:
         yield Question("logarithm", replace(usual, load=load), tuple(ABLATIONS), 3)
@@ -151,6 +158,7 @@ def _row(question: Question, policy: str, runs: Sequence[Run]) -> Row:
         p99_s=round(median(lambda run: run.quantile(0.99)), 3),
         utilisation_deviation=round(median(lambda run: statistics.mean(run.deviations or [0.0])), 3),
         deadline_missed=round(median(lambda run: (run.late + run.unfinished) / max(1, run.arrived)), 5),
+        failed=round(median(lambda run: run.failed / max(1, run.arrived)), 5),
         sent_again=round(median(lambda run: run.again / max(1, run.arrived)), 5),
         refused=round(median(lambda run: run.refused / max(1, run.arrived)), 5),
     )

@@ -19,6 +19,7 @@ def simulate(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only what the default must reach, shorter: seconds.")] = False,
     large: Annotated[bool, typer.Option("--large", help="Fleets of 10,000 and 100,000 nodes as well.")] = False,
+    only: Annotated[str | None, typer.Option("--only", metavar="TEXT", help="Only the tables whose name holds this.")] = None,
     processes: Annotated[int, typer.Option("--processes", min=1, help="Simulate so many policies side by side.")] = 1,
     cost: Annotated[
         bool, typer.Option("--cost", help="Only the smallest fleets that attain the SLA, and what they cost.")
@@ -41,14 +42,17 @@ def simulate(
     from bench.scheduling.pictures import draw
     from bench.scheduling.tables import answers, as_document, bars, questions
 
-    asked = list(questions(quick=quick, large=large))
+    asked = [question for question in questions(quick=quick, large=large) if only is None or only in question.name]
+    if not asked:
+        known = ", ".join(sorted({question.name for question in questions(large=True)}))
+        raise typer.BadParameter(f"no table has {only!r} in its name; there are: {known}", param_hint="--only")
     rows = list(answers(asked, note, processes=processes))
     document = as_document(rows, asked)
     if json_file is not None:
         json_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     if picture is not None:
         draw(rows, picture)
-    header = ("question", "load", "lanes", "policy", "p50 s", "p99 s", "deviation", "missed", "sent again", "refused")
+    header = ("question", "load", "lanes", "policy", "p50 s", "p99 s", "deviation", "missed", "failed", "sent again", "refused")
     lines = [
         (
             row.question,
@@ -59,6 +63,7 @@ def simulate(
             f"{row.p99_s:.2f}",
             f"{row.utilisation_deviation:.3f}",
             f"{row.deadline_missed:.2%}",
+            f"{row.failed:.2%}",
             f"{row.sent_again:.2%}",
             f"{row.refused:.2f}",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bench.scheduling.engine import Run, Simulation
 from bench.scheduling.node import SimBatch, SimNode
 from bench.scheduling.policies import ALL, FORMULA, PERFECT
-from bench.scheduling.scenario import Chances, Scenario
+from bench.scheduling.scenario import Chances, News, Scenario
 from bench.scheduling.tables import FORMULA_BAR, PERFECT_BAR, answer, bars, questions
 from rayline.reports import NodeState
 
@@ -52,6 +53,57 @@ def test_a_node_that_came_and_went_between_two_looks_was_never_in_rotation() -> 
     node.state = NodeState.DRAINING
     lane.hear([ready, node.report(0.1)], 0.2)
     assert lane.choose(SimBatch(1, 0.2, 1.0, 0), 0.2) is None
+
+
+def test_without_retries_jobs_fail_and_far_fewer_where_a_notice_is_heard() -> None:
+    evicted = replace(SMALL, load=0.5, notices=120.0, replacement_seconds=5.0)
+
+    def outcome(news: News, *, retry: bool) -> Run:
+        return run("headroom", replace(evicted, news=news, retry=retry))
+
+    for news in News:
+        kept = outcome(news, retry=True)
+        assert (kept.failed, kept.unfinished) == (0, 0)
+        assert len(kept.latencies) == kept.arrived
+    failed = {news: outcome(news, retry=False).failed for news in News}
+    assert max(failed[News.AT_ONCE], failed[News.ARTICLE]) < failed[News.NONE] / 5
+
+
+def test_a_lane_that_pulls_goes_on_sending_to_a_node_until_its_next_pull() -> None:
+    leaving = replace(SMALL, load=0.5, notices=120.0, replacement_seconds=5.0)
+
+    def sent_after_notice(news: News) -> int:
+        simulation = Simulation(replace(leaving, news=news), 0, ALL["headroom"])
+        sent = 0
+        add = SimNode.add
+
+        def count(node: SimNode, batch: SimBatch, now: float) -> None:
+            nonlocal sent
+            sent += node.state is not NodeState.READY
+            add(node, batch, now)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SimNode, "add", count)
+            simulation.run()
+        return sent
+
+    assert sent_after_notice(News.AT_ONCE) == 0
+    assert sent_after_notice(News.ARTICLE) > 0
+
+
+def test_of_100_jobs_on_20_nodes_swrr_gives_each_five_and_hashing_does_not() -> None:
+    nodes = {f"c/n{number:02}": SimNode(f"n{number:02}", 4, incarnation=1) for number in range(20)}
+    reports = [node.report(1.0) for node in nodes.values()]
+    shares = {}
+    for policy in ("static SWRR", "consistent hashing"):
+        lane = ALL[policy](nodes, 0, Chances(0))
+        lane.hear(reports, 1.0)
+        chosen = [lane.choose(SimBatch(number, 1.0, 1.0, 0), 1.0) for number in range(100)]
+        shares[policy] = Counter(node.name for node in chosen if node is not None)
+    assert set(shares["static SWRR"].values()) == {5}
+    hashed = [shares["consistent hashing"][node.name] for node in nodes.values()]
+    assert sum(hashed) == 100
+    assert max(hashed) - min(hashed) >= 5
 
 
 def test_several_lanes_do_not_run_into_each_other() -> None:
