@@ -34,6 +34,7 @@ from runtime_env.peers.throttle import Limits, Throttle
 from runtime_env.store import Store
 
 LOOK_SECONDS: Final = 0.25
+STEER_SECONDS: Final = 0.1
 _CLOSE_SECONDS: Final = 2.0
 
 _log = logging.getLogger(__name__)
@@ -292,12 +293,15 @@ class PeerNode:
         self._throttle.observe(fetching=fetching, reading=any(one.reading for one in self._swarms.values()))
 
     def _run(self) -> None:
-        """The pump: takes alerts as they come, looks at each fetch four times a second."""
+        """The pump: takes alerts, looks at each fetch four times a second, and more often whether limits hold."""
         alerts = self._open.alerts
-        looked_at = float("-inf")
+        looked_at = steered_at = float("-inf")
         while not self._stop.is_set():
-            alerts.take(wait_ms=100)
+            alerts.take(wait_ms=50)
             now = time.monotonic()
+            if now - steered_at >= STEER_SECONDS:
+                steered_at = now
+                self._steer(now)
             if now - looked_at >= LOOK_SECONDS:
                 looked_at = now
                 self._look(now)
@@ -320,6 +324,16 @@ class PeerNode:
         self._measure(now)
         with self._lock:
             self._tell_throttle()
+
+    def _steer(self, now: float) -> None:
+        with self._lock:
+            fetching = any(one.fetching for one in self._swarms.values())
+        alerts = self._open.alerts
+        counters = alerts.latest
+        if fetching and counters:
+            alerts.ask()
+            waiting = counters["net.limiter_down_queue"] > 0
+            self._throttle.steer(counters["net.recv_payload_bytes"], now, waiting=waiting)
 
     def _measure(self, now: float) -> None:
         """Note what moved, as the counters that were asked for at the last look say, and follow what the link gives."""

@@ -39,6 +39,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     # Otherwise private addresses, which is what members have, are not limited at all.
     "ignore_limits_on_local_network": False,
     "rate_limit_ip_overhead": False,
+    # How often limits are shared out, ms; by itself twice a second, in jumps of that size.
+    "tick_interval": 100,
     # A node that waits for others' pieces looks finished to libtorrent.
     "close_redundant_connections": False,
     # One for each blob under way and peer; of many peers each blob meets `swarm.MAX_CONNECTIONS`.

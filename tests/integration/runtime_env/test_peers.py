@@ -19,12 +19,12 @@ from bench.range_server import RangeServer
 from rayline.errors import BlobCorrupt, DiskFull, PeerError
 from runtime_env.bundle import hex_of
 from runtime_env.peers.cache import BlobCache
-from runtime_env.peers.limits import TOTAL_SHARE
 from runtime_env.peers.members import Member
 from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.peers.node import PeerNode
 from runtime_env.peers.options import PeerOptions
 from runtime_env.peers.session import filter_of, open_session
+from runtime_env.peers.valve import WINDOW_SECONDS
 from runtime_env.store import FolderStore, open_store
 from runtime_env.store.protocol import blob_path
 from tests.support.peer_network import QUICK, TOKEN, PeerNetwork, make_blob, new_host, wait_until
@@ -271,26 +271,37 @@ def test_a_member_with_the_token_of_others_has_the_store_alone_for_the_same_laye
     assert not holder.member().holds & other.member().holds, "not even that they have the same can be told"
 
 
-def test_a_global_limit_is_obeyed_within_five_seconds_of_its_change(network: PeerNetwork, tmp_path: Path) -> None:
+def test_a_global_limit_is_obeyed_at_each_moment_from_five_seconds_after_its_change(network: PeerNetwork, tmp_path: Path) -> None:
     blob = stored_blob(tmp_path, 32 * MIB)
     giver = network.add("giver", cache=tmp_path / "made")
     giver.give(blob, TOKEN)
     nodes = [network.add(f"node-{number}") for number in range(4)]
+
+    def received() -> int:
+        return sum(node.statistics().received for node in nodes)
+
     for node in nodes:
         node.set_global_limit(16 * MIB)
     fetches = network.fetch(nodes, blob)
-    wait_until(lambda: sum(node.statistics().received for node in nodes) > 8 * MIB)
+    wait_until(lambda: received() > 8 * MIB)
     limit = 4 * MIB
     for node in nodes:
         node.set_global_limit(limit)
     pause = threading.Event()
     pause.wait(5.0)
-    started, before = time.monotonic(), sum(node.statistics().received for node in nodes)
-    pause.wait(10.0)
-    moved = sum(node.statistics().received for node in nodes) - before
-    seconds = time.monotonic() - started
-    # libtorrent lets a node that had to wait catch up on three seconds of its limit, and no more.
-    assert 0.25 * limit * seconds <= moved <= TOTAL_SHARE * limit * (seconds + 3.0)
+    samples = [(time.monotonic(), received())]
+    while samples[-1][0] - samples[0][0] < 10.0:
+        pause.wait(0.1)
+        samples.append((time.monotonic(), received()))
+    windows = [
+        (after - before) / (ended - began)
+        for number, (began, before) in enumerate(samples)
+        for ended, after in samples[number + 1 :]
+        if WINDOW_SECONDS <= ended - began <= WINDOW_SECONDS + 0.3
+    ]
+    # An eighth for samples that come late on a busy machine; libtorrent by itself comes to a quarter more.
+    assert max(windows) <= 1.12 * limit
+    assert samples[-1][1] - samples[0][1] >= 0.5 * limit * 10.0
     for name in list(network.nodes):
         network.remove(name)
     assert all(isinstance(fetch.exception(timeout=30), PeerError) for fetch in fetches)

@@ -195,7 +195,8 @@ _REASONS: Final = {
         runtime_env.peers.limits: PINNED_SHARE RETEST_SECONDS TEST_SECONDS TOTAL_SHARE
         runtime_env.store.slices: SLICE_BYTES
         runtime_env.peers.doorkeeper: BAN_SECONDS
-        runtime_env.peers.node: LOOK_SECONDS _CLOSE_SECONDS
+        runtime_env.peers.node: LOOK_SECONDS STEER_SECONDS _CLOSE_SECONDS
+        runtime_env.peers.valve: SAVED_SECONDS WINDOW_SECONDS _AHEAD_SECONDS _LIBTORRENT_SAVES_SECONDS
         runtime_env.peers.options: GIVE_UP_SECONDS
         runtime_env.peers.alerts: ANSWER_SECONDS
         runtime_env.peers.store_reader: MAX_UNWRITTEN_BYTES STORE_BACK_OFF_SECONDS _LIMIT_LOOK_SECONDS _WRITTEN_LOOK_SECONDS
