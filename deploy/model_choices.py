@@ -10,7 +10,7 @@ from deploy.config_board import ConfigBoard
 from deploy.config_history import Entry
 from rayline.config import SETTINGS, Change, ConfigKey, RefusedRecord, Scope
 from rayline.config.record import ABSENT, read_change
-from rayline.models import ModelChoice, choices_value, read_choices
+from rayline.models import ModelChoice, choices_value, generation_at, read_choices
 from rayline.reports import NodeReport
 
 SETTING: Final = "models"
@@ -43,7 +43,7 @@ def in_force(board: ConfigBoard, app: str) -> InForce:
     if written is None or written.change is None:
         return InForce(0, {}, last)
     value = written.change.value if written.change.only is None else written.change.otherwise
-    return InForce(written.version, {} if value is ABSENT else read_choices(value), last)
+    return InForce(generation_at(written.version), {} if value is ABSENT else read_choices(value), last)
 
 
 def choices_before(entries: Sequence[Entry], app: str, now: Choices) -> Choices | None:

@@ -1,7 +1,7 @@
 """Models of an app: which publication is in force, what lies on a node, and how a result names what answered it.
 
-An app's models are in force together, under one **generation**: the offset of the record in `rayline.config` that chose them. It
-only grows, also when an operator goes back to an earlier publication; 0 stands for the models of the app's own bundle.
+An app's models are in force together, under one **generation**, made of the offset of the record in `rayline.config` that chose
+them. It only grows, also when an operator goes back to an earlier publication; 0 stands for the models of the app's own bundle.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ class PlacedModels:
 
 
 BUNDLED: Final = PlacedModels(0, {})
+
+
+def generation_at(offset: int) -> int:
+    """The generation that a record of `rayline.config` makes: never 0, also where it is the first of the topic."""
+    return offset + 1
 
 
 def generation_of(model_version: str | None) -> int:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from rayline.config import AppValues
 from rayline.errors import RaylineError
 from rayline.file_locks import FileLease
-from rayline.models import ModelChoice, read_choices
+from rayline.models import ModelChoice, generation_at, read_choices
 from rayline.reports import ModelLoad
 from rayline.waits import news_by
 from runtime_env.node.model_fetching import HeldModel
@@ -47,7 +47,7 @@ class ModelPlacer:
 
     def set_models(self, values: AppValues) -> None:
         """What the setting `models` says of each app now; raises ValueError for choices that are none."""
-        chosen = {app: (version, read_choices(value)) for app, (version, value) in values.apps.items()}
+        chosen = {app: (generation_at(version), read_choices(value)) for app, (version, value) in values.apps.items()}
         self._unsaid.update(self._placements.want(chosen))
         if self._begun:
             self._tell()

@@ -17,7 +17,7 @@ from deploy.config_history import Entry, read_history
 from deploy.model_choices import Choices, InForce, NodeServes, choices_text, in_force, nodes_of
 from deploy.node_watch import NodeWatch
 from rayline.bus import KafkaSettings
-from rayline.models import choices_value
+from rayline.models import choices_value, generation_at
 
 # The new choices (None: there are none to go to), made of what is in force and the log of changes.
 ChangeChoices = Callable[[InForce, list[Entry]], Choices | None]
@@ -67,7 +67,7 @@ class ModelFlow:
             # It is written more than once.
             record = replace(record, if_previous=None)
         report = await flow.run(record, care=care, why=why)
-        generation = report.outcome.version
+        generation = generation_at(report.outcome.version)
         alone = report.tried is not None and report.judgement is None
         nodes = await self._served(generation, started) if wait and not alone and report.good else []
         behind = [node for node in nodes if not node.serves(generation)]

@@ -324,7 +324,7 @@ _ALL: Final = (
         roles=(Role.AGENT,),
         about=About.APP,
         description="Publications of models that an app runs with instead of those of its bundle; `rayline model` sets it, and "
-        "the version of the record is the generation that results name.",
+        "the version of the record, plus one, is the generation that results name.",
         effect="On each node once they are in place and all of the app's actors there have loaded them.",
     ),
     Setting(

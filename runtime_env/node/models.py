@@ -30,7 +30,7 @@ class ModelTask:
 @dataclass(slots=True)
 class _App:
     task: ModelTask
-    version: int
+    asked: int
     placed: tuple[PlacedModels, ...] = ()
     placed_choices: dict[int, Mapping[str, ModelChoice]] = field(default_factory=dict)
     problem: str | None = None
@@ -53,23 +53,23 @@ class ModelPlacements:
         self._apps: dict[str, _App] = {}
 
     def want(self, chosen: Mapping[str, tuple[int, Mapping[str, ModelChoice]]]) -> list[str]:
-        """Exactly these from now on: the version of the record that says so, and its choices, by app. Returns the apps that this
-        changes anything for.
+        """Exactly these from now on: the generation of the record that says so, and its choices, by app. Returns the apps that
+        this changes anything for.
 
-        A generation is its record's version. Where that does not grow (the record was deleted, or its topic made anew), it is
-        one more than before: nobody may mistake what comes later for something older.
+        Where a record's generation does not grow (the record was deleted, or its topic made anew), it is one more than before:
+        nobody may mistake what comes later for something older.
         """
         changed = []
         for app in sorted({*chosen, *self._apps}):
             known = self._apps.get(app)
-            version, choices = chosen.get(app, (-1, {}))
+            asked, choices = chosen.get(app, (0, {}))
             if known is None:
-                self._apps[app] = _App(ModelTask(app, version, choices), version)
-            elif (known.version, known.task.choices) == (version, choices):
+                self._apps[app] = _App(ModelTask(app, asked, choices), asked)
+            elif (known.asked, known.task.choices) == (asked, choices):
                 continue
             else:
-                generation = version if version > known.task.generation else known.task.generation + 1
-                known.version, known.task = version, ModelTask(app, generation, choices)
+                generation = asked if asked > known.task.generation else known.task.generation + 1
+                known.asked, known.task = asked, ModelTask(app, generation, choices)
                 known.problem, known.failures, known.retry_at = None, 0, 0.0
             changed.append(app)
         return changed

@@ -51,9 +51,9 @@ class World:
         published = publish_model(self.store, built.release, built.blob, key=None).signed
         return ModelChoice(published.counter, published.release.digest)
 
-    def choose(self, version: int, choice: ModelChoice | None) -> None:
+    def choose(self, generation: int, choice: ModelChoice | None) -> None:
         value = choices_value({} if choice is None else {"m": choice})
-        self.placer.set_models(AppValues({"app": (version, value)}))
+        self.placer.set_models(AppValues({"app": (generation - 1, value)}))
 
     def text(self, path: str) -> str:
         return Path(path).read_text()
@@ -88,11 +88,21 @@ async def test_actors_are_told_what_to_wait_for_before_anything_is_fetched(world
     assert world.told() == NodeModels(5)
 
 
+async def test_the_very_first_record_of_the_config_topic_is_no_choice_of_the_bundles_own_models(world: World) -> None:
+    world.placer.set_models(AppValues({"app": (0, choices_value({"m": world.publish("one")}))}))
+    world.placer.begin()
+    assert world.told().wanted == 1
+    async with world.running():
+        told = await world.until(lambda told: told.newest is not None)
+    assert told.newest is not None
+    assert told.newest.label == "1:m@1"
+
+
 async def test_versions_come_one_after_the_other_and_the_last_ones_stay(world: World) -> None:
     async with world.running():
-        for version, text in ((5, "one"), (6, "two"), (7, "three"), (8, "four")):
-            world.choose(version, world.publish(text))
-            told = await world.until(lambda told, version=version: told.of(version) is not None)  # type: ignore[misc]
+        for generation, text in ((5, "one"), (6, "two"), (7, "three"), (8, "four")):
+            world.choose(generation, world.publish(text))
+            told = await world.until(lambda told, one=generation: told.of(one) is not None)  # type: ignore[misc]
         assert [one.generation for one in told.placed] == [6, 7, 8]
         assert [world.text(one.paths["m"]) for one in told.placed] == ["two", "three", "four"]
         turn = ModelTurn(folder=models_folder(world.pod, "app"))

@@ -85,11 +85,11 @@ def test_a_late_word_on_what_is_no_longer_wanted_changes_nothing() -> None:
     assert models.told("app") == NodeModels(2)
 
 
-@given(st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 20), st.integers(1, 3))), max_size=20))
+@given(st.lists(st.one_of(st.none(), st.tuples(st.integers(1, 21), st.integers(1, 3))), max_size=20))
 def test_generations_only_grow_whatever_the_config_topic_does(records: list[tuple[int, int] | None]) -> None:
-    """None: the record is deleted; a version that falls: the topic was made anew."""
+    """None: the record is deleted; a generation that falls: the topic was made anew."""
     models = ModelPlacements()
-    models.want({"app": (0, {})})
+    models.want({"app": (1, {})})
     before = 0
     for record in records:
         models.want({} if record is None else {"app": (record[0], {"m": choice(record[1])})})
