@@ -281,9 +281,9 @@ def test_a_global_limit_is_obeyed_at_each_moment_from_five_seconds_after_its_cha
         return sum(node.statistics().received for node in nodes)
 
     for node in nodes:
-        node.set_global_limit(16 * MIB)
+        node.set_global_limit(8 * MIB)
     fetches = network.fetch(nodes, blob)
-    wait_until(lambda: received() > 8 * MIB)
+    wait_until(lambda: received() > 4 * MIB)
     limit = 4 * MIB
     for node in nodes:
         node.set_global_limit(limit)
@@ -301,10 +301,10 @@ def test_a_global_limit_is_obeyed_at_each_moment_from_five_seconds_after_its_cha
     ]
     # An eighth for samples that come late on a busy machine; libtorrent by itself comes to a quarter more.
     assert max(windows) <= 1.12 * limit
-    assert samples[-1][1] - samples[0][1] >= 0.5 * limit * 10.0
+    assert samples[-1][1] - samples[0][1] >= 0.3 * limit * 10.0
     for name in list(network.nodes):
         network.remove(name)
-    assert all(isinstance(fetch.exception(timeout=30), PeerError) for fetch in fetches)
+    assert [type(fetch.exception(timeout=30)) for fetch in fetches] == [PeerError] * len(fetches)
 
 
 def test_what_is_read_from_the_store_counts_for_the_limit(
