@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
@@ -40,6 +41,8 @@ __all__ = ["Answers", "ChannelFactory", "Dispatcher", "Journey", "new_batch"]
 _log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 0.1
+# When nobody looked for so much longer than a sweep, this process stood still: that is no fault of what is in flight.
+STANDSTILL_SECONDS: Final = 0.5
 MAX_PASSED: Final = 16
 # However slow actors are, a job that has more than this share of its time left is sent.
 MOST_NEEDED_SHARE: Final = 0.5
@@ -103,6 +106,7 @@ class Dispatcher:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._next_sweep = 0.0
+        self._looked_at = math.inf
         self._failure: BaseException | None = None
 
     @property
@@ -160,6 +164,7 @@ class Dispatcher:
     def refresh(self) -> None:
         """The view changed: route by it, and fetch back what is in flight on nodes that are gone."""
         now = self._clock()
+        self._forgive_standstill(now)
         self._router.refresh(self._view, self._spec.version, now)
         for flight in self._flights:
             self._look_after(flight, now)
@@ -174,6 +179,7 @@ class Dispatcher:
                 if self._failure is not None:
                     raise self._failure
                 now = self._clock()
+                self._forgive_standstill(now)
                 if now >= self._next_sweep:
                     self._next_sweep = now + SWEEP_SECONDS
                     self._sweep(now)
@@ -441,6 +447,16 @@ class Dispatcher:
             for batch in self._waiting.take_held():
                 self._follow(self._trials.reopen(batch, rules, now))
         self._rivals.hedge(self._flights, now, nothing_ready=self._waiting.nothing_ready, launch=self._launch)
+
+    def _forgive_standstill(self, now: float) -> None:
+        """Answers that came while this process stood still are read after this: nothing is late or unseen by that."""
+        stood = now - self._looked_at
+        self._looked_at = now
+        if stood > SWEEP_SECONDS + STANDSTILL_SECONDS:
+            for flight in self._flights:
+                flight.late_at += stood
+                if flight.unseen_since is not None:
+                    flight.unseen_since += stood
 
     def _look_after(self, flight: Flight, now: float) -> None:
         """Fetch a batch back from an actor of which nothing more will come, or which is unseen while others are well."""

@@ -40,10 +40,11 @@ PRODUCT: Final[Mapping[str, LaneMaker]] = {
 }
 PERFECT: Final = "perfect knowledge"
 FORMULA: Final = "article's formula"
+OWN_FORMULA: Final = "article, own CPU"
 REFERENCES: Final[Mapping[str, LaneMaker]] = {
     PERFECT: lambda nodes, _, __: PerfectLane(nodes),
     FORMULA: _weighed(WechatWeights),
-    "article, own CPU": _weighed(lambda: WechatWeights(own_utilisation=True)),
+    OWN_FORMULA: _weighed(lambda: WechatWeights(own_utilisation=True)),
     "static SWRR": _weighed(StaticWeights),
     "least loaded, stale": lambda nodes, _, __: StaleLeastLoadedLane(nodes=nodes),
     "consistent hashing": lambda nodes, _, __: HashLane(nodes),

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from bench.scheduling.engine import Run, Simulation
-from bench.scheduling.policies import ABLATIONS, ALL, EVERYDAY, FORMULA, PERFECT, SHORTLIST
+from bench.scheduling.policies import ABLATIONS, ALL, EVERYDAY, FORMULA, OWN_FORMULA, PERFECT, SHORTLIST
 from bench.scheduling.scenario import Costs, News, Scenario
 
 PERFECT_BAR: Final = 1.2
@@ -92,8 +92,8 @@ def questions(*, quick: bool = False, large: bool = False) -> Iterator[Question]
     low = replace(usual, load=0.3, cores=(1, 4))
     yield Question("half a request a second and node, 1-4 cores", low, EVERYDAY, 3)
     yield Question("6 nodes at 30 %, unreported", replace(usual, slow_nodes=6), SHORTLIST, 3)
-    for load in BAR_LOADS:
-        yield Question("logarithm", replace(usual, load=load), tuple(ABLATIONS), 3)
+    for load in (*BAR_LOADS, 0.95):
+        yield Question("logarithm", replace(usual, load=load), (FORMULA, OWN_FORMULA, *ABLATIONS), 3)
     many = ("headroom", "static", FORMULA)
     yield Question("1,000 nodes", replace(usual, nodes=1_000, lanes=4, seconds=10.0, warm_up_seconds=5.0), many, 1)
     if large:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ast
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import msgpack
 import pyarrow as pa
@@ -124,3 +126,27 @@ def test_any_bytes_are_job_ids_or_a_wire_error(data: bytes) -> None:
         assert all(isinstance(name, str) for name in unpack_job_ids(data))
     except WireError:
         assert data
+
+
+def test_a_batch_is_made_of_plain_values_alone_and_nothing_that_sends_it_knows_ray() -> None:
+    """No object of one Ray cluster can be referred to from another: there is no way to say it."""
+    plain = {str, int, float, bool, bytes, type(None)}
+    for head in HEADS:
+        for name, hint in get_type_hints(head).items():
+            for part in _parts(hint):
+                assert part in plain or issubclass(part, (str, int)), f"{head.__name__}.{name}: {part}"
+    column = encode_request([b"payload"]).schema.field(0).type
+    assert column == pa.binary()
+    root = Path(__file__).parents[3]
+    for package in ("rayline", "scheduler", "ingest"):
+        for module in (root / package).rglob("*.py"):
+            tree = ast.parse(module.read_text(encoding="utf-8"))
+            named = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+            named += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+            assert "ray" not in {name.partition(".")[0] for name in named}, module
+
+
+def _parts(hint: Any) -> list[type]:
+    """The types that a hint is made of."""
+    inner = [part for argument in get_args(hint) for part in _parts(argument)]
+    return inner or [hint]

@@ -314,3 +314,52 @@ def test_an_error_of_a_hedged_job_is_an_answer() -> None:
         return world
 
     assert virtual_time.run(main()).outcomes[0] is Outcome.ERROR
+
+
+@pytest.mark.parametrize("stood_seconds", [0.0, 5.0])
+def test_a_lane_that_stood_still_hedges_nothing_for_it(stood_seconds: float) -> None:
+    async def main() -> World:
+        world = World(nodes="ac", places=PLACES)
+        async with world.running():
+            await asyncio.sleep(0.1)
+            before = await warm_up(world)
+            answers = asyncio.Event()
+
+            async def behave(exchange: Exchange) -> Verdict:
+                await answers.wait()
+                return await all_done(exchange)
+
+            world.behave = behave
+            world.submit([job(0, payload=b"0", expires=60.0)])
+            await asyncio.sleep(0.1)
+            world.stood_seconds = stood_seconds
+            world.beat()
+            await asyncio.sleep(0.1)
+            answers.set()
+            await all_out(world, before + 1)
+        return world
+
+    world = virtual_time.run(main())
+    assert world.dispatcher.statistics().hedged == 0
+    assert world.attempts[0] == 1
+
+
+def test_what_does_not_end_after_a_standstill_is_hedged_all_the_same() -> None:
+    async def main() -> World:
+        world = World(nodes="ac", places=PLACES)
+        async with world.running():
+            await asyncio.sleep(0.1)
+            before = await warm_up(world)
+
+            async def behave(exchange: Exchange) -> Verdict:
+                return await (forever(exchange) if len(world.sent) == 1 else all_done(exchange))
+
+            world.behave = behave
+            world.submit([job(0, payload=b"0", expires=60.0)])
+            await asyncio.sleep(0.1)
+            world.stood_seconds = 5.0
+            await all_out(world, before + 1)
+        return world
+
+    world = virtual_time.run(main())
+    assert world.dispatcher.statistics().hedged == 1

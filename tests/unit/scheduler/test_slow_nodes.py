@@ -42,6 +42,16 @@ def stopped_and_continued(began: float, work: float) -> float:
         now += left + 1e-9
 
 
+def lossy(began: float, work: float) -> float:
+    """When so much work is answered over a link that loses 30 % of all packets: what was lost is sent again after 200 ms, then
+    after twice as long, and the batch is given up after 4 s."""
+    dice, again, waited = Random(began), 0.2, 0.0
+    for _ in ("batch", "answer"):
+        while dice.random() < 0.3:
+            waited, again = waited + again, again * 2
+    return began + work + min(waited, 4.0)
+
+
 class World:
     """Owns time, the batches and who ran them. `slow` says when work ends on the first node while it is slow."""
 
@@ -126,7 +136,7 @@ def shares(world: World, node: int, since: float, until: float, step: float = UP
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("slow", [slower, stopped_and_continued])
+@pytest.mark.parametrize("slow", [slower, stopped_and_continued, lossy])
 def test_share_of_a_slow_node_halves_within_two_updates_stays_low_and_comes_back(slow: Slowness, seed: int) -> None:
     world = World(seed=seed, slow=slow)
     world.run()

@@ -291,3 +291,21 @@ def test_a_late_report_of_a_silent_node_is_no_recovery() -> None:
     resource.events(5.0)
     resource.take(Heard([report(seq=2, actors=(endpoint("a"),))], 1.0, -math.inf))
     assert resource.events(5.0) == []
+
+
+def test_a_lane_that_stood_still_takes_nobody_for_silent_while_it_reads_what_it_missed() -> None:
+    view = View()
+    nodes = [f"n{number}" for number in range(6)]
+
+    def told(at: float) -> list[NodeReport]:
+        return [report(name, seq=round(at * 10), beat=True) for name in nodes if name != "n0" or at < 10.0]
+
+    for second in range(11):
+        view.apply(told(float(second)), float(second))
+    for now in (15.0, 15.1):
+        assert [node.key for node in view.nodes() if view.suspect(node.key, now)] == [], "what it missed is not read yet"
+    for missed in (11.0, 12.0, 13.0, 14.0, 15.0):
+        view.apply(told(missed), missed)
+        silent = [node.key for node in view.nodes() if view.suspect(node.key, 15.2)]
+        assert set(silent) <= {"c/n0"}
+    assert silent == ["c/n0"], "who fell silent meanwhile is known once all is read"

@@ -41,6 +41,7 @@ class World:
         budget: RetryBudget | None = None,
         traces: BatchTraces | None = None,
     ) -> None:
+        self.stood_seconds = 0.0  # for how long the dispatcher's process stood still, while the world went on
         self.view, self.router = View(), Router(app="app", policy=StaticWeights())
         self.dispatcher = Dispatcher(
             spec=spec,
@@ -69,7 +70,7 @@ class World:
         self.seq = 0
 
     def now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return asyncio.get_running_loop().time() + self.stood_seconds
 
     def answered(self, answers: Answers) -> None:
         for one, status, error_type in zip(answers.jobs, answers.statuses, answers.error_types, strict=True):

@@ -130,7 +130,7 @@ _REASONS: Final = {
         workers.model_swap: LOOK_SECONDS RETRY_SECONDS WAIT_SHARE
         rayline.result_watch: _POLL_MS
         scheduler.budget: FADE_SECONDS RESERVE_REFILL_SECONDS
-        scheduler.dispatcher: MAX_PASSED MOST_NEEDED_SHARE SWEEP_SECONDS UNSEEN_SECONDS
+        scheduler.dispatcher: MAX_PASSED MOST_NEEDED_SHARE STANDSTILL_SECONDS SWEEP_SECONDS UNSEEN_SECONDS
         scheduler.hedging: MIN_SAMPLES TOO_SHORT_FACTOR TOO_SHORT_FADES UNMEASURED_SHARE WINDOW_SAMPLES
         scheduler.listener: _ON_THE_WAY_SECONDS
         scheduler.node_feed: MEMORY_SECONDS _POLL_MS
