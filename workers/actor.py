@@ -34,6 +34,7 @@ from workers.model_turn import ModelTurn, models_folder
 from workers.output.capture import OutputCapture, capture_output, secrets_in
 from workers.output.frames import Hello
 from workers.pod_folder import NOTICE_MARK, POD_DIR_VARIABLE
+from workers.sessions import lead_group
 from workers.watchdog import Watchdog
 
 # An actor that nobody needs any more is removed by the gateway after 30 s.
@@ -64,6 +65,7 @@ class FeatureActor:
         """`attempt` is new each time the gateway places the actor, and the same each time Ray starts its process again. `models`
         is the generation that it is made for; 0: what its neighbours serve."""
         die_with_parent()
+        lead_group()
         self._spec = AppSpec.from_dict(spec)
         self._name = name
         self._attempt = attempt

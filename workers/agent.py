@@ -27,7 +27,7 @@ from workers.model_placer import FetchesModels, ModelPlacer
 from workers.notices import Notice, NoticeSource, PreStopServer, SignalSource
 from workers.output.forwarding import UserOutput
 from workers.peering import Peering
-from workers.pod_actors import HAND_BACK_SECONDS, PodActor, drain_actor, read_pod_actors, read_pod_work
+from workers.pod_actors import HAND_BACK_SECONDS, PodActor, drain_actor, end_orphans, read_pod_actors, read_pod_work
 from workers.pod_folder import NOTICE_MARK, POD_DIR_VARIABLE
 from workers.pod_ray import PodRay
 from workers.ports import PortBlock, claim_ports
@@ -312,6 +312,7 @@ class Agent:
             self._background(self._reporter.tell_again(until=time.monotonic() + TELL_SECONDS), "tell again")
 
     async def _beat(self) -> None:
+        end_orphans(str(self._folder))
         work = read_pod_work(str(self._folder))
         if work.actors and self._reporter.state is NodeState.STARTING:
             self._tell(NodeState.READY, None)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,6 +77,28 @@ def read_pod_work(pod_dir: str) -> PodWork:
         known &= count is not None
         jobs += count or 0
     return PodWork(actors, jobs if known else None)
+
+
+def end_orphans(pod_dir: str) -> list[int]:
+    """SIGKILL what dead actors' code forked and left running, as far as it stayed in its actor's process group.
+
+    Returns the ids of these actors, each once."""
+    dead: list[int] = []
+    try:
+        names = os.listdir(pod_dir)  # noqa: PTH208 - as in `read_pod_work`
+    except OSError:
+        return dead
+    for name in names:
+        pid = name.removeprefix("actor-").removesuffix(GAUGE_SUFFIX)
+        if not (name.endswith(GAUGE_SUFFIX) and pid.isdecimal()) or os.path.exists(f"/proc/{pid}"):  # noqa: PTH110 - likewise
+            continue
+        # No process gets the id of a group that still has members.
+        with suppress(ProcessLookupError):
+            os.killpg(int(pid), signal.SIGKILL)
+            _log.warning("actor %s died and left processes running: they were ended", pid)
+        Path(pod_dir, name).unlink(missing_ok=True)
+        dead.append(int(pid))
+    return dead
 
 
 def drain_actor(actor: PodActor, *, hand_back_seconds: float, on_notice: Callable[[], None]) -> bool:

@@ -62,6 +62,12 @@ def lead_session() -> None:
     os.setsid()
 
 
+def lead_group() -> None:
+    """Make this process the leader of a process group (in its session), unless it is one."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+
+
 def end_session_with(parent: int) -> None:
     """SIGKILL the own session as soon as process `parent` has ended, whichever of its threads started us."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -16,8 +17,9 @@ import pytest
 from rayline.app_spec import AppSpec
 from rayline.errors import ActorUnready, ClusterError
 from workers.cluster import make_ray_folder, own_ray_folder, write_token
+from workers.job_gauge import GAUGE_SUFFIX, JobGauge
 from workers.loading import load_app
-from workers.pod_actors import read_pod_actors
+from workers.pod_actors import end_orphans, read_pod_actors
 from workers.ports import BLOCK_PORTS, claim_ports
 from workers.sessions import lead_session, session_members, signal_session, wait_session_end
 
@@ -167,3 +169,45 @@ class feature:
 def test_an_app_that_cannot_be_loaded_says_why(tmp_path: Path, source: str, reason: str) -> None:
     with pytest.raises(ActorUnready, match=reason):
         load_app(app(tmp_path, source))
+
+
+# An actor whose code forked a process that lives on; it says who that is, and dies as it is told.
+FORKING_ACTOR = """
+import ctypes, os, signal, sys, time
+from workers.sessions import lead_group
+lead_group()
+lead_group()
+child = os.fork()
+if child == 0:
+    time.sleep(60)
+print(child, flush=True)
+how = sys.stdin.readline().strip()
+if how == "exit":
+    os._exit(3)
+if how == "segfault":
+    ctypes.string_at(0)
+os.kill(os.getpid(), getattr(signal, how))
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "segfault", "SIGKILL", "SIGABRT"])
+def test_what_a_dead_actors_code_forked_is_ended_by_the_pods_agent(tmp_path: Path, how: str) -> None:
+    command = [sys.executable, "-c", FORKING_ACTOR]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as actor:
+        assert actor.stdin is not None
+        assert actor.stdout is not None
+        child = int(actor.stdout.readline())
+        JobGauge(tmp_path / f"actor-{actor.pid}").show(1)
+        assert end_orphans(str(tmp_path)) == [], "it lives"
+        actor.stdin.write(f"{how}\n")
+        actor.stdin.flush()
+        actor.wait(timeout=20)
+    fd = os.pidfd_open(child)
+    try:
+        assert end_orphans(str(tmp_path)) == [actor.pid]
+        assert select.select([fd], [], [], 10)[0], "what it forked goes on"
+    finally:
+        os.close(fd)
+    assert not (tmp_path / f"actor-{actor.pid}{GAUGE_SUFFIX}").exists()
+    assert end_orphans(str(tmp_path)) == []
+    assert end_orphans(str(tmp_path / "nowhere")) == []
