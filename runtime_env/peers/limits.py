@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 LINK_SHARE: Final = 0.5
-CPU_SHARE: Final = 0.25
+CPU_SHARE: Final = 0.125
 # The rest is what is received beside payload, and what is not held back to the byte.
 TOTAL_SHARE: Final = 0.95
 MIN_RATE: Final = 2**20
