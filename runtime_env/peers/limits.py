@@ -11,6 +11,8 @@ from typing import Final
 
 LINK_SHARE: Final = 0.5
 CPU_SHARE: Final = 0.125
+# What a byte costs on its whole way, as a multiple of hashing it once.
+HASHINGS_A_BYTE: Final = 12
 # The rest is what is received beside payload, and what is not held back to the byte.
 TOTAL_SHARE: Final = 0.95
 MIN_RATE: Final = 2**20
@@ -35,10 +37,10 @@ class NodeSpeed:
 def node_limit(speed: NodeSpeed, *, link_share: float = LINK_SHARE, cpu_share: float = CPU_SHARE) -> int:
     """Bytes per second in each direction that leave the rest of the link and of the processor to serving.
 
-    Every byte is hashed three times on its way (block, piece's tree, whole blob) and copied through sockets and files, which
-    costs about as much again: hence the sixth of what the cores' share could hash.
+    Every byte is hashed three times on its way (block, piece's tree, whole blob), copied through sockets and files, and given on
+    about once: 6 to 8 s of processor time a GiB where hashing takes 0.6 s (`python -m bench.distribution`).
     """
-    by_cpu = speed.hashing * speed.cores * cpu_share / 6
+    by_cpu = speed.hashing * speed.cores * cpu_share / HASHINGS_A_BYTE
     return max(MIN_RATE, int(min(speed.link * link_share, by_cpu)))
 
 

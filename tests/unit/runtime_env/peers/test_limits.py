@@ -25,7 +25,7 @@ def test_a_slow_link_and_a_slow_processor_each_set_the_limit() -> None:
     fast = NodeSpeed(link=100 * MIB, hashing=1500 * MIB, cores=8)
     assert node_limit(fast) == 50 * MIB
     assert node_limit(NodeSpeed(link=20 * MIB, hashing=1500 * MIB, cores=8)) == 10 * MIB
-    assert node_limit(NodeSpeed(link=100 * MIB, hashing=300 * MIB, cores=1)) == pytest.approx(6.25 * MIB)
+    assert node_limit(NodeSpeed(link=100 * MIB, hashing=300 * MIB, cores=1)) == pytest.approx(3.125 * MIB)
     assert node_limit(NodeSpeed(link=1, hashing=1, cores=1)) == MIN_RATE
 
 
