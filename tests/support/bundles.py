@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rayline.engines import Engine
 from runtime_env.bundle import Bundle
+from runtime_env.signing import SigningKey
 from runtime_env.store import WritableStore, publish
 from tests.support.layers import bundle_of, packed_layer
 
@@ -27,8 +28,9 @@ def publish_bundle(
     packages: Mapping[str, str],
     variables: Mapping[str, str] | None = None,
     engine: Engine | None = None,
+    key: SigningKey | None = None,
 ) -> Bundle:
-    """`code` is the app's feature.py, `packages` the source of each module of the environment, by name."""
+    """`code` is the app's feature.py, `packages` the source of each module of the environment, by name; `key` signs it."""
     trees = {
         "python": {"bin/python3": _PYTHON},
         "app": {"app/feature.py": code},
@@ -51,5 +53,5 @@ def publish_bundle(
         variables=dict(variables or {}),
         engine=engine,
     )
-    publish(store, bundle, blobs, key=None)
+    publish(store, bundle, blobs, key=key)
     return bundle
