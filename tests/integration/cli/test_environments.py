@@ -1,4 +1,4 @@
-"""Apps in environments of their own on a real platform: prepared by the pod's agent, told when broken, there again after a crash."""
+"""Apps in environments of their own on a real platform: prepared by the pod's agent, told when broken, back after a crash."""
 
 from __future__ import annotations
 
