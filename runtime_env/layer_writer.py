@@ -15,6 +15,7 @@ import zstandard
 
 from rayline.errors import BlobTruncated, SpecialFile
 from runtime_env.layer_reader import BLOCK, CHUNK, Entries
+from runtime_env.transfer import OnBytes, unheard
 
 COMPRESSION_LEVEL: Final = 3
 
@@ -43,10 +44,11 @@ class _Tally:
         return self._file.write(data)
 
 
-def pack(root: Path, blob: BinaryIO, *, level: int = COMPRESSION_LEVEL) -> Packed:
+def pack(root: Path, blob: BinaryIO, *, level: int = COMPRESSION_LEVEL, on_bytes: OnBytes = unheard) -> Packed:
     """Write the tree below `root` as a layer: sorted, without times and owners, so that equal trees give equal bytes.
 
-    Compressed by one thread: with several, zstd's output is another. Raises ArchiveUnsafe for what the gate would refuse.
+    Compressed by one thread: with several, zstd's output is another. `on_bytes` is told of the files' bytes, as they are packed.
+    Raises ArchiveUnsafe for what the gate would refuse.
     """
     tally = _Tally(blob)
     entries, content = Entries(), 0
@@ -68,14 +70,14 @@ def pack(root: Path, blob: BinaryIO, *, level: int = COMPRESSION_LEVEL) -> Packe
                 raise SpecialFile(f"{root / path} is a device, pipe or socket: leave it out")
             content += out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8"))
             if info.isreg():
-                content += _copy(root / path, out, info.size)
+                content += _copy(root / path, out, info.size, on_bytes)
         content += out.write(b"\0" * BLOCK)
     entries.check()
     members = len(entries.folders) + len(entries.files) + len(entries.links)
     return Packed(f"sha256:{tally.sha256.hexdigest()}", tally.count, content, members)
 
 
-def _copy(path: Path, out: Any, size: int) -> int:
+def _copy(path: Path, out: Any, size: int, on_bytes: OnBytes) -> int:
     left = size
     with path.open("rb") as file:
         while left:
@@ -84,6 +86,7 @@ def _copy(path: Path, out: Any, size: int) -> int:
                 raise BlobTruncated(f"{path} became shorter while it was packed: do not change files during a build")
             out.write(data)
             left -= len(data)
+            on_bytes(len(data))
     padding = -size % BLOCK
     if padding:
         out.write(b"\0" * padding)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.cli.apps import ManifestFile
+from deploy.cli.bars import build_bar, bytes_bar
 from deploy.cli.exit_codes import ExitCode
 from deploy.cli.options import (
     DEFAULT_STATE_DIR,
@@ -28,7 +27,6 @@ from rayline.errors import ConfigError
 
 if TYPE_CHECKING:
     from rayline.bus import KafkaSettings
-    from runtime_env.build.builder import Progress
     from runtime_env.bundle import Bundle
     from runtime_env.signing import SignedBundle, SigningKey, Trust
     from runtime_env.store import Store, WritableStore
@@ -82,11 +80,12 @@ def build(
     if python is not None:
         spec = replace(spec, environment=replace(spec.environment, python=python))
     builds = BuildCache(path=cache or default_cache_folder())
-    with _progress() as progress:
+    with build_bar() as progress:
         built = Builder(cache=builds, progress=progress).build(spec, BuildOptions(upgrade=upgrade, bare=bare))
     if check:
         _try(built.bundle, built.blob_paths, builds, for_actors=not bare)
-    published = publish(place, built.bundle, built.blob_paths, key=signer, progress=note)
+    with bytes_bar() as stored:
+        published = publish(place, built.bundle, built.blob_paths, key=signer, progress=stored)
     seconds = time.monotonic() - started
     record = {
         **_summary(published.signed),
@@ -379,20 +378,3 @@ def _summary(signed: SignedBundle) -> dict[str, Any]:
 def size_text(count: int) -> str:
     """A number of bytes, for people."""
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal's stderr, a line for each step elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda step: note(f"[{step.done}/{step.total}] {step.what}")
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda step: bar.update(task, completed=step.done, total=step.total, description=step.what)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from deploy.cli.bars import bytes_bar
 from deploy.cli.config import AuthorName, Canary, DryRun, Guard, Only, Timeout, check_only
 from deploy.cli.env import CacheFolder, Development, KeyFile, readable_store, signing_key, size_text, writable_store
 from deploy.cli.options import DEFAULT_STATE_DIR, Bootstrap, KafkaConfig, Output, StateDir, StoreUrl, kafka_settings
@@ -59,8 +60,9 @@ def publish(
     signer = signing_key(key, development)
     place = writable_store(store, state_dir)
     builds = BuildCache(path=cache or default_cache_folder())
-    built = build_model(builds, app, Path.cwd(), ModelSource(name, source, digest or ""))
-    published = publish_model(place, built.release, built.blob, key=signer)
+    with bytes_bar() as progress:
+        built = build_model(builds, app, Path.cwd(), ModelSource(name, source, digest or ""), progress=progress)
+        published = publish_model(place, built.release, built.blob, key=signer, progress=progress)
     seconds = time.monotonic() - started
     counter, size = published.signed.counter, built.release.layer.size_bytes
     record = {

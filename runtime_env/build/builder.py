@@ -99,7 +99,7 @@ class Builder:
         self._progress = progress
 
     def build(self, spec: AppSpec, options: BuildOptions | None = None) -> Built:
-        """Build `spec`'s bundle; writes `env.lock` beside its app.yaml where versions had to be found.
+        """Build `spec`'s bundle; writes `env.lock` beside its app.yaml where versions had to be found, once all else is done.
 
         Raises:
             BuildError: PinsConflict, PackageMissing, IndexUnreachable, InterpreterMissing, CondaMissing, NotRelocatable.
@@ -149,7 +149,10 @@ class Builder:
                 )
             )
         packages = tuple(f"{pin.name}=={pin.version}" for pin in lock.pins)
-        return self._finish(spec, layers, interpreter, interpreter.version, packages, resolved=resolved)
+        built = self._finish(spec, layers, interpreter, interpreter.version, packages, resolved=resolved)
+        if resolved:
+            write_lock(Path(spec.root, LOCK_FILE), lock)
+        return built
 
     def _build_conda(self, spec: AppSpec) -> Built:
         layers = _Layers(3 + len(spec.models), self._progress)
@@ -223,5 +226,4 @@ class Builder:
             resolved = resolve(
                 uv, interpreter, spec.environment, platform, app_root=Path(spec.root), scratch=scratch, before=lock
             )
-        write_lock(path, resolved)
         return interpreter, resolved, True

@@ -16,6 +16,7 @@ from typing import Any, Final
 from runtime_env.bundle import Layer, LayerKind, canonical, hex_of, sha256
 from runtime_env.durable import disk_full_told, write_durably
 from runtime_env.layer_writer import COMPRESSION_LEVEL, pack
+from runtime_env.transfer import OnBytes, OnTransfer, counted, unheard
 
 # Raise it whenever a layer made from the same inputs would come out different.
 LAYER_FORMAT: Final = 1
@@ -45,9 +46,17 @@ class BuildCache:
         return self._path / "blobs" / hex_of(digest)
 
     def layer(
-        self, kind: LayerKind, name: str, made_from: Any, make: Callable[[Path], None], *, level: int = COMPRESSION_LEVEL
+        self,
+        kind: LayerKind,
+        name: str,
+        made_from: Any,
+        make: Callable[[Path], None],
+        *,
+        level: int = COMPRESSION_LEVEL,
+        progress: OnTransfer = unheard,
     ) -> tuple[Layer, bool]:
-        """The layer made from `made_from` (JSON), and whether it had to be made: `make` fills an empty folder with its tree."""
+        """The layer made from `made_from` (JSON), and whether it had to be made: `make` fills an empty folder with its tree.
+        `progress` is told of its packing."""
         record = self._path / "layers" / f"{hex_of(sha256(canonical([LAYER_FORMAT, kind.value, name, made_from])))}.json"
         known = self._read(record)
         if known is not None:
@@ -56,16 +65,18 @@ class BuildCache:
             tree = scratch / "tree"
             tree.mkdir()
             make(tree)
-            layer = self.pack(kind, name, tree, level=level)
+            layer = self.pack(kind, name, tree, level=level, progress=progress)
         write_durably(record, canonical(asdict(layer)))
         return layer, True
 
-    def pack(self, kind: LayerKind, name: str, tree: Path, *, level: int = COMPRESSION_LEVEL) -> Layer:
+    def pack(
+        self, kind: LayerKind, name: str, tree: Path, *, level: int = COMPRESSION_LEVEL, progress: OnTransfer = unheard
+    ) -> Layer:
         """Write a tree as a blob of this cache."""
         with self.scratch() as scratch:
             made = scratch / "blob"
             with made.open("wb") as file:
-                packed = pack(tree, file, level=level)
+                packed = pack(tree, file, level=level, on_bytes=_packing(name, tree, progress))
                 file.flush()
                 os.fsync(file.fileno())
             blob = self.blob(packed.digest)
@@ -124,3 +135,11 @@ class BuildCache:
             return layer if self.blob(layer.digest).stat().st_size == layer.size_bytes else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+
+
+def _packing(name: str, tree: Path, progress: OnTransfer) -> OnBytes:
+    """Nothing is summed up where nobody asked."""
+    if progress is unheard:
+        return unheard
+    total_bytes = sum(path.lstat().st_size for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
+    return counted(f"packing {name}", total_bytes, progress)

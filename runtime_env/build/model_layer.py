@@ -17,6 +17,7 @@ from runtime_env.build.cache import BuildCache
 from runtime_env.build.own_layers import file_facts, tree_files
 from runtime_env.bundle import Layer, LayerKind, Model
 from runtime_env.model_release import ModelRelease
+from runtime_env.transfer import OnTransfer, counted, unheard
 
 _CHUNK: Final = 2**20
 _TIMEOUT_SECONDS: Final = 60.0
@@ -33,8 +34,8 @@ class BuiltModel:
     blob: Path
 
 
-def build_model(cache: BuildCache, app: str, root: Path, source: ModelSource) -> BuiltModel:
-    """Pack a model that is published by itself; a local `source` is below `root`.
+def build_model(cache: BuildCache, app: str, root: Path, source: ModelSource, *, progress: OnTransfer = unheard) -> BuiltModel:
+    """Pack a model that is published by itself; a local `source` is below `root`. `progress` is told of its bytes.
 
     Raises:
         BuildError, BlobCorrupt, BlobTruncated: it is not there, cannot be read, or is not what was declared.
@@ -43,14 +44,21 @@ def build_model(cache: BuildCache, app: str, root: Path, source: ModelSource) ->
         raise BuildError(f"model {source.name}: there is no {root.joinpath(source.source)}")
     if "://" in source.source and not source.digest:
         raise BuildError(f"model {source.name}: give its --digest: what comes over the network is taken only by its SHA-256")
-    model, layer, _ = model_layer(cache, root, source)
+    model, layer, _ = model_layer(cache, root, source, progress=progress)
     return BuiltModel(ModelRelease(app, model, layer), cache.blob(layer.digest))
 
 
-def model_layer(cache: BuildCache, root: Path, source: ModelSource) -> tuple[Model, Layer, bool]:
+def model_layer(
+    cache: BuildCache, root: Path, source: ModelSource, *, progress: OnTransfer = unheard
+) -> tuple[Model, Layer, bool]:
     """A model and its layer, and whether that had to be made; raises as `build_model`."""
     layer, made = cache.layer(
-        LayerKind.MODEL, source.name, _identity(root, source), lambda tree: _copy(root, source, tree), level=_LEVEL
+        LayerKind.MODEL,
+        source.name,
+        _identity(root, source),
+        lambda tree: _copy(root, source, tree, progress),
+        level=_LEVEL,
+        progress=progress,
     )
     return _model(root, source, layer.digest), layer, made
 
@@ -63,7 +71,7 @@ def _identity(root: Path, source: ModelSource) -> list[Any]:
     return [source.name, str(path), [file_facts(one, path) for one in tree_files(path)]]
 
 
-def _copy(root: Path, source: ModelSource, tree: Path) -> None:
+def _copy(root: Path, source: ModelSource, tree: Path, progress: OnTransfer) -> None:
     """Fill `tree` with `models/<name>/…`; raises BlobCorrupt or BlobTruncated where digest or size are not what is declared."""
     target = tree / "models" / source.name
     target.mkdir(parents=True)
@@ -74,6 +82,7 @@ def _copy(root: Path, source: ModelSource, tree: Path) -> None:
         shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
         return
     copied, digest = 0, hashlib.sha256()
+    on_bytes = counted(f"reading {source.name}", _size_known(root, source), progress)
     with _opened(root, source) as given, (target / _file_name(source)).open("wb") as file:
         for data in _chunks(given, source):
             copied += len(data)
@@ -81,10 +90,16 @@ def _copy(root: Path, source: ModelSource, tree: Path) -> None:
                 break
             digest.update(data)
             file.write(data)
+            on_bytes(len(data))
     if source.size_bytes is not None and copied != source.size_bytes:
         raise BlobTruncated(f"model {source.name}: {source.source} has not the {source.size_bytes} bytes that are declared")
     if source.digest and f"sha256:{digest.hexdigest()}" != source.digest:
         raise BlobCorrupt(f"model {source.name}: {source.source} has sha256:{digest.hexdigest()}, declared is {source.digest}")
+
+
+def _size_known(root: Path, source: ModelSource) -> int | None:
+    """Of a single file, before it is read."""
+    return source.size_bytes if "://" in source.source else root.joinpath(source.source).stat().st_size
 
 
 def _model(root: Path, source: ModelSource, layer_digest: str) -> Model:

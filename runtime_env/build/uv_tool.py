@@ -69,7 +69,9 @@ class Uv:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise IndexUnreachable(f"uv gave up nothing in {TIMEOUT_SECONDS:.0f} s: is the package index slow?") from error
+            raise IndexUnreachable(
+                f"uv did not end within {TIMEOUT_SECONDS:.0f} s: see whether the package index answers, and build again"
+            ) from error
         if done.returncode != 0:
             raise explain(done.stderr, requirements)
         return done.stdout
@@ -88,7 +90,8 @@ def explain(text: str, requirements: Sequence[Requirement]) -> BuildError | Disk
     if says_disk_full(told):
         return DiskFull(message("no room left on this machine:", "make room, or give uv's cache another disk by UV_CACHE_DIR"))
     if _NETWORK.search(told) and "No solution found" not in told:
-        return IndexUnreachable(message("the package index does not answer:", "check PIP_INDEX_URL/UV_INDEX and the network"))
+        remedy = "check PIP_INDEX_URL/UV_INDEX and the network, and build again; what is locked and was built here needs no index"
+        return IndexUnreachable(message("the package index does not answer:", remedy))
     if _MISSING.search(told):
         remedy = "correct the name or version, name its index in `env.indexes`, or put a wheel into a folder of `env.wheels`"
         return PackageMissing(message("a package, or a wheel of it for this Python and platform, is missing:", remedy))

@@ -17,6 +17,7 @@ import msgpack
 
 from rayline.errors import BlobCorrupt
 from runtime_env.bundle import hex_of
+from runtime_env.transfer import OnBytes, unheard
 
 METAINFO_VERSION: Final = 1
 BLOCK_BYTES: Final = 16 * 2**10
@@ -117,27 +118,29 @@ def piece_bytes(size_bytes: int) -> int:
     return size
 
 
-def describe(path: Path) -> BlobMetainfo:
-    """Read a blob once; raises BlobCorrupt for an empty file, OSError."""
+def describe(path: Path, on_bytes: OnBytes = unheard) -> BlobMetainfo:
+    """Read a blob once, telling how many bytes more were; raises BlobCorrupt for an empty file, OSError."""
     size_bytes = path.stat().st_size
     if size_bytes == 0:
         raise BlobCorrupt(f"{path} is empty: there is nothing to give to peers")
     with path.open("rb") as file:
-        return _describe(file, size_bytes)
+        return _describe(file, size_bytes, on_bytes)
 
 
-def _describe(file: BinaryIO, size_bytes: int) -> BlobMetainfo:
+def _describe(file: BinaryIO, size_bytes: int, on_bytes: OnBytes) -> BlobMetainfo:
     piece = piece_bytes(size_bytes)
     whole = hashlib.sha256()
     if size_bytes <= piece:
         data = file.read(piece)
         whole.update(data)
         blocks = _block_hashes(data)
+        on_bytes(len(data))
         return BlobMetainfo(f"sha256:{whole.hexdigest()}", size_bytes, _tree_root(blocks, _power_of_two(len(blocks)), _ZERO), b"")
     layer: list[bytes] = []
     while data := file.read(piece):
         whole.update(data)
         layer.append(_tree_root(_block_hashes(data), piece // BLOCK_BYTES, _ZERO))
+        on_bytes(len(data))
     root = _tree_root(layer, _power_of_two(len(layer)), _padding_piece(piece))
     return BlobMetainfo(f"sha256:{whole.hexdigest()}", size_bytes, root, b"".join(layer))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from rayline.errors import NotInStore, StoreError
 from rayline.file_locks import exclusively
@@ -29,6 +28,9 @@ from runtime_env.store.protocol import (
     parsed,
     resolve,
 )
+from runtime_env.transfer import OnBytes, unheard
+
+_CHUNK: Final = 2**20
 
 
 class FolderStore:
@@ -85,7 +87,7 @@ class FolderStore:
             write_durably(path, data)
         return len(data)
 
-    def put_blob(self, digest: str, source: Path) -> int:
+    def put_blob(self, digest: str, source: Path, on_bytes: OnBytes = unheard, /) -> int:
         path = self._path / blob_path(digest)
         if path.exists():
             return 0
@@ -94,7 +96,9 @@ class FolderStore:
             handle, name = tempfile.mkstemp(prefix=".put-", dir=path.parent)
             try:
                 with os.fdopen(handle, "wb") as file, source.open("rb") as given:
-                    shutil.copyfileobj(given, file, 2**20)
+                    while data := given.read(_CHUNK):
+                        file.write(data)
+                        on_bytes(len(data))
                     file.flush()
                     os.fsync(file.fileno())
                 Path(name).chmod(0o444)

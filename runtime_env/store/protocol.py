@@ -21,6 +21,7 @@ from runtime_env.bundle import hex_of
 from runtime_env.model_release import SignedModel
 from runtime_env.peers.metainfo import BlobMetainfo
 from runtime_env.signing import SignedBundle
+from runtime_env.transfer import OnBytes, unheard
 
 INDEX: Final = "manifests/index.json"
 _MANIFEST: Final = re.compile(r"manifests/(?P<app>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<counter>\d{8,})-(?P<hex>[0-9a-f]{64})\.json\Z")
@@ -126,8 +127,8 @@ class WritableStore(Store, Protocol):
         """Add a publication of a model, whose blob must be there; returns the bytes moved."""
         ...
 
-    def put_blob(self, digest: str, source: Path) -> int:
-        """Add a blob; returns the bytes moved: 0 where it is already."""
+    def put_blob(self, digest: str, source: Path, on_bytes: OnBytes = unheard, /) -> int:
+        """Add a blob, telling how many bytes more are there; returns the bytes moved: 0 where it is already."""
         ...
 
     def put_metainfo(self, metainfo: BlobMetainfo) -> int:

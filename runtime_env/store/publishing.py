@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from runtime_env.model_release import ModelRelease, SignedModel, sign_model
 from runtime_env.peers.metainfo import describe
 from runtime_env.signing import SignedBundle, SigningKey
 from runtime_env.store.protocol import WritableStore
+from runtime_env.transfer import OnTransfer, counted, unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def publish(
     blob_paths: Mapping[str, Path],
     *,
     key: SigningKey | None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: OnTransfer = unheard,
 ) -> Published:
     """Make `bundle` the app's newest; `blob_paths` are local files for those blobs that the store may lack.
 
@@ -59,12 +60,14 @@ class PublishedModel:
     new: bool
 
 
-def publish_model(store: WritableStore, release: ModelRelease, blob: Path, *, key: SigningKey | None) -> PublishedModel:
+def publish_model(
+    store: WritableStore, release: ModelRelease, blob: Path, *, key: SigningKey | None, progress: OnTransfer = unheard
+) -> PublishedModel:
     """Add a version of a model; `blob` is its layer's local file. Which version is in force is another matter.
 
     Contents that equal the newest publication's, signed by the same key, are left as they are. Raises StoreError.
     """
-    moved = _put_blobs(store, [release.layer], {release.layer.digest: blob})
+    moved = _put_blobs(store, [release.layer], {release.layer.digest: blob}, progress)
     name = release.model.name
     entries = [entry for entry in store.model_entries() if (entry.app, entry.name) == (release.app, name)]
     if entries and entries[-1].digest == release.digest:
@@ -75,20 +78,15 @@ def publish_model(store: WritableStore, release: ModelRelease, blob: Path, *, ke
     return PublishedModel(signed, moved + store.put_model(signed), new=True)
 
 
-def _put_blobs(
-    store: WritableStore,
-    layers: Iterable[Layer],
-    blob_paths: Mapping[str, Path],
-    progress: Callable[[str], None] = lambda _: None,
-) -> int:
+def _put_blobs(store: WritableStore, layers: Iterable[Layer], blob_paths: Mapping[str, Path], progress: OnTransfer) -> int:
     moved = 0
     for layer in layers:
         if store.has_blob(layer.digest):
             continue
         if layer.digest not in blob_paths:
             raise StoreError(f"layer {layer.name} ({layer.digest}) is neither in {store.url} nor here: build the bundle again")
-        progress(f"storing {layer.name}")
+        blob = blob_paths[layer.digest]
         # First what peers must know of it: a blob without would be read from the store by every node.
-        moved += store.put_metainfo(describe(blob_paths[layer.digest]))
-        moved += store.put_blob(layer.digest, blob_paths[layer.digest])
+        moved += store.put_metainfo(describe(blob, counted(f"hashing {layer.name}", layer.size_bytes, progress)))
+        moved += store.put_blob(layer.digest, blob, counted(f"storing {layer.name}", layer.size_bytes, progress))
     return moved

@@ -26,6 +26,7 @@ from runtime_env.store.protocol import (
 )
 from runtime_env.store.reading import ToldReads
 from runtime_env.store.slices import SlicedReads
+from runtime_env.transfer import OnBytes, unheard
 
 
 class RemoteStore:
@@ -94,13 +95,13 @@ class RemoteStore:
             self._write(path, data)
         return len(data)
 
-    def put_blob(self, digest: str, source: Path) -> int:
+    def put_blob(self, digest: str, source: Path, on_bytes: OnBytes = unheard, /) -> int:
         if self.has_blob(digest):
             return 0
         with self._telling():
             path = self._at(blob_path(digest))
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._files.put_file(str(source), path)
+            self._files.put_file(str(source), path, callback=_callback(on_bytes))
         return source.stat().st_size
 
     def blobs(self) -> Iterator[tuple[str, int]]:
@@ -158,3 +159,17 @@ class RemoteStore:
             raise NotInStore(f"{self._url} has no {error}") from error
         except Exception as error:
             raise StoreError(f"store {self._url}: {type(error).__name__}: {error}") from error
+
+
+def _callback(on_bytes: OnBytes) -> Any:
+    """What fsspec's file systems tell of their writes to: those that say anything give the sum."""
+    from fsspec.callbacks import Callback
+
+    told = 0
+
+    def tell(_: int | None, value: int, **__: Any) -> None:
+        nonlocal told
+        told, more = value, value - told
+        on_bytes(more)
+
+    return Callback(hooks={"on_bytes": tell})

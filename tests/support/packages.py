@@ -47,7 +47,8 @@ def _digest(text: str) -> str:
 
 
 class CountingIndex:
-    """A package index (PEP 503) over a folder of wheels. `requests` are the paths that were asked for, in order."""
+    """A package index (PEP 503) over a folder of wheels. `requests` are the paths that were asked for, in order; nothing is
+    answered until `hold` is set, nor well while it `is_down`."""
 
     def __init__(self, *, folder: Path, url: str) -> None:
         self.folder = folder
@@ -55,6 +56,7 @@ class CountingIndex:
         self.requests: list[str] = []
         self.hold = threading.Event()
         self.hold.set()
+        self.is_down = False
 
     def page(self, project: str) -> str | None:
         wheels = [path for path in sorted(self.folder.iterdir()) if path.name.partition("-")[0].replace("_", "-") == project]
@@ -75,6 +77,9 @@ def serve_index(folder: Path) -> Iterator[CountingIndex]:
         def do_GET(self) -> None:
             index.requests.append(self.path)
             index.hold.wait(60)
+            if index.is_down:
+                self.send_error(503)
+                return
             kind, _, name = self.path.strip("/").partition("/")
             if kind == "files" and (folder / name).is_file():
                 self._answer((folder / name).read_bytes(), "application/octet-stream")

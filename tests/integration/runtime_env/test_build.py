@@ -35,6 +35,7 @@ from rayline.errors import (
 )
 from rayline.manifest import load_manifest
 from runtime_env.build import BuildCache, Builder, BuildOptions, Built
+from runtime_env.build.builder import Progress
 from runtime_env.build.interpreters import find_interpreters
 from runtime_env.bundle import Bundle, LayerKind
 from runtime_env.node.activation import Wanted
@@ -286,6 +287,38 @@ def test_a_build_that_fails_without_the_index_leaves_what_is_published_and_locke
             workshop.build(changed, upgrade=upgrade, PIP_INDEX_URL="http://127.0.0.1:9/simple")
     assert (store.entries(), sorted(store.blobs())) == (entries, blobs)
     assert (tmp_path / "app" / "env.lock").read_bytes() == lock
+
+
+@needs_python
+@pytest.mark.parametrize("locked", [False, True])
+def test_an_index_that_goes_down_in_the_middle_is_told_and_leaves_nothing_half_done(
+    workshop: Workshop, tmp_path: Path, locked: bool
+) -> None:
+    write_wheel(workshop.index.folder, "fading", "1.0")
+    cache = workshop.cache_copy(tmp_path / "cache")
+    spec, lock = app(tmp_path / "app", "  requirements: [fading]\n"), tmp_path / "app" / "env.lock"
+    if locked:
+        Builder(cache=workshop.cache_copy(tmp_path / "another"), environment=workshop.environment).build(
+            spec, BuildOptions(bare=True)
+        )
+    before, known = lock.read_bytes() if locked else None, sorted(cache.path.glob("layers/*"))
+
+    def go_down(step: Progress) -> None:
+        """Once the versions are known: before the package is installed, of which uv has nothing any more."""
+        if step.what.startswith("python-"):
+            workshop.index.is_down = True
+            shutil.rmtree(tmp_path / "uv-cold", ignore_errors=True)
+
+    builder = Builder(cache=cache, environment=workshop.environment, uv_cache=tmp_path / "uv-cold", progress=go_down)
+    try:
+        with pytest.raises(IndexUnreachable, match=r"(?s)does not answer.*503.*build again"):
+            builder.build(spec, BuildOptions(bare=True))
+    finally:
+        workshop.index.is_down = False
+    assert (lock.read_bytes() if lock.exists() else None) == before
+    assert not list((cache.path / "tmp").iterdir())
+    assert set(cache.path.glob("layers/*")) - set(known) == set()
+    assert "fading-1.0" in layer_digests(workshop.build(spec, cache=cache))
 
 
 @needs_python
@@ -567,7 +600,12 @@ def test_the_command_line_builds_signs_compares_verifies_and_rolls_back(workshop
     assert rayline("diff", "demo@1", "demo@2")["added"] == ["app"]
     assert rayline("verify", "demo", "--full")["in_order"]
     assert "nobody here trusts" in rayline("verify", "demo", code=1, RAYLINE_ENV_TRUST="")
-    back = rayline("publish", "demo@1")
+    down = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
+    told = rayline("build", folder, "--bare", "--upgrade", code=1, **down)
+    assert "the package index does not answer" in told
+    assert "check PIP_INDEX_URL" in told
+    assert "Traceback" not in told
+    back = rayline("publish", "demo@1", **down)
     assert (back["counter"], back["digest"]) == (3, first["digest"])
     assert [row["counter"] for row in rayline("list", "demo")["bundles"]] == [1, 2, 3]
     assert rayline("gc", "--keep", "1")["blobs"] == 1

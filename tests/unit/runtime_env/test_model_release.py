@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from runtime_env.store import FolderStore, WritableStore, open_writable_store, p
 from runtime_env.store.http import HttpStore
 from runtime_env.store.protocol import ModelEntry
 from runtime_env.store.sweeping import sweep, sweep_models
+from runtime_env.transfer import Transfer
 from runtime_env.unpack import unpack_layers
 
 
@@ -72,6 +74,19 @@ def test_publications_are_numbered_and_found_again(kind: str, workshop: Workshop
             resolve_model(entries, app, name, counter, store.url)
     store.delete_model(entries[0])
     assert [entry.counter for entry in store.model_entries()] == [2, 3]
+
+
+def test_who_waits_is_told_of_a_models_bytes_from_its_source_to_the_store(workshop: Workshop, tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(random.Random(1).randbytes(3 * 2**20))
+    told: list[Transfer] = []
+    built = build_model(workshop.cache, "app", tmp_path, ModelSource("detector", "weights.bin"), progress=told.append)
+    publish_model(FolderStore(path=tmp_path / "store"), built.release, built.blob, key=workshop.key, progress=told.append)
+    whats = list(dict.fromkeys(one.what for one in told))
+    assert whats == [f"{verb} detector" for verb in ("reading", "packing", "hashing", "storing")]
+    for what in whats:
+        first, *between, last = [one for one in told if one.what == what]
+        assert (first.done_bytes, last.done_bytes) == (0, last.total_bytes)
+        assert between, "on the way, not only at the end"
 
 
 def test_the_index_for_readers_over_http_names_models_and_bundles(workshop: Workshop, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from runtime_env.signing import SigningKey
 from runtime_env.store import FolderStore, WritableStore, open_store, open_writable_store, publish
 from runtime_env.store.protocol import blob_path
 from runtime_env.store.sweeping import sweep
+from runtime_env.transfer import Transfer
 from tests.support.layers import bundle_of, packed_layer
 
 
@@ -98,6 +100,24 @@ def test_publishing_moves_each_blob_once_and_counts_upwards(store: WritableStore
     assert (same.new, same.moved_bytes) == (False, 0)
     back = publish(store, bundle_of(a), {}, key=key)
     assert (back.signed.counter, back.signed.bundle.digest) == (3, first.signed.bundle.digest)
+
+
+def test_who_waits_is_told_of_every_byte_that_is_hashed_and_stored(store: WritableStore, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "weights").write_bytes(random.Random(1).randbytes(3 * 2**20))
+    layer, blob = packed_layer(tree, tmp_path / "blobs", name="weights")
+    told: list[Transfer] = []
+    publish(store, bundle_of(layer), {layer.digest: blob}, key=None, progress=told.append)
+    assert list(dict.fromkeys(one.what for one in told)) == ["hashing weights", "storing weights"]
+    for what in ("hashing weights", "storing weights"):
+        done = [one.done_bytes for one in told if one.what == what]
+        assert (done[0], done[-1], {one.total_bytes for one in told}) == (0, layer.size_bytes, {layer.size_bytes})
+        assert done == sorted(done)
+        assert len(done) > 2, "on the way, not only at the end"
+    told.clear()
+    publish(store, bundle_of(layer, version="v2"), {layer.digest: blob}, key=None, progress=told.append)
+    assert told == [], "what is there is not moved"
 
 
 def test_names_lead_to_the_newest_a_counter_or_a_digest(store: WritableStore, tmp_path: Path) -> None:
