@@ -1,4 +1,7 @@
-"""A console over made-up facts: `python -m tests.support.console_main SCENE PORT [TOKEN]`. Its figures move."""
+"""A console over made-up facts: `python -m tests.support.console_main SCENE PORT [TOKEN]`. Its figures move.
+
+In the scene `far` nothing is shown to who did not log in, as where others than this machine may ask.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+
+from fastapi import FastAPI
+from nicegui import Client, ui
+from starlette.routing import BaseRoute
 
 from deploy.config_change import Effect, Outcome
 from deploy.config_flow import Care, Report
@@ -48,6 +55,8 @@ from rayline.stalls import StallKind
 
 HOSTILE = "<img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script>{{constructor.constructor('window.pwned=1')()}}"
 HOSTILE_NAME = "':x\"><svg onload=window.pwned=1>{{7*7}}${window.pwned=1}"
+# Whoever takes them is somewhere else; nothing is done by them.
+WAYS_OUT = {"Log in", "Cancel", "Close"}
 APPS = (("ocr-features", 10.0, 1480.0), ("text-embeddings", 10.0, 620.0), ("video-tags", 30.0, 84.0))
 
 
@@ -500,21 +509,65 @@ def _told(care: Care) -> tuple[str, ...]:
     return (*canary, f"guard {care.guard_seconds:g} {care.margin.p99_factor:g}") if care.guard_seconds is not None else canary
 
 
+def routes_of(web: FastAPI) -> list[tuple[str, str]]:
+    """Path and kind of everything that answers, also inside of what is mounted."""
+
+    def walk(routes: Iterable[BaseRoute], before: str) -> Iterator[tuple[str, str]]:
+        for route in routes:
+            path = before + str(getattr(route, "path", ""))
+            yield path or "/", type(route).__name__
+            yield from walk(getattr(route, "routes", None) or (), path)
+
+    return list(walk(web.routes, ""))
+
+
+def _sent(element: ui.element, event: str) -> object:
+    """What a browser may send with such an event."""
+    if isinstance(element, ui.table) and element.rows:
+        row = element.rows[0]
+        key = row[element.props["row-key"]]
+        return {"added": True, "keys": [key], "rows": [row]} if event == "selection" else key
+    if not event.startswith("update:"):
+        return None
+    if isinstance(element, ui.select):
+        return {"value": 0, "label": "the first"}
+    return 7.0 if isinstance(element, ui.number) else isinstance(element, ui.checkbox) or "x"
+
+
+async def poke() -> None:
+    """Set off whatever any element of an open page listens to, past what the page hides or has switched off, with whatever a
+    browser might send; again for what appears by that."""
+    for first in (True, False):
+        for client in [one for one in Client.instances.values() if one.has_socket_connection]:
+            # The newest first: what stands in a question before what asks it anew.
+            for element in reversed(list(client.elements.values())):
+                if getattr(element, "text", None) in WAYS_OUT or (isinstance(element, ui.table) and not first):
+                    continue
+                for listener in list(element._event_listeners.values()):
+                    with client:
+                        element._handle_event({"listener_id": listener.id, "args": _sent(element, listener.type)})
+        await asyncio.sleep(0.3)
+
+
 async def main(scene_name: str, port: int, token: str | None) -> None:
     scene = Scene(scene_name)
-    console = Console(source=scene, desk=scene, access=Access(token=token, read_needs_login=False))
+    console = Console(source=scene, desk=scene, access=Access(token=token, read_needs_login=scene_name == "far"))
     web = build(console, names=LOOPBACK)
+    loop = asyncio.get_running_loop()
 
     # A test says "something happened" and "what was asked of you" through standard input and output.
     def listen() -> None:
         for line in sys.stdin:
-            if line.strip() == "evict":
-                scene.evict()
-            print(scene.acted, flush=True)  # noqa: T201
+            match line.strip():
+                case "evict":
+                    scene.evict()
+                case "poke":
+                    asyncio.run_coroutine_threadsafe(poke(), loop).result()
+            print(routes_of(web) if line.strip() == "routes" else scene.acted, flush=True)  # noqa: T201
 
     async with asyncio.TaskGroup() as tasks:
         moving = tasks.create_task(scene.run())
-        listening = asyncio.get_running_loop().run_in_executor(None, listen)
+        listening = loop.run_in_executor(None, listen)
         await server(web).serve(sockets=[socket.create_server(("127.0.0.1", port))])
         moving.cancel()
         listening.cancel()

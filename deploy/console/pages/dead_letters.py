@@ -118,8 +118,7 @@ class _Page:
 
     async def _ask(self) -> None:
         letters = [str(row["letter"]) for row in self._table.selected]
-        author = self._view.author()
-        if author is None:
+        if self._view.author() is None:
             return
         if not letters:
             ui.notify("Choose letters first.", type="warning")
@@ -130,7 +129,8 @@ class _Page:
             with parts.box("rl-tools"):
                 ui.button("Submit again", on_click=lambda: sure.submit(True)).props("unelevated")
                 ui.button("Cancel", on_click=lambda: sure.submit(False)).props("flat")
-        if await sure:
+        # A session may have ended while the question stood there.
+        if await sure and (author := self._view.author()) is not None:
             with told():
                 done = await self._view.console.desk.replay(str(self._app.value), letters, author=author)
                 ui.notify(f"{len(done)} submitted again", type="positive")
