@@ -20,6 +20,7 @@ from rayline.reports import NodeLoad, NodeState
 from rayline.rollout import Shares
 from runtime_env.node.folder import NodeFolder
 from workers.activation import Activator, Prepares
+from workers.actor_tally import ActorTally, look_at_actors
 from workers.bundle_process import for_ray
 from workers.cluster import make_ray_folder, node_command, own_ray_folder, ray_environment, ray_folder, remove_ray_folder
 from workers.heartbeat import INTERVAL_SECONDS, Heartbeat
@@ -104,6 +105,7 @@ class Agent:
         platform's own alone, and with their own models; without `output`, what they print stays in Ray's files."""
         self._options = options
         self._output = output
+        self._tally = ActorTally()
         self._folder = ray_folder(f"{options.identity or options.token_path.resolve()}/{options.cluster}/{options.pod}")
         self._incarnation = time.time_ns() // 1_000_000
         self._reporter = Reporter(
@@ -181,9 +183,11 @@ class Agent:
             self._reporter.cordoned = cordoned
             self._tell_again()
 
-    def samples(self, _: float) -> list[Sample]:
-        """What it counts, for its metrics."""
+    def samples(self, now: float) -> list[Sample]:
+        """What it counts, and what its actors do, for its metrics; `now` is monotonic seconds."""
         own = [Sample(BEATS_DROPPED, self._heartbeat.dropped), Sample(NODE_NOTICES, int(self._notice is not None))]
+        self._tally.observe(look_at_actors(self._folder), now)
+        own += self._tally.samples()
         return own if self._output is None else own + self._output.samples()
 
     @property

@@ -17,6 +17,7 @@ from rayline.wire import ANSWER_SCHEMA, REQUEST_SCHEMA, AnswerHead, BatchHead, H
 from workers.execution import execution
 from workers.executor import Executor, Run
 from workers.gate import CallGate
+from workers.job_gauge import Gauged
 
 MAX_JOBS_PER_BATCH = 100_000
 FLUSH_SECONDS = 0.1
@@ -143,6 +144,10 @@ class FeatureServer(flight.FlightServerBase):
     def owes_answers(self) -> bool:
         """Whether a lane that is still there waits for one."""
         return any(not exchange.answered and not exchange.left_by_peer() for exchange in self.exchanges)
+
+    def gauged(self) -> Gauged:
+        """What the pod's agent is told each moment."""
+        return Gauged(self.jobs_here(), self._jobs, self._batches)
 
     def jobs_here(self) -> int:
         """How many jobs without an answer are here now."""

@@ -72,10 +72,10 @@ def read_pod_work(pod_dir: str) -> PodWork:
         pid = name.removeprefix("actor-").removesuffix(GAUGE_SUFFIX)
         if not (name.endswith(GAUGE_SUFFIX) and pid.isdecimal() and os.path.exists(f"/proc/{pid}")):  # noqa: PTH110 - likewise
             continue
-        count = read_gauge(f"{pod_dir}/{name}")
+        gauged = read_gauge(f"{pod_dir}/{name}")
         actors += 1
-        known &= count is not None
-        jobs += count or 0
+        known &= gauged is not None
+        jobs += gauged.here if gauged is not None else 0
     return PodWork(actors, jobs if known else None)
 
 

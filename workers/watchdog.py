@@ -70,7 +70,7 @@ class Watchdog:
                     )
             self._check_memory()
             if self._gauge is not None:
-                self._gauge.show(self._server.jobs_here())
+                self._gauge.show(self._server.gauged())
 
     def _answer_early(self) -> None:
         limit = self._spec.limits.execute_seconds

@@ -37,6 +37,7 @@ ACTION: Final = "rayline.action"
 LEVEL: Final = "rayline.level"
 PHASE: Final = "rayline.phase"
 CHILD: Final = "rayline.child"
+VERSION: Final = "rayline.version"
 
 PROCESS_ATTRIBUTES: Final = (ROLE, PROCESS, APP, CLUSTER, NODE)
 
@@ -238,6 +239,20 @@ NODE_NOTICES = _add("rayline.node.notices", _C, "{notice}", "Notices that this p
 BEATS_DROPPED = _add("rayline.heartbeat.dropped", _C, "{beat}", "Beats left out because one was still under way.", _AGENT)
 LINES_PRINTED = _add("rayline.output.lines", _C, "{line}", "Lines of users' code that Kafka was given.", _AGENT)
 LINES_DROPPED = _add("rayline.output.dropped", _C, "{line}", "Lines of users' code that were dropped.", _AGENT)
+# An actor has no page of its own: its pod's agent shows what it does.
+_OF_ACTORS = (APP, VERSION)
+ACTOR_PROCESSES = _add("rayline.actor.processes", _U, "{actor}", "Actors of this pod that live.", _AGENT, attributes=_OF_ACTORS)
+ACTOR_JOBS = _add("rayline.actor.jobs", _C, _JOB, "Jobs of batches that this pod's actors ran.", _AGENT, attributes=_OF_ACTORS)
+ACTOR_BATCHES = _add("rayline.actor.batches", _C, "{batch}", "Batches that this pod's actors ran.", _AGENT, attributes=_OF_ACTORS)
+ACTOR_IN_FLIGHT = _add(
+    "rayline.actor.in_flight", _U, _JOB, "Jobs without an answer that are with this pod's actors.", _AGENT, attributes=_OF_ACTORS
+)
+ACTOR_CPU = _add(
+    "rayline.actor.cpu.time", _C, "s", "CPU time of this pod's actors, user and system.", _AGENT, attributes=_OF_ACTORS
+)
+ACTOR_MEMORY = _add(
+    "rayline.actor.memory.usage", _U, "By", "Resident memory of this pod's actors.", _AGENT, attributes=_OF_ACTORS
+)
 ACTORS = _add("rayline.actors", _G, "{actor}", "Actors of a cluster, by phase.", _GATEWAY, attributes=(PHASE,))
 VIEW_PUBLISHED = _add("rayline.view.published", _C, _MESSAGE, "Records of the view published.", _RESOURCE)
 VIEW_PUBLISHED_BYTES = _add("rayline.view.published.size", _C, "By", "Bytes of the view published.", _RESOURCE)

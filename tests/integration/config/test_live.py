@@ -61,7 +61,7 @@ async def test_a_flood_of_broken_records_stops_nothing_changes_nothing_and_each_
     dice = random.Random(5)
     names = [*SETTINGS, "nothing", "batching.max_job", ""]
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    written: list[int] = []
+    written: dict[int, int] = {}
 
     def broken() -> tuple[bytes, bytes]:
         key = dice.choice(
@@ -98,20 +98,36 @@ async def test_a_flood_of_broken_records_stops_nothing_changes_nothing_and_each_
         submit(kafka, app, 1_000)
         for _ in range(1_000):
             key, value = broken()
-            producer.produce(CONFIG, key=key, value=value, on_delivery=lambda _, m: written.append(m.offset()))
+            producer.produce(
+                CONFIG, key=key, value=value, on_delivery=lambda _, m: written.update({m.offset(): m.timestamp()[1]})
+            )
         assert producer.flush(20) == 0
         submit(kafka, app, 1_000, first=1_000)
         assert_exactly_once(await verdict(kafka, app, 2_000), 2_000)
-        good = write(kafka, f"app/{app}/batching.max_jobs", 7)[0]
-        _, answer = await said.wait(good, tuned.process)
+        good, written_at = write(kafka, f"app/{app}/batching.max_jobs", 7)
+        answered_at, answer = await said.wait(good, tuned.process)
         await until(lambda: registrar.status.seen >= good, what="the registrar to have read all")
-        versions = set(written)
-        await until(lambda: versions <= {answer.version for _, answer in said.records}, what="an answer to every record")
+        await until(lambda: written.keys() <= {answer.version for _, answer in said.records}, what="an answer to every record")
         assert answer.effective == 7
+        alone: list[int] = []
+        for _ in range(20):
+            key, value = broken()
+            offset, at = write(kafka, key, raw=value)
+            await until(lambda offset=offset: any(one.version == offset for _, one in said.records), what="an answer")  # type: ignore[misc]
+            alone.append(min(told for told, one in said.records if one.version == offset) - at)
         after = {name: tuned.watch.effective(name) for name in before}
     assert after == {**before, "batching.max_jobs": 7}
-    refused = [answer for _, answer in said.records if answer.version in set(written)]
-    assert all(answer.verdict is Verdict.REJECTED and answer.reason for answer in refused)
+    refused = [(at, answer) for at, answer in said.records if answer.version in written]
+    assert all(answer.verdict is Verdict.REJECTED and answer.reason for _, answer in refused)
+    # The first that said so of each: of a thousand at once beside jobs the last wait for those before them.
+    first_at: dict[int, int] = {}
+    for at, answer in refused:
+        first_at[answer.version] = min(at, first_at.get(answer.version, at))
+    refused_p99 = quantiles([at - written[version] for version, at in first_at.items()], n=100)[98]
+    print(f"refused p99 {refused_p99:.0f} ms of a thousand at once, {max(alone)} ms alone at most")  # noqa: T201
+    assert refused_p99 < on_this_machine(10_000)
+    assert max(alone) < on_this_machine(1_000)
+    assert answered_at - written_at < on_this_machine(1_000)
     assert registrar.status.unsaid == 0
 
 

@@ -23,7 +23,7 @@ from rayline.wire import BatchHead, Verdict, encode_request
 from workers.channel import FlightChannel
 from workers.drain_port import DRAIN_SUFFIX, DrainPort, read_order
 from workers.feature_server import FeatureServer
-from workers.job_gauge import JobGauge, read_gauge
+from workers.job_gauge import Gauged, JobGauge, read_gauge
 from workers.pod_actors import HAND_BACK_SECONDS, PodActor, PodWork, drain_actor, read_pod_actors, read_pod_work
 
 Serve = Callable[..., FeatureServer]
@@ -226,11 +226,12 @@ def test_the_work_of_a_pod_is_the_sum_of_its_living_actors(tmp_path: Path) -> No
     assert read_pod_work(str(tmp_path)) == PodWork(0, 0)
     gauge = JobGauge(tmp_path / f"actor-{os.getpid()}")
     assert read_pod_work(str(tmp_path)) == PodWork(1, 0)
-    gauge.show(1234)
-    gauge.show(7)
-    JobGauge(tmp_path / "actor-4194304").show(50)
+    gauge.show(Gauged(1234, 5_000, 70))
+    gauge.show(Gauged(7, 6_217, 90))
+    JobGauge(tmp_path / "actor-4194304").show(Gauged(50))
     (tmp_path / "loading-1").touch()
     assert read_pod_work(str(tmp_path)) == PodWork(1, 7)
+    assert read_gauge(f"{tmp_path}/actor-{os.getpid()}.jobs") == Gauged(7, 6_217, 90)
     assert read_gauge(str(tmp_path / "nowhere")) is None
     assert read_pod_work(str(tmp_path / "nowhere")) == PodWork(0, None)
 
@@ -244,7 +245,7 @@ def test_what_a_dead_actor_left_is_removed(tmp_path: Path) -> None:
     entry = {"pid": 4194304, "app": "app", "version": "v1"}
     (tmp_path / "actor-4194304.drain").touch()
     (tmp_path / "actor-4194304.json").write_text(json.dumps(entry))
-    JobGauge(tmp_path / "actor-4194304").show(3)
+    JobGauge(tmp_path / "actor-4194304").show(Gauged(3))
     assert read_pod_actors(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
