@@ -26,6 +26,7 @@ _REASONS: Final = {
         scheduler.batch: MAX_TRIED
         rayline.view_record: MAX_CHUNK_BYTES
         workers.drain_port: MAX_WORD_BYTES
+        workers.job_gauge: _LINE_BYTES
         workers.model_turn: _TURN_BYTES
         rayline.wire: MAX_HEAD_BYTES MAX_JOB_IDS_BYTES
         rayline.config.answer: MAX_SHOWN_KEY_CHARS
@@ -150,6 +151,7 @@ _REASONS: Final = {
         workers.gate: CALL_SHARE MAX_PATIENCE_SECONDS PATIENCE_SECONDS
         workers.agent: ENVIRONMENTS_SECONDS GONE_SECONDS LEAVE_SECONDS MIN_HAND_BACK_SECONDS NOTICE_SECONDS SAMPLE_SECONDS
         workers.agent: TELL_SECONDS
+        workers.actor_tally: FORGET_SECONDS
         workers.app_loop: COLLECT_SECONDS
         workers.channel: CONNECT_SECONDS EXIT_SECONDS
         workers.cluster: STOP_SECONDS _POLL_SECONDS
