@@ -48,7 +48,15 @@ async def test_a_nodes_life_is_told_once_however_many_resources_saw_it(kafka: Ka
             "policy": "headroom",
             "running": 3,
         }
-        record = LaneRecord("ocr", f"lane-{pods.cluster}", False, 1, {key: weighed})
+        way = {
+            "state": "draining",
+            "said_ms": leaving.seq,
+            "heard_after_ms": 12.0,
+            "out_after_ms": 14.0,
+            "by": "news",
+            "update": 7,
+        }
+        record = LaneRecord("ocr", f"lane-{pods.cluster}", False, 1, {key: weighed}, {key: way})
         await publisher.publish(VIEW, key=record.key, value=encode_lane_record(record))
 
         async with open_inspector(kafka, group=group) as inspector:
@@ -61,6 +69,15 @@ async def test_a_nodes_life_is_told_once_however_many_resources_saw_it(kafka: Ka
             kinds = [entry.event.kind.removeprefix("node.") for entry in history]
             assert kinds == ["joined", "ready", "suspect", "recovered", "notice"]
             assert history[-1].event.reason == "notice: SIGTERM"
+            pods.names.remove("n1")
+            for state in (NodeState.DRAINING, NodeState.GONE):
+                await pods.say(pods.report("n1", state, reason=f"evicted: {state.name}"), CHANGES_PARTITION)
+            for _ in range(50):
+                history = await inspector.history(f"{pods.cluster}/n1")
+                if history and history[-1].event.kind == "node.gone":
+                    break
+                await asyncio.sleep(0.1)
+            assert [entry.event.kind for entry in history] == ["node.joined", "node.ready", "node.notice", "node.gone"]
             (node,) = inspector.find("n0") if len(inspector.find("n0")) == 1 else inspector.find(key)
             assert node.as_dict()["weight"] == 1.25
 
@@ -72,11 +89,14 @@ async def test_a_nodes_life_is_told_once_however_many_resources_saw_it(kafka: Ka
             "held back",
             "node.suspect",
             "own_cpu 0.5",
+            "draining, said at",
+            "resources told of it",
+            "heard of it 12 ms after the broker, sent nothing new there after 14 ms (by the news; update 7",
         ):
             assert part in shown, shown
         rows = json.loads(await asyncio.to_thread(_cli, kafka, "nodes", "--group", group, "-o", "json"))
         states = {row["node"]: row["state"] for row in rows if row["cluster"] == pods.cluster}
-        assert states == {"n0": "draining", **dict.fromkeys(pods.names, "ready")}
+        assert states == {"n0": "draining", **dict.fromkeys(pods.names, "ready")}, "n1 is gone"
         assert next(row for row in rows if row["node"] == "n0")["in_flight"] == 3
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.integration
 WriteApp = Callable[..., AppSpec]
 
 EVERYTHING = """
-import asyncio, os, time
+import asyncio, ctypes, os, signal, time
 
 def feature(payload):
     match payload["do"]:
@@ -38,6 +39,16 @@ def feature(payload):
             return "slept"
         case "exit":
             os._exit(3)
+        case "segfault":
+            ctypes.string_at(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "fork":
+            child = os.fork()
+            if child == 0:
+                time.sleep(120)
+                os._exit(0)
+            return child
         case "pid":
             return os.getpid()
         case "grow":
@@ -119,17 +130,39 @@ async def test_a_hanging_call_is_ended_and_its_neighbours_delivered(
     cluster.undeploy(app)
 
 
-async def test_a_worker_that_exits_is_lost_and_comes_back(cluster: ClusterUnderTest, write_app: WriteApp) -> None:
-    endpoint = deploy(cluster, write_app("exits", EVERYTHING))
+@pytest.mark.parametrize("how", ["exit", "segfault", "kill"])
+async def test_a_worker_that_dies_is_lost_and_comes_back(cluster: ClusterUnderTest, write_app: WriteApp, how: str) -> None:
+    app = f"dies{how}"
+    endpoint = deploy(cluster, write_app(app, EVERYTHING))
     channel = open_channel(endpoint)
     started = time.monotonic()
-    answered = await send(channel, [{"do": "exit"}])
+    answered = await send(channel, [{"do": how}])
     assert answered.head is not None
     assert answered.head.verdict is Verdict.LOST
     assert time.monotonic() - started < 2
     channel.close()
-    assert cluster.gateway.wait_for_actor("exits", "p1", instead_of=endpoint.instance).port > 0
-    cluster.undeploy("exits")
+    assert cluster.gateway.wait_for_actor(app, "p1", instead_of=endpoint.instance).port > 0
+    cluster.undeploy(app)
+
+
+async def test_what_a_dead_worker_had_forked_ends_with_the_next_beat_and_its_batch_is_lost_then(
+    cluster: ClusterUnderTest, write_app: WriteApp
+) -> None:
+    endpoint = deploy(cluster, write_app("forks", EVERYTHING))
+    channel = open_channel(endpoint)
+    child = (await send(channel, [{"do": "fork"}])).values[0]
+    fd = os.pidfd_open(child)
+    started = time.monotonic()
+    # Until the child ends, it holds the worker's connections open.
+    answered = await send(channel, [{"do": "exit"}])
+    assert answered.head is not None
+    assert answered.head.verdict is Verdict.LOST
+    assert time.monotonic() - started < 4
+    assert select.select([fd], [], [], 5)[0], "what it forked goes on"
+    os.close(fd)
+    channel.close()
+    assert cluster.gateway.wait_for_actor("forks", "p1", instead_of=endpoint.instance).port > 0
+    cluster.undeploy("forks")
 
 
 async def test_a_worker_over_its_memory_ends_with_the_reason(cluster: ClusterUnderTest, write_app: WriteApp) -> None:

@@ -679,6 +679,8 @@ async def test_a_lane_that_pulls_hears_of_a_notice_with_its_next_pull(lane: Tune
     clock[0] += 0.1
     one.heard([])
     assert not one._router.instances()
+    left = one.explain_nodes().left["c/n"]
+    assert (left["state"], left["said_ms"], left["heard_after_ms"], left["by"]) == ("draining", 2, 0.0, "news")
     lane.set("app/app/view.pull_seconds", "0")
     assert say(NodeState.READY, 10) == {"i"}
     assert not say(NodeState.DRAINING, 11)
