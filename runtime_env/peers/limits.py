@@ -17,6 +17,8 @@ HASHINGS_A_BYTE: Final = 12
 TOTAL_SHARE: Final = 0.95
 MIN_RATE: Final = 2**20
 TEST_SECONDS: Final = 1.5
+# What waited in buffers while this process was held up comes faster than the link; not for so long.
+STRETCH_SECONDS: Final = 0.7
 RETEST_SECONDS: Final = 5.0
 MAX_RETEST_SECONDS: Final = 600.0
 PINNED_SHARE: Final = 0.8
@@ -110,6 +112,7 @@ class LinkProbe:
         self._testing = True
         self._seconds = 0.0
         self._best = 0.0
+        self._stretch: deque[tuple[float, int]] = deque()
         self._pause = RETEST_SECONDS
 
     @property
@@ -127,7 +130,7 @@ class LinkProbe:
         rate = count / seconds
         if self._testing:
             self._seconds += seconds
-            self._best = max(self._best, rate)
+            self._best = max(self._best, self._stretch_rate(seconds, count))
             if self._seconds >= TEST_SECONDS:
                 self._end_test()
         elif limit is not None and rate >= PINNED_SHARE * limit:
@@ -135,10 +138,19 @@ class LinkProbe:
             if self._seconds >= self._pause:
                 self._testing, self._seconds, self._best = True, 0.0, 0.0
 
+    def _stretch_rate(self, seconds: float, count: int) -> float:
+        """Of the last STRETCH_SECONDS or more, once there are so many."""
+        self._stretch.append((seconds, count))
+        while sum(one for one, _ in self._stretch) - self._stretch[0][0] >= STRETCH_SECONDS:
+            self._stretch.popleft()
+        lasted = sum(one for one, _ in self._stretch)
+        return sum(one for _, one in self._stretch) / lasted if lasted >= STRETCH_SECONDS else 0.0
+
     def _end_test(self) -> None:
         better = self._link is None or self._best > BETTER_FACTOR * self._link
         self._pause = RETEST_SECONDS if better else min(MAX_RETEST_SECONDS, 2 * self._pause)
         self._testing, self._seconds, self._link = False, 0.0, self._best
+        self._stretch.clear()
 
 
 class RateMeter:

@@ -77,6 +77,11 @@ class TwoNetworks:
         rule = ("-t", "nat", "-A", "PREROUTING", "-i", "out", "-p", "tcp", "--dport", str(port), "-j", "DNAT", "--to", to)
         self.run(router, "iptables", *rule)
 
+    def shape(self, router: str, bytes_per_second: int) -> None:
+        """What goes to the host behind, as over a link of that speed; needs tc and the kernel's token bucket filter."""
+        rate = f"{8 * bytes_per_second}bit"
+        self.run(router, "tc", "qdisc", "replace", "dev", "in", "root", "tbf", "rate", rate, "burst", "64kb", "latency", "50ms")
+
     def within(self, place: str, call: Callable[[], T]) -> T:
         """Make the call in a thread of that namespace; threads and sockets that it makes stay there."""
         outcome: Future[T] = Future()

@@ -194,7 +194,7 @@ _REASONS: Final = {
         runtime_env.peers.cache: DEFAULT_FREE_BYTES
         runtime_env.peers.source: MIN_PEER_BYTES
         runtime_env.peers.limits: BETTER_FACTOR BURST_SECONDS CPU_SHARE LINK_SHARE MAX_RETEST_SECONDS METER_SECONDS MIN_RATE
-        runtime_env.peers.limits: PINNED_SHARE RETEST_SECONDS TEST_SECONDS TOTAL_SHARE
+        runtime_env.peers.limits: PINNED_SHARE RETEST_SECONDS STRETCH_SECONDS TEST_SECONDS TOTAL_SHARE
         runtime_env.store.slices: SLICE_BYTES
         runtime_env.peers.doorkeeper: BAN_SECONDS
         runtime_env.peers.node: LOOK_SECONDS STEER_SECONDS _CLOSE_SECONDS

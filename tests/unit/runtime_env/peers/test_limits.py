@@ -72,8 +72,15 @@ def test_the_fastest_stretch_of_the_first_transfers_is_the_links_speed() -> None
     # Times without transfer say nothing about the link.
     now, moved = moved_at(probe, [0] * 40, start=0.0, moved=0, limit=None)
     assert probe.link is None
-    moved_at(probe, [MIB, 20 * MIB, 3 * MIB, MIB, MIB, MIB], start=now, moved=moved, limit=None)
+    moved_at(probe, [MIB, 20 * MIB, 20 * MIB, 20 * MIB, MIB, MIB], start=now, moved=moved, limit=None)
     assert probe.link == 20 * MIB
+
+
+def test_what_waited_in_buffers_and_comes_at_once_is_no_speed_of_the_link() -> None:
+    probe = LinkProbe()
+    probe.observe(0, 0.0, limit=None)
+    moved_at(probe, [2 * MIB, 2 * MIB, 8 * MIB, 2 * MIB, 2 * MIB, 2 * MIB], start=0.0, moved=0, limit=None)
+    assert probe.link == 4 * MIB
 
 
 def test_a_node_that_uses_up_its_limit_tests_again_and_less_often_when_that_brings_nothing() -> None:
