@@ -50,8 +50,10 @@ def run(json_path: Path | None, arguments: Sequence[str] = ()) -> int:
     given |= {"config": options.config} if options.config is not None else {}
     given |= {"retry": False} if options.no_retry else {}
     plan = load_plan(options.plan, short=options.short, **given)
-    if options.state_dir is not None and plan.config:
-        raise ConfigError(f"plan {plan.name} sets {plan.config}: that is for a platform of its own, leave out --state-dir")
+    if options.state_dir is not None and plan.stays_changed:
+        raise ConfigError(
+            f"plan {plan.name} leaves settings or clusters changed: leave out --state-dir, for a platform of its own"
+        )
     if plan.needs_network and options.state_dir is None:
         if reason := network.missing():
             console.print(f"[yellow]faults of the network will be skipped:[/] {reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,7 +57,17 @@ class FaultInjector:
     Life: `run` until the schedule is over; frozen processes are woken also when it is cancelled.
     """
 
-    def __init__(self, *, site: Site, load: Load, network: PodNetwork | None, on_stroke: Callable[[Stroke], None]) -> None:
+    def __init__(
+        self,
+        *,
+        site: Site,
+        load: Load,
+        network: PodNetwork | None,
+        on_stroke: Callable[[Stroke], None],
+        scale: Callable[[str, int], Awaitable[None]],
+    ) -> None:
+        """`scale` orders that a cluster has so many pods."""
+        self._scale = scale
         self._site = site
         self._load = load
         self._network = network
@@ -79,6 +89,10 @@ class FaultInjector:
         spec = fault.spec
         if spec.target is Target.PRODUCER:
             await self._strike_producer(fault)
+            return
+        if spec.cluster is not None and spec.pods is not None:
+            self._note(Stroke(_now_ms(), spec.kind, f"{spec.cluster} to {spec.pods}", spec.target, cluster=spec.cluster))
+            await self._scale(spec.cluster, spec.pods)
             return
         async with self._orderly[spec.target]:  # those that wait strike one after the other, each seeing what the one before did
             chosen = await self._find(fault)

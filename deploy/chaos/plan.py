@@ -47,6 +47,8 @@ class Kind(StrEnum):
     """A job that kills the process which runs it."""
     SKEW = "skew"
     """The producer's clock is wrong by `clock_seconds` for `for_seconds`."""
+    SCALE = "scale"
+    """`cluster` is to have `pods` pods from now on; one that is not there is built, 0 takes it down."""
 
 
 class Target(StrEnum):
@@ -62,6 +64,7 @@ class Target(StrEnum):
     RESOURCE = "resource"
     KEEPER = "keeper"
     PRODUCER = "producer"
+    CLUSTER = "cluster"
 
 
 class Pick(StrEnum):
@@ -84,8 +87,9 @@ _TARGETS: Final[dict[Kind, frozenset[Target]]] = {
     Kind.DISK_FULL: frozenset({Target.POD}),
     Kind.POISON: frozenset({Target.PRODUCER}),
     Kind.SKEW: frozenset({Target.PRODUCER}),
+    Kind.SCALE: frozenset({Target.CLUSTER}),
 }
-_PROCESSES: Final = frozenset(Target) - {Target.PRODUCER}
+_PROCESSES: Final = frozenset(Target) - {Target.PRODUCER, Target.CLUSTER}
 NETWORK_KINDS: Final = frozenset({Kind.PARTITION, Kind.LOSS, Kind.DELAY})
 _LASTING: Final = NETWORK_KINDS | {Kind.FREEZE, Kind.NOTICE, Kind.THROTTLE, Kind.HOG, Kind.DISK_FULL, Kind.SKEW}
 
@@ -129,6 +133,8 @@ class FaultSpec(_Strict):
     clock_seconds: float = Field(default=30, description="how wrong the producer's clock is")
     processes: int = Field(default=2, ge=1, description="of a hog")
     beside: int = Field(default=0, ge=0, description="so many good jobs at once, with the poison in their middle")
+    cluster: str | None = Field(default=None, description="which one is scaled …")
+    pods: int | None = Field(default=None, ge=0, le=64, description="… to so many pods")
 
     @model_validator(mode="after")
     def _possible(self) -> FaultSpec:
@@ -142,6 +148,8 @@ class FaultSpec(_Strict):
             raise ValueError(f"{self.kind} strikes only a {' or '.join(sorted(fitting))}, not a {self.target}")
         if self.kind in _LASTING and not self.for_seconds:
             raise ValueError(f"{self.kind} needs for_seconds")
+        if (self.kind is Kind.SCALE) is (self.cluster is None or self.pods is None):
+            raise ValueError("a scale, and nothing else, has a cluster and its pods")
         if self.pick is Pick.BUSY and self.target not in (Target.POD, Target.WORKER):
             raise ValueError("only a pod or worker is picked by being busy")
         return self
@@ -271,6 +279,11 @@ class Plan(_Strict):
         if isinstance(self.config, str):
             return read_set(self.config)
         return [read_request(key, json.dumps(value)) for key, value in self.config.items()]
+
+    @property
+    def stays_changed(self) -> bool:
+        """Whether the platform is another one after it: it has other settings, or other clusters."""
+        return bool(self.config) or any(spec.kind is Kind.SCALE for spec in self.faults)
 
     @property
     def needs_network(self) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +27,10 @@ from deploy.chaos.site import Census, Site
 from deploy.chaos.stage import Stage
 from deploy.chaos.verdict import Found
 from deploy.checker import Report, check
+from deploy.cluster_report import scale_cluster
 from deploy.committed_reader import StartOffsets, end_offsets, read_committed
 from rayline.app_spec import AppSpec
+from rayline.bus import KafkaSettings
 from rayline.errors import FormatError
 from rayline.events import decode_event
 from rayline.manifest import load_manifest
@@ -132,7 +135,13 @@ async def strike_under_load(
     phases = [(phase.seconds, phase.times * rate) for phase in plan.load.phases]
     load = Load(LoadOptions(servers, theatre.app, rate, phases=phases))
     wire = Wire(theatre.lanes)
-    injector = FaultInjector(site=theatre.site, load=load, network=theatre.network, on_stroke=on_stroke)
+    injector = FaultInjector(
+        site=theatre.site,
+        load=load,
+        network=theatre.network,
+        on_stroke=on_stroke,
+        scale=partial(_scale, theatre.platform.settings),
+    )
     watching = [asyncio.create_task(wire.run(), name="wire"), asyncio.create_task(_note_endpoints(theatre), name="endpoints")]
     try:
         clockwork = await load.start()
@@ -160,6 +169,10 @@ async def strike_under_load(
         suspected=await asyncio.to_thread(_suspected, servers, events_from),
         old_processes_alive=alive,
     )
+
+
+async def _scale(settings: KafkaSettings, cluster: str, pods: int) -> None:
+    await scale_cluster(settings, cluster, pods=pods, cpus_per_pod=None)
 
 
 async def _strike(theatre: Theatre, plan: Plan, injector: FaultInjector, schedule: list[Fault]) -> None:

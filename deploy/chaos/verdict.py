@@ -175,8 +175,9 @@ class Verdict:
 
     @cached_property
     def serving_again_ms(self) -> float | None:
-        """The longest of all killed heads (of pods, where no head was killed); None where a successor never served."""
+        """The longest of all killed heads (else of clusters that were made larger, else of pods); None where one never served."""
         struck = [stroke for stroke in self.done if stroke.kind is Kind.KILL and stroke.role is Target.HEAD]
+        struck = struck or [stroke for stroke in self.done if stroke.kind is Kind.SCALE]
         struck = struck or [s for s in self.done if s.kind in (Kind.KILL, Kind.NOTICE) and s.role is Target.POD]
         return _largest([measures.serving_again(stroke, self.found.evidence) for stroke in struck])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.chaos.command import run
 from deploy.chaos.plan import PLANS, Kind, Target, load_plan, plan_names
 from rayline.errors import ConfigError
 
@@ -57,6 +58,7 @@ PROMISED_BARS: dict[str, dict[str, object]] = {
     "evictions": {"ok_in_time_share": 0.999, "extra_attempts_share": 0.2},
     "notice-article": {"outcomes": ("ok",), "notice_max_ms": 4_000},
     "heads-in-turn": {"outcomes": ("ok",), "job_max_ms": 10_000, "serving_again_ms": 30_000},
+    "scale-out": {"outcomes": ("ok",), "job_max_ms": 10_000, "serving_again_ms": 60_000},
     "mass-eviction-all": {"notice_max_ms": 1_000, "extra_attempts_share": 0.2},
     "neighbour": {"outcomes": ("ok",), "job_max_ms": 10_000, "suspected_wrongly": 0},
     "overload": {"outcomes": ("ok", "deadline_exceeded"), "ok_again_ms": 20_000, "normal_again_ms": 20_000},
@@ -112,6 +114,9 @@ def test_an_unknown_plan_names_those_that_exist() -> None:
         ("{kind: kill, target: lane, between: [1, 2], every: 3}", "between"),
         ("{kind: kill, target: producer, between: [1, 2]}", "producer"),
         ("{kind: melt, target: lane, between: [1, 2]}", "kind"),
+        ("{kind: scale, target: cluster, cluster: c2, between: [1, 2]}", "its pods"),
+        ("{kind: kill, target: cluster, between: [1, 2]}", "not a cluster"),
+        ("{kind: kill, target: lane, cluster: c1, pods: 2, between: [1, 2]}", "nothing else"),
     ],
 )
 def test_a_wrong_fault_says_what_is_wrong(tmp_path: Path, fault: str, named: str) -> None:
@@ -168,3 +173,9 @@ def test_settings_that_are_not_right_are_refused_when_the_plan_is_read(tmp_path:
     path.write_text(f"summary: mine\nload_seconds: 5\nconfig: {config}\nfaults: [{fault}]\n")
     with pytest.raises(ConfigError, match=r"own\.yaml"):
         load_plan(str(path))
+
+
+def test_only_plans_that_leave_nothing_changed_may_strike_somebody_elses_platform() -> None:
+    assert [name for name in plan_names() if load_plan(name).stays_changed] == ["notice-article", "scale-out"]
+    with pytest.raises(ConfigError, match="--state-dir"):
+        run(None, ["scale-out", "--state-dir", "nowhere"])

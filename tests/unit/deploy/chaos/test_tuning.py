@@ -1,16 +1,19 @@
-"""What a plan changes of the platform that it strikes: settings in force, retries left out, packets disturbed."""
+"""What a plan changes of the platform that it strikes: settings, retries left out, packets disturbed, clusters made larger."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from deploy.chaos.effects.network import Direction, Disturbance
-from deploy.chaos.faults import disturbance_of
-from deploy.chaos.plan import FaultSpec, load_plan
+from deploy.chaos.faults import FaultInjector, Stroke, disturbance_of
+from deploy.chaos.plan import FaultSpec, Kind, Target, load_plan
+from deploy.chaos.schedule import draw_schedule
+from deploy.chaos.site import Seen
 from deploy.chaos.tuning import app_of, set_config
 from deploy.config_change import Effect, Outcome
 from rayline.app_spec import AppSpec, Retries
@@ -18,6 +21,7 @@ from rayline.bus import KafkaSettings
 from rayline.config import Change
 from rayline.config.answer import Verdict
 from rayline.errors import ConfigError
+from tests.unit.deploy.chaos.staged import FAULT_MS, PODS, evidence, execution, stroke, verdict
 
 SETTINGS = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 
@@ -95,3 +99,31 @@ def test_disturbances_are_what_the_kernels_tools_take() -> None:
     assert Disturbance().match() is None
     whole = Disturbance(delay_ms=100, jitter_ms=50, duplicate_percent=5, reorder_percent=25, corrupt_percent=1)
     assert " ".join(whole.netem()) == "delay 100ms 50ms duplicate 5% reorder 25% corrupt 1%"
+
+
+async def test_a_scale_is_ordered_and_told_as_a_stroke() -> None:
+    ordered: list[tuple[str, int]] = []
+    told: list[Stroke] = []
+    nothing: Any = None
+
+    async def scale(cluster: str, pods: int) -> None:
+        ordered.append((cluster, pods))
+
+    injector = FaultInjector(site=nothing, load=nothing, network=None, on_stroke=told.append, scale=scale)
+    plan = load_plan("scale-out")
+    await injector.run([replace(fault, at_seconds=0.0) for fault in draw_schedule(plan, 1)])
+    assert sorted(ordered) == [("c1", 3), ("c2", 2), ("c3", 2)]
+    assert sorted((stroke.kind, stroke.target, stroke.cluster) for stroke in told) == [
+        (Kind.SCALE, "c1 to 3", "c1"),
+        (Kind.SCALE, "c2 to 2", "c2"),
+        (Kind.SCALE, "c3 to 2", "c3"),
+    ]
+
+
+def test_what_was_scaled_serves_with_the_first_job_in_a_pod_that_is_new() -> None:
+    scaled = stroke(Kind.SCALE, Target.CLUSTER, session=0, cluster="c2")
+    new = Seen("c2/pod-201", "c2", 201, FAULT_MS + 20_000)
+    seen = replace(evidence(executions=[execution(1, 101, 5.0), execution(2, 201, 21_000.0)]), pods=(*PODS.values(), new))
+    assert verdict(strokes=[scaled], seen=seen).serving_again_ms == 21_000.0
+    never = replace(seen, executions=seen.executions[:1])
+    assert verdict(strokes=[scaled], seen=never).serving_again_ms is None
