@@ -16,6 +16,7 @@ from typing import Final
 
 from workers.drain_port import DRAIN_SUFFIX, IDLE, MAX_WORD_BYTES, give_order
 from workers.job_gauge import GAUGE_SUFFIX, read_gauge
+from workers.sessions import session_members
 
 # From the moment in which an actor hands its jobs back until all of its answers are with gRPC.
 HAND_BACK_SECONDS: Final = 0.7
@@ -92,10 +93,11 @@ def end_orphans(pod_dir: str) -> list[int]:
         pid = name.removeprefix("actor-").removesuffix(GAUGE_SUFFIX)
         if not (name.endswith(GAUGE_SUFFIX) and pid.isdecimal()) or os.path.exists(f"/proc/{pid}"):  # noqa: PTH110 - likewise
             continue
-        # No process gets the id of a group that still has members.
+        # Who has the id by now may be somebody else; a group of the pod's own session is the actor's.
         with suppress(ProcessLookupError):
-            os.killpg(int(pid), signal.SIGKILL)
-            _log.warning("actor %s died and left processes running: they were ended", pid)
+            if any(os.getpgid(member) == int(pid) for member in session_members(os.getsid(0))):
+                os.killpg(int(pid), signal.SIGKILL)
+                _log.warning("actor %s died and left processes running: they were ended", pid)
         Path(pod_dir, name).unlink(missing_ok=True)
         dead.append(int(pid))
     return dead

@@ -17,7 +17,7 @@ import pytest
 from rayline.app_spec import AppSpec
 from rayline.errors import ActorUnready, ClusterError
 from workers.cluster import make_ray_folder, own_ray_folder, write_token
-from workers.job_gauge import GAUGE_SUFFIX, JobGauge
+from workers.job_gauge import GAUGE_SUFFIX, Gauged, JobGauge
 from workers.loading import load_app
 from workers.pod_actors import end_orphans, read_pod_actors
 from workers.ports import BLOCK_PORTS, claim_ports
@@ -197,7 +197,7 @@ def test_what_a_dead_actors_code_forked_is_ended_by_the_pods_agent(tmp_path: Pat
         assert actor.stdin is not None
         assert actor.stdout is not None
         child = int(actor.stdout.readline())
-        JobGauge(tmp_path / f"actor-{actor.pid}").show(1)
+        JobGauge(tmp_path / f"actor-{actor.pid}").show(Gauged(1))
         assert end_orphans(str(tmp_path)) == [], "it lives"
         actor.stdin.write(f"{how}\n")
         actor.stdin.flush()
@@ -211,3 +211,15 @@ def test_what_a_dead_actors_code_forked_is_ended_by_the_pods_agent(tmp_path: Pat
     assert not (tmp_path / f"actor-{actor.pid}{GAUGE_SUFFIX}").exists()
     assert end_orphans(str(tmp_path)) == []
     assert end_orphans(str(tmp_path / "nowhere")) == []
+
+
+def test_a_group_of_another_session_is_not_a_dead_actors(tmp_path: Path) -> None:
+    program = "import os, time\nif os.fork() == 0: time.sleep(60)\nprint(flush=True)\nos._exit(0)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True) as leader:
+        assert leader.stdout is not None
+        leader.stdout.readline()
+        leader.wait(timeout=20)
+        JobGauge(tmp_path / f"actor-{leader.pid}").show(Gauged(1))
+        assert end_orphans(str(tmp_path)) == [leader.pid]
+        assert session_members(leader.pid), "a stranger was ended"
+        signal_session(leader.pid, signal.SIGKILL)
