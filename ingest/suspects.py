@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Final
 
 from rayline.bus.log import CompactedLog, Publisher
 from rayline.bus.settings import KafkaSettings
 from rayline.errors import BusError, FormatError
 from rayline.jobs import Job
-from rayline.suspects import SuspectCase, Trial, WorkerDeath, decode_suspects, encode_suspects, suspects_key
+from rayline.suspects import Sending, SuspectCase, Trial, WorkerDeath, decode_suspects, encode_suspects, suspects_key
 from rayline.topics import SUSPECTS
-from scheduler.batch import Batch, Death, next_batch_id
+from scheduler.batch import Attempt, Batch, Cause, Death, Sent, Trail, next_batch_id
 from scheduler.router import Target
 
 _log = logging.getLogger(__name__)
@@ -22,6 +23,10 @@ _log = logging.getLogger(__name__)
 WRITE_SECONDS: Final = 2.0
 READ_SECONDS: Final = 5.0
 TIDY_SECONDS: Final = 1.0
+
+# Of each set, so that a record holds thousands of them.
+SENDINGS_KEPT: Final = 3
+_CAUSES: Final = frozenset(cause.value for cause in Cause)
 
 Partition = tuple[str, int]
 IsPublished = Callable[[str, int, int], bool | None]
@@ -53,8 +58,9 @@ class SuspectBook:
         offsets: dict[Partition, list[int]] = {}
         for job in batch.jobs:
             offsets.setdefault((job.topic, job.partition), []).append(job.offset)
+        sendings = tuple(_sending(attempt) for attempt in batch.trail.tried[-SENDINGS_KEPT:])
         for partition, mine in offsets.items():
-            case = SuspectCase(tuple(mine), batch.suspects, deaths, trial)
+            case = SuspectCase(tuple(mine), batch.suspects, deaths, trial, batch.attempts, sendings)
             self._cases.setdefault(partition, {}).update(dict.fromkeys(mine, case))
         self.unwritten |= offsets.keys()
 
@@ -91,9 +97,7 @@ class SuspectBook:
         sets: dict[int, tuple[SuspectCase, list[int]]] = {}
         for offset, case in self.suspected(partition).items():
             sets.setdefault(id(case), (case, []))[1].append(offset)
-        return encode_suspects(
-            [SuspectCase(tuple(sorted(offsets)), case.suspects, case.deaths, case.trial) for case, offsets in sets.values()]
-        )
+        return encode_suspects([replace(case, offsets=tuple(sorted(offsets))) for case, offsets in sets.values()])
 
 
 def _batch(case: SuspectCase, jobs: list[Job], prefix: str) -> Batch:
@@ -107,7 +111,18 @@ def _batch(case: SuspectCase, jobs: list[Job], prefix: str) -> Batch:
         deaths=deaths,
         suspects=case.suspects,
         trial=case.trial,
+        trail=Trail(case.attempts, tuple(_attempt(sending) for sending in case.sendings)),
     )
+
+
+def _sending(attempt: Attempt) -> Sending:
+    sent, cause = attempt.sent, attempt.cause
+    return Sending(sent.cluster, sent.node, sent.app_version, sent.batch_id, sent.size, None if cause is None else cause.value)
+
+
+def _attempt(sending: Sending) -> Attempt:
+    sent = Sent(sending.cluster, sending.node, sending.app_version, sending.batch, sending.size)
+    return Attempt(sent, Cause(sending.cause) if sending.cause in _CAUSES else None)
 
 
 class SuspectLog:

@@ -39,14 +39,28 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Sending:
+    """Where a suspect batch of so many jobs was sent before, and why that brought no answer (None: that is not known)."""
+
+    cluster: str
+    node: str
+    app_version: str
+    batch: str
+    size: int
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SuspectCase:
     """Jobs of one partition, by their offsets, that are suspected together; `suspects` is how many there were at first, `trial`
-    is None while they wait for a worker."""
+    is None while they wait for a worker. `attempts` counts how often an actor took them, `sendings` are the last of these."""
 
     offsets: tuple[int, ...]
     suspects: int
     deaths: tuple[WorkerDeath, ...]
     trial: Trial | None = None
+    attempts: int = 0
+    sendings: tuple[Sending, ...] = ()
 
 
 def suspects_key(topic: str, partition: int) -> bytes:
@@ -87,6 +101,21 @@ def _case(item: dict[str, Any]) -> SuspectCase:
         trial=None
         if trial is None
         else Trial(_text(trial["node"]), _number(trial["incarnation"]), _text(trial["instance"]), _number(trial["jobs"])),
+        # A lane of an earlier version writes neither.
+        attempts=_number(item.get("attempts", 0)),
+        sendings=tuple(_sending(sending) for sending in item.get("sendings", ())),
+    )
+
+
+def _sending(item: dict[str, Any]) -> Sending:
+    cause = item["cause"]
+    return Sending(
+        cluster=_text(item["cluster"]),
+        node=_text(item["node"]),
+        app_version=_text(item["app_version"]),
+        batch=_text(item["batch"]),
+        size=_number(item["size"]),
+        cause=None if cause is None else _text(cause),
     )
 
 

@@ -82,7 +82,7 @@ def decide(
     apart: bool = False,
 ) -> list[Decision]:
     """Decide over the unfinished jobs of a batch that was on `node`; `death` is given where its worker died (KILLED), `sent`
-    unless an earlier owner of their partition sent it.
+    unless an earlier owner of their partition sent it and did not tell where.
 
     `accused` is the one of them that ran then, as far as that is known. `apart`: what became of its worker is not known, so
     suspects (EVICTED) do not stay together.

@@ -59,6 +59,6 @@ class Trials:
             actors = {actor.instance for actor in known.report.actors}
             if trial.instance not in actors:
                 death = Death(trial.node, trial.incarnation, now, alone=trial.jobs == 1)
-                return decide(batch, batch.jobs, Cause.KILLED, rules, node=trial.node, death=death)
+                return decide(batch, batch.jobs, Cause.KILLED, rules, node=trial.node, sent=batch.trail.last, death=death)
         batch.trial = None
         return [judge(batch, rules)] if len(batch.jobs) == 1 else [Again(batch)]

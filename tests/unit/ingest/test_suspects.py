@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.records import Ended
 from ingest.suspects import SuspectBook
 from rayline.jobs import ContentType, Job
+from rayline.results import Outcome
 from rayline.suspects import Trial, decode_suspects
-from scheduler.batch import Batch, Death
+from scheduler.batch import Batch, Cause, Death, Sent, Trail
 from tests.unit.ingest.jobs import job
+from tests.unit.ingest.test_records import told
 
 TRIAL = Trial("c/n", 1, "i", 4)
 DEATHS = (Death("c/n", 1, 5.0, alone=False),)
@@ -55,6 +59,47 @@ def test_the_newest_word_on_a_job_counts() -> None:
     book.note(suspects(jobs[:2], DEATHS * 2), None)
     sets = {tuple(case.offsets): (len(case.deaths), case.trial) for case in decode_suspects(book.record(("app.requests", 0)))}
     assert sets == {(0, 1): (2, None), (2, 3): (1, TRIAL)}
+
+
+def test_a_successor_knows_where_its_suspects_were_sent_and_their_results_tell_it() -> None:
+    trail = Trail()
+    for number in range(5):
+        sent = Sent("c", f"n{number}", "v7", f"b-{number}", 8 - number)
+        trail = trail.sent_to(sent).ended(sent, Cause.KILLED)
+    last = Sent("c", "n9", "v7", "b-9", 1)
+    batch = suspects([job(4, given_id="poison")])
+    batch.trail = trail.sent_to(last)
+    book = SuspectBook()
+    book.note(batch, TRIAL)
+    (found,) = successor(book, 0).batches(("app.requests", 0), batch.jobs, "p")
+    assert (found.attempts, [(one.sent.node, one.cause) for one in found.trail.tried]) == (
+        6,
+        [("n3", Cause.KILLED), ("n4", Cause.KILLED), ("n9", None)],
+    )
+    # What it died of is known once its node is heard of.
+    known = found.trail.last
+    assert known is not None
+    given_up = Ended(found.jobs[0], Outcome.QUARANTINED, None, "T", "m", found.trail.ended(known, Cause.KILLED), 1.0)
+    result = told(given_up)
+    assert (result.cluster, result.node, result.batch, result.attempts, result.answered) == ("c", "n9", "b-9/1", 6, False)
+    assert [one.cause for one in result.tried] == ["killed"] * 3
+
+
+def test_what_a_lane_of_another_version_wrote_is_read_as_far_as_it_is_known() -> None:
+    book, where = SuspectBook(), ("app.requests", 0)
+    batch = suspects([job(1)])
+    sent = Sent("c", "n", "v", "b", 1)
+    batch.trail = Trail().sent_to(sent).ended(sent, Cause.KILLED)
+    book.note(batch, TRIAL)
+    record = msgpack.unpackb(book.record(where) or b"")
+    record["cases"][0]["sendings"][0]["cause"] = "a cause of later days"
+    heir = SuspectBook()
+    heir.load(where, decode_suspects(msgpack.packb(record)))
+    assert [one.cause for one in heir.batches(where, batch.jobs, "p")[0].trail.tried] == [None]
+    for name in ("attempts", "sendings"):
+        del record["cases"][0][name]
+    heir.load(where, decode_suspects(msgpack.packb(record)))
+    assert heir.batches(where, batch.jobs, "p")[0].trail == Trail()
 
 
 def test_jobs_whose_results_are_committed_leave_and_the_last_one_leaves_a_tombstone() -> None:

@@ -110,7 +110,7 @@ _REASONS: Final = {
         ingest.partition: MAX_OUTSTANDING
         ingest.publisher: MAX_BYTES_A_TRANSACTION SERVICE_SHARE
         ingest.open_transactions: LOOK_SECONDS RETRY_SECONDS
-        ingest.suspects: READ_SECONDS TIDY_SECONDS WRITE_SECONDS
+        ingest.suspects: SENDINGS_KEPT READ_SECONDS TIDY_SECONDS WRITE_SECONDS
         rayline.bus.admin: _VISIBLE_SECONDS
         rayline.bus.consumer: _IDENTITY_SECONDS
         rayline.bus.log: _POLL_MS
