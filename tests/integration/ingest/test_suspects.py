@@ -114,6 +114,7 @@ async def test_a_poison_job_kills_no_more_workers_when_its_lane_is_restarted(kaf
     app = await new_app(kafka, partitions=2)
     fleet = Fleet(app, fatal=fatal)
     outcomes: dict[str, str] = {}
+    places: list[str | None] = []
 
     async def read_results() -> None:
         async with CompactedLog(settings=kafka, topic=results_topic(app)) as results:
@@ -121,6 +122,8 @@ async def test_a_poison_job_kills_no_more_workers_when_its_lane_is_restarted(kaf
                 result = parse_result(key=record.key, value=record.value, headers=record.headers, timestamp_ms=0)
                 assert result.source not in outcomes
                 outcomes[result.source] = result.outcome
+                if result.outcome == "quarantined":
+                    places.append(result.node)
 
     reading = asyncio.create_task(read_results())
     submit(kafka, app, JOBS, partitions=2)
@@ -131,6 +134,7 @@ async def test_a_poison_job_kills_no_more_workers_when_its_lane_is_restarted(kaf
     lane = asyncio.create_task(run_lane(kafka, fleet))
     await until(lambda: len(outcomes) == JOBS, what="all results")
     assert Counter(outcomes.values()) == {"ok": JOBS - 1, "quarantined": 1}
+    assert None not in places
     # The lane cannot know of a death before the first one that it saw: only then one more is allowed.
     assert fleet.deaths <= JOBS.bit_length() - 1 + 2 + (fatal == 1)
     await until_tombstones(kafka, app)
