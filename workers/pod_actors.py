@@ -37,7 +37,7 @@ class PodActor:
 
 
 def read_pod_actors(pod_dir: Path) -> list[PodActor]:
-    """Living actors of the pod; what dead ones left is removed."""
+    """Living actors of the pod; what dead ones left is removed, and ended where it runs (as by `end_orphans`)."""
     actors = []
     for path in sorted(pod_dir.glob("actor-*.json")):
         try:
@@ -48,6 +48,7 @@ def read_pod_actors(pod_dir: Path) -> list[PodActor]:
         if actor.is_alive():
             actors.append(actor)
         else:
+            _end_group(actor.pid)
             path.unlink(missing_ok=True)
             path.with_suffix(GAUGE_SUFFIX).unlink(missing_ok=True)
             actor.port.unlink(missing_ok=True)
@@ -93,14 +94,25 @@ def end_orphans(pod_dir: str) -> list[int]:
         pid = name.removeprefix("actor-").removesuffix(GAUGE_SUFFIX)
         if not (name.endswith(GAUGE_SUFFIX) and pid.isdecimal()) or os.path.exists(f"/proc/{pid}"):  # noqa: PTH110 - likewise
             continue
-        # Who has the id by now may be somebody else; a group of the pod's own session is the actor's.
-        with suppress(ProcessLookupError):
-            if any(os.getpgid(member) == int(pid) for member in session_members(os.getsid(0))):
-                os.killpg(int(pid), signal.SIGKILL)
-                _log.warning("actor %s died and left processes running: they were ended", pid)
+        _end_group(int(pid))
         Path(pod_dir, name).unlink(missing_ok=True)
         dead.append(int(pid))
     return dead
+
+
+def _end_group(actor: int) -> None:
+    # Who has the id by now may be somebody else; a group of the pod's own session is the actor's.
+    if any(_group_of(member) == actor for member in session_members(os.getsid(0))):
+        with suppress(ProcessLookupError):
+            os.killpg(actor, signal.SIGKILL)
+            _log.warning("actor %d died and left processes running: they were ended", actor)
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def drain_actor(actor: PodActor, *, hand_back_seconds: float, on_notice: Callable[[], None]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -190,8 +191,9 @@ os.kill(os.getpid(), getattr(signal, how))
 """
 
 
+@pytest.mark.parametrize("listed_first", [False, True])
 @pytest.mark.parametrize("how", ["exit", "segfault", "SIGKILL", "SIGABRT"])
-def test_what_a_dead_actors_code_forked_is_ended_by_the_pods_agent(tmp_path: Path, how: str) -> None:
+def test_what_a_dead_actors_code_forked_is_ended_by_the_pods_agent(tmp_path: Path, how: str, listed_first: bool) -> None:
     command = [sys.executable, "-c", FORKING_ACTOR]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as actor:
         assert actor.stdin is not None
@@ -204,7 +206,11 @@ def test_what_a_dead_actors_code_forked_is_ended_by_the_pods_agent(tmp_path: Pat
         actor.wait(timeout=20)
     fd = os.pidfd_open(child)
     try:
-        assert end_orphans(str(tmp_path)) == [actor.pid]
+        if listed_first:
+            entry = {"pid": actor.pid, "app": "a", "version": "1"}
+            (tmp_path / f"actor-{actor.pid}.json").write_text(json.dumps(entry))
+            assert read_pod_actors(tmp_path) == []
+        assert end_orphans(str(tmp_path)) == ([] if listed_first else [actor.pid])
         assert select.select([fd], [], [], 10)[0], "what it forked goes on"
     finally:
         os.close(fd)
