@@ -12,10 +12,11 @@ from textual.widgets import Static
 from typer.testing import CliRunner
 
 from deploy.cli import app as cli
+from deploy.observation import AppRow, Window
 from deploy.observation.model import BROKER
 from deploy.top.app import TopApp
 from deploy.top.pane_view import PaneView
-from deploy.top.panes import PaneName
+from deploy.top.panes import PaneName, app_pane
 from deploy.top.plain import plain
 from deploy.top.screens import Confirm, Page
 from rayline.errors import ConfigError, NodeError
@@ -313,3 +314,16 @@ def test_machine_output_needs_once(runner: CliRunner) -> None:
     result = runner.invoke(cli, ["top", "-o", "json", "--bootstrap-servers", "127.0.0.1:9"])
     assert result.exit_code == 2
     assert "--once" in result.output
+
+
+def test_each_version_that_answers_stands_in_the_pane_of_apps_and_the_newest_where_it_is_alone() -> None:
+    (cell,) = (column.cell for column in app_pane(60).columns if column.title == "VERSION")
+
+    def shown(versions: dict[str, int]) -> str:
+        window = Window(60, 10, 10, {"ok": 10}, 0, 1.0, 1.0, 1.0, versions)
+        row = AppRow("ocr", "v2", 10.0, 1, 1, 1, None, None, None, (), {60: window}, 0, True, None, None)
+        return str(cell(row))
+
+    assert shown({}) == shown({"v2": 10}) == "v2"
+    assert shown({"v1": 9, "v2": 1}) == "v1 90%, v2 10%"
+    assert shown({"v1": 10}) == "v1 100%"
