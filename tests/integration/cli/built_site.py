@@ -3,6 +3,7 @@ asked by the command line and a client."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import tenacity
 
+from deploy.status import read_status
 from rayline import BlockingClient
 from rayline.results import Result
 from runtime_env.bundle import Bundle, hex_of
@@ -105,7 +107,8 @@ class Site:
         return FolderStore(path=self.folder / ".rayline" / "environments")
 
     def status(self) -> dict[str, Any]:
-        return dict(self.run("status", "-o", "json").json())
+        """What `rayline status -o json` prints, without a process for each look."""
+        return asyncio.run(read_status(self.folder / ".rayline", None)).as_dict()
 
     def node(self) -> str:
         (node,) = [one["node"] for one in self.status()["nodes"] if one["state"] == "ready"]
