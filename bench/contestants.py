@@ -177,12 +177,12 @@ class GroupProgress:
         return done
 
 
-def write_app(folder: Path, heap: Heap) -> None:
-    """A copy of the workload's app under the heap's name, with the calibrated loop."""
+def write_app(folder: Path, heap: Heap, **fields: Any) -> None:
+    """A copy of the workload's app under the heap's name, with the calibrated loop; `fields` of the manifest replace its own."""
     folder.mkdir(parents=True)
     shutil.copy(WORKLOADS / "features.py", folder)
     manifest: dict[str, Any] = yaml.safe_load((WORKLOADS / f"{heap.workload}.yaml").read_text())
-    manifest["name"] = heap.app
+    manifest |= {"name": heap.app, **fields}
     if "constructor" in manifest:
         manifest["constructor"]["loops"] = heap.cpu_loops
     (folder / "app.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))

@@ -1,13 +1,14 @@
 """What metrics and traces cost: ``python -m bench.telemetry_cost --json FILE``.
 
-Starts a platform of its own (two clusters of one pod, two lanes) and works heaps of echo jobs off, in pairs of rounds without
-and with telemetry (A B B A …). Each round is an app of its own, whose lanes start under that round's environment; every job
-begins a sampled trace. With telemetry: everything is counted, every process's page is read each two seconds, and one job in a
-hundred is traced from lane to actor. Without: lanes count, show and trace nothing, and nobody reads a page.
+Starts a platform of its own (two clusters of one pod) and works heaps of echo jobs off, two at the same time: one app without
+telemetry and one with it, each with a lane and half of each pod. Side by side, because a machine's speed changes more from one
+minute to the next than telemetry costs; what is compared is how far each gets in the same seconds. Each app's lane starts under
+its own environment; every job begins a sampled trace. With telemetry: everything is counted, every process's page is read each
+two seconds, and one job in a hundred is traced from lane to actor. Without: the lane counts, shows and traces nothing.
 
-Processes that start with the platform (agents, gateways, resources, keeper) gather their few values each second in both arms;
-with ``--whole`` each round has a platform of its own, so that they do not either. Jobs are loaded while no node takes work, and
-each round is judged from 30 to 95 % of them. 0 when telemetry costs no more than 5 % of throughput.
+Processes that start with the platform (agents, gateways, resources, keeper) gather their few values each second, for both. Jobs
+are loaded while no node takes work. A round counts from when both apps have done 30 % of theirs until one has done 95 %. 0 when
+telemetry costs no more than 5 % of throughput.
 """
 
 import asyncio
@@ -18,27 +19,27 @@ import time
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import tenacity
 import typer
 
-from bench.contestants import GroupProgress, Heap, platform_cpu_seconds, write_app
+from bench.contestants import GroupProgress, Heap, write_app
 from bench.load import LoadError, create_topics, delete_topics, preload
-from bench.processes import spent
+from bench.processes import cpu_seconds, tree
 from bench.run import machine
 from bench.table import tell_bars
-from bench.telemetry_verdict import LEAST_SECONDS, Arm, Mark, Round, SteadyPart, judge, order
+from bench.telemetry_verdict import LEAST_SECONDS, Arm, Mark, Round, Side, SteadyPart, judge
 from deploy.app_registry import publish_app, remove_app
 from deploy.checker import check
 from deploy.cli.output import note
 from deploy.config_board import ConfigBoard
 from deploy.local.platform import LocalPlatform, PlatformPlan
 from deploy.local.startup_log import StartupLog
-from deploy.node_watch import serving_nodes
+from deploy.node_watch import serving_nodes, wait_lanes
 from rayline.bus import KafkaSettings, Publisher
 from rayline.manifest import load_manifest
 from rayline.metrics.process import METRICS_VARIABLE
@@ -46,7 +47,6 @@ from rayline.telemetry import TRACE_FILE_VARIABLE
 from rayline.topics import CONFIG, requests_topic
 
 CLUSTERS = ("c1", "c2")
-LANES = 2
 SAMPLED_SHARE = 0.01
 SCRAPE_SECONDS = 2.0
 READY_SECONDS = 180.0
@@ -55,6 +55,8 @@ LEAVE_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
 _PAGE_SECONDS = 5.0
 _NO_SLA_SECONDS = 3_600.0
+# An actor of each app on each pod.
+_HALF_OF_A_POD = {"resources": {"num_cpus": 0.5}, "actors_per_node": 1}
 
 
 class TelemetryBench:
@@ -67,42 +69,54 @@ class TelemetryBench:
         self._trace_file = trace_file
         self._jobs = jobs
 
-    async def round(self, arm: Arm) -> Round:
-        """One heap, from an app of its own to its removal. Raises LoadError where it cannot be judged, LaunchError where the
-        platform does not serve it."""
+    async def round(self, arms: Sequence[Arm]) -> Round:
+        """A heap for each arm, from apps of their own (in this order) to their removal. Raises LoadError where it cannot be
+        judged, LaunchError where the platform does not serve them."""
+        heaps = {arm: await self._deploy(arm) for arm in arms}
+        pages = Counter[str]()
+        scraping = asyncio.create_task(self._scrape(pages))
+        try:
+            await self._cordon(True)
+            for heap in heaps.values():
+                await asyncio.to_thread(preload, heap.bootstrap_servers, requests_topic(heap.app), heap.jobs, traced=True)
+            await self._cordon(False)
+            part, cpu = await asyncio.to_thread(self._watch, heaps)
+            for arm, heap in heaps.items():
+                self._check_arm(arm, f"lane/{heap.app}/", pages)
+        finally:
+            scraping.cancel()
+            await asyncio.wait({scraping})
+        sides = {arm: await self._end(arm, heap, part, cpu[arm]) for arm, heap in heaps.items()}
+        return Round(sides[Arm.OFF], sides[Arm.ON])
+
+    async def _deploy(self, arm: Arm) -> Heap:
+        """An app whose lane runs under this arm's environment; it serves on every pod when this returns."""
+        os.environ |= arm_environment(arm, self._trace_file)
         servers = self._platform.settings.bootstrap_servers
-        heap = Heap(servers, f"bench-telemetry-{uuid.uuid4().hex[:8]}", "echo", self._jobs, 0)
+        heap = Heap(servers, f"bench-telemetry-{arm}-{uuid.uuid4().hex[:8]}", "echo", self._jobs, 0)
         app_dir = self._folder / heap.app
-        write_app(app_dir, heap)
+        write_app(app_dir, heap, **_HALF_OF_A_POD)
         await asyncio.to_thread(create_topics, servers, heap.app)
-        spans_before = job_spans(self._trace_file)
         spec = load_manifest(app_dir)
         await publish_app(self._platform.settings, spec)
         await self._platform.wait_app_ready(heap.app, version=spec.version, nodes=len(CLUSTERS), timeout_seconds=READY_SECONDS)
-        pages = Counter[str]()
-        scraping = asyncio.create_task(self._scrape(pages)) if arm is Arm.ON else None
-        try:
-            await self._cordon(True)
-            await asyncio.to_thread(preload, servers, requests_topic(heap.app), heap.jobs, traced=True)
-            await self._cordon(False)
-            part, cpu = await asyncio.to_thread(self._watch, heap)
-            self._check_arm(arm, f"lane/{heap.app}/", pages)
-        finally:
-            if scraping is not None:
-                scraping.cancel()
-                await asyncio.wait({scraping})
+        await wait_lanes(self._platform.settings, heap.app, timeout_seconds=READY_SECONDS)
+        return heap
+
+    async def _end(self, arm: Arm, heap: Heap, part: SteadyPart, cpu_seconds: float) -> Side:
+        """Remove the app and count its results."""
         await self._remove(heap.app)
         report = await asyncio.to_thread(
-            check, servers, app=heap.app, sla_seconds=_NO_SLA_SECONDS, expected_result=lambda job: job
+            check, heap.bootstrap_servers, app=heap.app, sla_seconds=_NO_SLA_SECONDS, expected_result=lambda job: job
         )
-        await asyncio.to_thread(delete_topics, servers, heap.app)
-        traced = job_spans(self._trace_file) - spans_before
+        await asyncio.to_thread(delete_topics, heap.bootstrap_servers, heap.app)
+        traced = job_spans(self._trace_file, heap.app)
         if (traced > 0) != (arm is Arm.ON):
-            raise LoadError(f"{traced} jobs were traced in a round with telemetry {arm}: nothing can be said")
-        return Round(
-            arm=arm,
-            jobs_per_s=part.jobs / part.seconds,
-            cpu_s_per_1000={role: seconds / part.jobs * 1000 for role, seconds in cpu.items()},
+            raise LoadError(f"{traced} jobs were traced with telemetry {arm}: nothing can be said")
+        jobs = part.jobs(arm)
+        return Side(
+            jobs_per_s=jobs / part.seconds,
+            lane_cpu_s_per_1000=cpu_seconds / jobs * 1000,
             lost=report.lost,
             duplicated=report.duplicated,
             wrong=report.unknown + report.mismatched_ids + report.wrong_payload,
@@ -115,29 +129,34 @@ class TelemetryBench:
             for cluster in CLUSTERS:
                 await publisher.publish(CONFIG, key=f"cluster/{cluster}/cordon".encode(), value=b"true" if cordoned else None)
 
-    def _watch(self, heap: Heap) -> tuple[SteadyPart, dict[str, float]]:
-        """Watch what is committed; the part that is judged, and the CPU seconds that it took, by role."""
-        part, cpu = SteadyPart(heap.jobs), list[dict[str, float]]()
+    def _watch(self, heaps: Mapping[Arm, Heap]) -> tuple[SteadyPart, dict[Arm, float]]:
+        """Watch what is committed; the part that is judged, and the CPU seconds that it took of each arm's lane."""
+        part, cpu = SteadyPart(self._jobs), list[dict[Arm, float]]()
         deadline = time.monotonic() + WORK_SECONDS
-        with GroupProgress(heap.bootstrap_servers, heap.app) as progress:
-            done = 0
-            while done < heap.jobs:
+        with ExitStack() as stack:
+            watched = {arm: stack.enter_context(GroupProgress(heap.bootstrap_servers, heap.app)) for arm, heap in heaps.items()}
+            done = dict.fromkeys(heaps, 0)
+            while min(done.values()) < self._jobs:
                 time.sleep(_LOOK_SECONDS)
-                done = progress.done()
+                done = {arm: progress.done() for arm, progress in watched.items()}
                 if part.take(Mark(time.monotonic(), done)):
-                    cpu.append(platform_cpu_seconds(self._folder))
+                    cpu.append({arm: self._lane_cpu_seconds(heap.app) for arm, heap in heaps.items()})
                 if time.monotonic() > deadline:
-                    raise LoadError(f"{done} of {heap.jobs} jobs were done after {WORK_SECONDS:g} s; see {self._folder}/logs")
+                    raise LoadError(f"{done} of {self._jobs} jobs were done after {WORK_SECONDS:g} s; see {self._folder}/logs")
         if part.seconds < LEAST_SECONDS:
             raise LoadError(f"only {part.seconds:.1f} s could be judged, of {LEAST_SECONDS:g} needed: give more --jobs")
-        return part, spent(cpu[0], cpu[1])
+        return part, {arm: cpu[1][arm] - cpu[0][arm] for arm in heaps}
+
+    def _lane_cpu_seconds(self, app: str) -> float:
+        pids = [record.pid for record in self._platform.processes() if record.name.startswith(f"lane-{app}-")]
+        return sum(cpu_seconds((one for pid in pids for one in tree(pid)), lambda _: "lane").values())
 
     def _check_arm(self, arm: Arm, lanes: str, pages: Mapping[str, int]) -> None:
         """Lanes show what this arm says they do; raises LoadError else: the round would measure something else."""
         shown = {name: one.metrics for name, one in self._board.presences().items() if name.startswith(lanes)}
         right = not any(shown.values()) if arm is Arm.OFF else shown.keys() <= pages.keys()
-        if len(shown) != LANES or not right:
-            raise LoadError(f"with telemetry {arm} the lanes' metrics are at {shown}, and pages were read: {dict(pages)}")
+        if len(shown) != 1 or not right:
+            raise LoadError(f"with telemetry {arm} the lane's metrics are at {shown}, and pages were read: {dict(pages)}")
 
     async def _scrape(self, pages: Counter[str]) -> None:
         """Read every process's page as Prometheus does, until cancelled."""
@@ -168,12 +187,12 @@ def arm_environment(arm: Arm, trace_file: Path) -> dict[str, str]:
     return {METRICS_VARIABLE: "on", TRACE_FILE_VARIABLE: str(trace_file)}
 
 
-def job_spans(trace_file: Path) -> int:
-    """How many jobs' spans the file holds."""
+def job_spans(trace_file: Path, app: str) -> int:
+    """How many spans of an app's jobs the file holds."""
     if not trace_file.exists():
         return 0
     with trace_file.open(encoding="utf-8") as lines:
-        return sum(line.startswith('{"name": "rayline.job"') for line in lines)
+        return sum(line.startswith('{"name": "rayline.job"') and f'"{app}"' in line for line in lines)
 
 
 def _read_page(address: str) -> bool:
@@ -185,50 +204,34 @@ def _read_page(address: str) -> bool:
         return False
 
 
-@asynccontextmanager
-async def site(folder: Path, trace_file: Path, jobs: int, kafka: KafkaSettings | None) -> AsyncIterator[TelemetryBench]:
-    """A platform whose lanes trace one sampled job in a hundred, where they trace."""
-    plan = PlatformPlan(state_dir=folder, clusters=len(CLUSTERS), pods_per_cluster=1, lanes_per_app=LANES, kafka=kafka)
+async def run(
+    *, rounds: int, jobs: int, state_dir: Path, kafka: KafkaSettings | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """All rounds, the first one (a warm-up) left out. Raises RaylineError when the platform fails or a round cannot be judged."""
+    trace_file, done = state_dir / "traces.jsonl", list[Round]()
+    began = time.monotonic()
+    # Pods pass it on to actors, which trace only what a lane's batch asks them to.
+    os.environ |= arm_environment(Arm.ON, trace_file)
+    plan = PlatformPlan(state_dir=state_dir / "platform", clusters=len(CLUSTERS), pods_per_cluster=1, kafka=kafka)
     async with LocalPlatform(plan, log=StartupLog()) as platform:
         async with Publisher(settings=platform.settings) as publisher:
             await publisher.publish(CONFIG, key=b"global/trace.sampling", value=json.dumps(SAMPLED_SHARE).encode())
         async with ConfigBoard(platform.settings) as board:
-            yield TelemetryBench(platform=platform, board=board, folder=folder, trace_file=trace_file, jobs=jobs)
-
-
-async def run(
-    *, pairs: int, jobs: int, whole: bool, state_dir: Path, kafka: KafkaSettings | None, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """All rounds, the first one (a warm-up) left out. Raises RaylineError when the platform fails or a round cannot be judged."""
-    trace_file, rounds, arms = state_dir / "traces.jsonl", list[Round](), [Arm.ON, *order(pairs)]
-    began = time.monotonic()
-
-    def tell(one: Round) -> None:
-        what = "warm-up" if not rounds else f"{len(rounds)}/{len(arms) - 1}"
-        say(f"{time.monotonic() - began:6.0f} s  {what:<8} telemetry {one.arm:<4} {one.jobs_per_s:>9,.0f} jobs/s")
-        rounds.append(one)
-
-    if whole:
-        for number, arm in enumerate(arms):
-            os.environ |= arm_environment(arm, trace_file)
-            async with site(state_dir / str(number), trace_file, jobs, kafka) as bench:
-                tell(await bench.round(arm))
-    else:
-        # Pods pass it on to actors, which trace only what a lane's batch asks them to.
-        os.environ |= arm_environment(Arm.ON, trace_file)
-        async with site(state_dir / "platform", trace_file, jobs, kafka) as bench:
-            for arm in arms:
-                os.environ |= arm_environment(arm, trace_file)
-                tell(await bench.round(arm))
-    return {"machine": machine(), "jobs": jobs, "whole": whole, "sampled": SAMPLED_SHARE, **judge(rounds[1:])}
+            bench = TelemetryBench(platform=platform, board=board, folder=plan.state_dir, trace_file=trace_file, jobs=jobs)
+            for number in range(rounds + 1):
+                one = await bench.round(list(Arm) if number % 2 else list(reversed(Arm)))
+                what = f"{number}/{rounds}" if number else "warm-up"
+                say(
+                    f"{time.monotonic() - began:6.0f} s  {what:<8} without {one.off.jobs_per_s:>8,.0f} jobs/s  "
+                    f"with {one.on.jobs_per_s:>8,.0f}  ratio {one.ratio:.3f}"
+                )
+                done.append(one)
+    return {"machine": machine(), "jobs": jobs, "sampled": SAMPLED_SHARE, **judge(done[1:])}
 
 
 def main(
-    pairs: Annotated[int, typer.Option(min=1, help="Pairs of rounds, one without and one with telemetry.")] = 6,
-    jobs: Annotated[int, typer.Option(min=10_000, help="Jobs of each round.")] = 250_000,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="A platform of its own for each round; takes a minute more each.")
-    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, each with and without telemetry at the same time.")] = 8,
+    jobs: Annotated[int, typer.Option(min=10_000, help="Jobs of each app in a round.")] = 150_000,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the outcome to FILE, too.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where the platform lives; default: a folder that goes away.")] = None,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka; default: one of its own.")] = None,
@@ -239,7 +242,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="rayline-telemetry-") as folder:
         place = (state_dir or Path(folder)).resolve()
         place.mkdir(parents=True, exist_ok=True)
-        outcome = asyncio.run(run(pairs=pairs, jobs=jobs, whole=whole, state_dir=place, kafka=kafka, say=note))
+        outcome = asyncio.run(run(rounds=rounds, jobs=jobs, state_dir=place, kafka=kafka, say=note))
     raise typer.Exit(tell_bars(outcome, json_file))
 
 

@@ -1,7 +1,7 @@
-"""What telemetry costs, from rounds with and without it: pure, made from plain values."""
+"""What telemetry costs, from rounds in which apps with and without it run side by side: pure, made from plain values."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from bench.bars import Bar
 
 COST_PERCENT = 5.0
-# A round is judged between these shares of its jobs: before, actors warm up; after, the last batches are waited for.
+# A round is judged between these shares of its jobs: before, actors warm up; after, one app is alone.
 FROM_SHARE = 0.3
 TO_SHARE = 0.95
 LEAST_SECONDS = 2.0
@@ -23,12 +23,11 @@ class Arm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """One heap of jobs under one arm; `traced` counts the jobs' spans that it left."""
+class Side:
+    """One app's part of a round; `traced` counts the jobs' spans that it left."""
 
-    arm: Arm
     jobs_per_s: float
-    cpu_s_per_1000: Mapping[str, float]
+    lane_cpu_s_per_1000: float
     lost: int
     duplicated: int
     wrong: int
@@ -36,11 +35,24 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """Both apps over the same seconds."""
+
+    off: Side
+    on: Side
+
+    @property
+    def ratio(self) -> float:
+        """Throughput with telemetry over that without."""
+        return self.on.jobs_per_s / self.off.jobs_per_s
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
-    """So many jobs were done at a time (monotonic seconds)."""
+    """So many jobs of each app were done at a time (monotonic seconds)."""
 
     at: float
-    done: int
+    done: Mapping[Arm, int]
 
 
 class SteadyPart:
@@ -55,10 +67,10 @@ class SteadyPart:
     def take(self, mark: Mark) -> bool:
         """Whether this mark begins or ends the part."""
         if self.begin is None:
-            if mark.done >= self._from:
+            if min(mark.done.values()) >= self._from:
                 self.begin = mark
                 return True
-        elif self.end is None and mark.done >= self._to:
+        elif self.end is None and max(mark.done.values()) >= self._to:
             self.end = mark
             return True
         return False
@@ -68,55 +80,28 @@ class SteadyPart:
         """Its length; 0 where it is not over."""
         return 0.0 if self.begin is None or self.end is None else self.end.at - self.begin.at
 
-    @property
-    def jobs(self) -> int:
-        return 0 if self.begin is None or self.end is None else self.end.done - self.begin.done
-
-
-def order(pairs: int) -> list[Arm]:
-    """A B B A A B B A …: whatever grows or shrinks with time meets both alike."""
-    return [arm for number in range(pairs) for arm in ((Arm.OFF, Arm.ON) if number % 2 == 0 else (Arm.ON, Arm.OFF))]
+    def jobs(self, arm: Arm) -> int:
+        """How many were done in it; 0 where it is not over."""
+        return 0 if self.begin is None or self.end is None else self.end.done[arm] - self.begin.done[arm]
 
 
 def judge(rounds: Sequence[Round]) -> dict[str, Any]:
-    """The outcome: both arms, the pairs of neighbours, what it costs, and the bars."""
-    by_arm = {arm: [one for one in rounds if one.arm is arm] for arm in Arm}
-    arms = {arm.value: _summary(found) for arm, found in by_arm.items()}
-    ratios = [
-        next(one.jobs_per_s for one in pair if one.arm is Arm.ON) / next(one.jobs_per_s for one in pair if one.arm is Arm.OFF)
-        for pair in zip(rounds[::2], rounds[1::2], strict=True)
-    ]
-    cost_percent = round(100 * (1 - arms["on"]["jobs_per_s"] / arms["off"]["jobs_per_s"]), 2)
-    wrong = sum(one.lost + one.duplicated + one.wrong for one in rounds)
+    """The outcome: every round, what telemetry costs by the median of their ratios, and the bars."""
+
+    def median(figure: Callable[[Round], float]) -> float:
+        return statistics.median(figure(one) for one in rounds)
+
+    cost_percent = round(100 * (1 - median(lambda one: one.ratio)), 2)
+    wrong = sum(side.lost + side.duplicated + side.wrong for one in rounds for side in (one.off, one.on))
     bars = [
         Bar("telemetry: percent of throughput", cost_percent, COST_PERCENT, at_least=False),
         Bar("lost, duplicated or wrong", wrong, 0, at_least=False),
     ]
+    by_cpu = median(lambda one: one.on.lane_cpu_s_per_1000 / one.off.lane_cpu_s_per_1000)
     return {
-        "arms": arms,
-        "pairs": [round(ratio, 4) for ratio in ratios],
-        "pairs_median": round(statistics.median(ratios), 4),
+        "ratios": [round(one.ratio, 4) for one in rounds],
         "cost_percent": cost_percent,
-        "cost_percent_by_cpu": _cpu_cost(arms),
+        "lane_cpu_percent_more": round(100 * (by_cpu - 1), 2),
         "rounds": [asdict(one) for one in rounds],
         "bars": [bar.to_json() for bar in bars],
     }
-
-
-def _summary(rounds: Sequence[Round]) -> dict[str, Any]:
-    speeds = [one.jobs_per_s for one in rounds]
-    roles = sorted({role for one in rounds for role in one.cpu_s_per_1000})
-    return {
-        "jobs_per_s": round(statistics.median(speeds), 1),
-        "spread": [round(min(speeds), 1), round(max(speeds), 1)],
-        "cpu_s_per_1000": {
-            role: round(statistics.median(one.cpu_s_per_1000.get(role, 0.0) for one in rounds), 5) for role in roles
-        },
-        "traced": sum(one.traced for one in rounds),
-    }
-
-
-def _cpu_cost(arms: Mapping[str, Any]) -> float:
-    """How much more CPU time a job takes, in percent: steadier than throughput where the machine is not ours alone."""
-    on, off = (sum(arms[arm]["cpu_s_per_1000"].values()) for arm in ("on", "off"))
-    return round(100 * (on / off - 1), 2) if off else 0.0
