@@ -24,7 +24,7 @@ OFFSET: Final = "messaging.kafka.offset"
 def start_job_span(tracing: Tracing, job: Job, *, app: str, lane: str) -> JobSpan | None:
     """The job's span, where its producer sampled it; it begins when the broker took the job."""
     traceparent = job.header(TRACEPARENT)
-    if traceparent is None:
+    if traceparent is None or not tracing.may_take(traceparent):
         return None
     span = tracing.start(
         "rayline.job",
@@ -34,18 +34,9 @@ def start_job_span(tracing: Tracing, job: Job, *, app: str, lane: str) -> JobSpa
         lane=lane,
         job_id=job.job_id,
         source=job.source,
+        named={**_processing(app), PARTITION: str(job.partition), OFFSET: job.offset, MESSAGE_ID: job.job_id},
     )
-    if span is None:
-        return None
-    span.set_attributes(
-        {
-            **_processing(app),
-            PARTITION: str(job.partition),
-            OFFSET: job.offset,
-            MESSAGE_ID: job.job_id,
-        }
-    )
-    return JobSpan(span)
+    return None if span is None else JobSpan(span)
 
 
 def end_job_span(job_span: JobSpan, ended: Ended, clock: BrokerClock) -> None:

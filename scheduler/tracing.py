@@ -135,10 +135,10 @@ class BatchTraces:
             batch=flight.batch.batch_id,
             jobs=len(flight.batch.jobs),
             traced=len(traced),
+            named={**self._messaging, BATCH_MESSAGES: len(flight.batch.jobs)},
         )
         if span is None:
             return None
-        span.set_attributes({**self._messaging, BATCH_MESSAGES: len(flight.batch.jobs)})
         batch = BatchSpan(span, len(traced))
         for one in traced:
             one.batch = batch
