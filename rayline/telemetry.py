@@ -182,8 +182,8 @@ def span_line(span: ReadableSpan, resource: str) -> str:
         "context": context_of(span.context),
         "kind": str(span.kind),
         "parent_id": None if span.parent is None else f"0x{span.parent.span_id:016x}",
-        "start_time": ns_to_iso_str(span.start_time),
-        "end_time": ns_to_iso_str(span.end_time),
+        "start_time": ns_to_iso_str(span.start_time or 0),
+        "end_time": ns_to_iso_str(span.end_time or 0),
         "status": status,
         "attributes": attributes_of(span.attributes),
         "events": [
