@@ -10,6 +10,7 @@ Only jobs whose producer sampled them (`traceparent` with flag 01) get spans: sa
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,8 @@ from rayline.errors import ConfigError
 from rayline.jobs import TRACEPARENT_FORM
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
     from opentelemetry.trace import Span
 
 TRACE_FILE_VARIABLE: Final = "RAYLINE_TRACE_FILE"
@@ -30,6 +32,7 @@ _ALL_IDS: Final = 1 << 64
 # Where the 16 digits of a traceparent lie that decide about sampling, and what none of them reaches.
 _DECIDING: Final = slice(19, 35)
 _ANY: Final = b"g"
+_SAMPLED_FLAG: Final = 1
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -50,14 +53,23 @@ class JobSpan:
 
 
 class Tracing:
-    """Starts spans under W3C contexts. Owns one tracer provider and its exporter.
+    """Starts spans under W3C contexts. Owns the processors that spans go to when they end, and their exporters.
 
     Life: `open_tracing` → `start` any number of times → `close`, which flushes.
     """
 
-    def __init__(self, provider: TracerProvider) -> None:
-        self._provider = provider
-        self._tracer = provider.get_tracer("rayline")
+    def __init__(self, *processors: SpanProcessor, resource: Resource | None = None) -> None:
+        # Imported only where tracing is on: a lane's start is measured in fractions of a second.
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
+
+        from rayline.spans import JourneySpan
+
+        self._resource = Resource.create() if resource is None else resource
+        self._new_span = JourneySpan
+        self._processor = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
+        for one in processors:
+            self._processor.add_span_processor(one)
         self._not_from = _ANY
 
     def set_sampling(self, share: float) -> None:
@@ -83,21 +95,22 @@ class Tracing:
         """A span under a W3C traceparent; None when that is malformed or not sampled. `start_ns` is epoch nanoseconds, `links`
         are spans that it belongs to as well; `attributes` get the prefix `rayline.`, `named` have their names."""
         form = traceparent.encode() if isinstance(traceparent, str) else traceparent
-        parent = _parent(form) if self.may_take(form) else None
+        parent = _sampled_parent(form) if self.may_take(form) else None
         if parent is None:
             return None
-        from opentelemetry.trace import Link
-
-        return self._tracer.start_span(
+        return self._new_span(
             name,
-            context=parent,
-            start_time=start_ns,
-            links=[Link(span.get_span_context()) for span in links],
+            trace_id=parent[0],
+            parent_id=parent[1],
+            processor=self._processor,
+            resource=self._resource,
+            start_ns=start_ns,
+            links=links,
             attributes={**{f"rayline.{key}": value for key, value in attributes.items()}, **named},
         )
 
     def close(self) -> None:
-        self._provider.shutdown()
+        self._processor.shutdown()
 
 
 def open_tracing(service: str, environment: Mapping[str, str]) -> Tracing | None:
@@ -109,19 +122,14 @@ def open_tracing(service: str, environment: Mapping[str, str]) -> Tracing | None
     file, otlp = environment.get(TRACE_FILE_VARIABLE), environment.get(OTLP_VARIABLE)
     if not file and not otlp:
         return None
-    # Imported only where tracing is on: a lane's start is measured in fractions of a second.
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-    # Whether a trace is taken is decided before its span is started.
-    provider = TracerProvider(
-        resource=Resource.create({SERVICE_NAME: f"rayline-{service}"}), sampler=ALWAYS_ON, shutdown_on_exit=True
-    )
+    resource = Resource.create({SERVICE_NAME: f"rayline-{service}"})
+    processors = []
     if file:
-        exporter = _file_exporter(Path(file), provider.resource.to_json(indent=None))
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
+        exporter = _file_exporter(Path(file), resource.to_json(indent=None))
+        processors.append(BatchSpanProcessor(exporter, schedule_delay_millis=500))
     if otlp:
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -129,8 +137,10 @@ def open_tracing(service: str, environment: Mapping[str, str]) -> Tracing | None
             raise ConfigError(
                 f"{OTLP_VARIABLE} is set, but the exporter is not installed: pip install 'rayline[otlp]'"
             ) from error
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return Tracing(provider)
+        processors.append(BatchSpanProcessor(OTLPSpanExporter()))
+    tracing = Tracing(*processors, resource=resource)
+    atexit.register(tracing.close)
+    return tracing
 
 
 @contextmanager
@@ -148,16 +158,13 @@ def traceparent_of(span: Span) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
-def _parent(traceparent: bytes) -> Any:
-    from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
-
+def _sampled_parent(traceparent: bytes) -> tuple[int, int] | None:
+    """Trace and span of a traceparent that the producer sampled."""
     match = TRACEPARENT_FORM.fullmatch(traceparent)
-    if match is None or not int(match[3], 16) & TraceFlags.SAMPLED:
+    if match is None or not int(match[3], 16) & _SAMPLED_FLAG:
         return None
-    context = SpanContext(
-        trace_id=int(match[1], 16), span_id=int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16))
-    )
-    return set_span_in_context(NonRecordingSpan(context)) if context.is_valid else None
+    trace_id, span_id = int(match[1], 16), int(match[2], 16)
+    return (trace_id, span_id) if trace_id and span_id else None
 
 
 def span_line(span: ReadableSpan, resource: str) -> str:

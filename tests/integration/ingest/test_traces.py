@@ -11,7 +11,7 @@ import msgpack
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -55,9 +55,8 @@ class Evicting:
 @asynccontextmanager
 async def traced(kafka: KafkaSettings, channels: ChannelFactory) -> AsyncIterator[tuple[str, InMemorySpanExporter, Tracing]]:
     """A lane at work, and the spans that it ends."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    app, tracing = await new_app(kafka, partitions=1), Tracing(provider)
+    exporter = InMemorySpanExporter()
+    app, tracing = await new_app(kafka, partitions=1), Tracing(SimpleSpanProcessor(exporter))
     # Jobs that are written together are one batch.
     spec = spec_of(app, partitions=1, batching=Batching(max_jobs=64, linger_ms=200.0))
     lane = Lane(

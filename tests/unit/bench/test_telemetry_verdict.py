@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
 
 from bench.load import new_traceparent
 from bench.telemetry_cost import arm_environment, job_spans
@@ -43,7 +42,7 @@ def test_only_the_part_in_which_both_are_warm_and_neither_is_done_is_judged() ->
 
 
 def test_each_job_begins_a_sampled_trace_of_which_one_in_a_hundred_is_taken() -> None:
-    tracing = Tracing(TracerProvider())
+    tracing = Tracing()
     assert tracing.start("x", new_traceparent()) is not None
     tracing.set_sampling(0.01)
     taken = sum(tracing.start("x", new_traceparent()) is not None for _ in range(5_000))

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pytest
 from aiokafka.structs import TopicPartition
-from opentelemetry.sdk.trace import TracerProvider
 
 from deploy.agent_process import _watch_config as watch_agent
 from deploy.config_set import read_set
@@ -93,7 +92,7 @@ class Tuned:
 @pytest.fixture
 async def lane() -> AsyncIterator[Tuned]:
     spec = AppSpec("app", "1", "/nowhere", "m:f", batching=Batching(max_jobs=64, linger_ms=10.0), sla_seconds=60.0)
-    tracing = Tracing(TracerProvider())
+    tracing = Tracing()
     one = Lane(settings=NOWHERE, spec=spec, instance="0", channels=lambda _: None, result_partitions=1, tracing=tracing)  # type: ignore[arg-type, return-value]
     watch = ConfigWatch(
         settings=NOWHERE, identity=ProcessIdentity(role=Role.LANE, app="app", name="0"), base=manifest_values(spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -42,9 +42,7 @@ class Stage:
         self.clock = BrokerClock()
 
     def _tracing(self) -> Tracing:
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        return Tracing(provider)
+        return Tracing(SimpleSpanProcessor(self.exporter))
 
     def process(self, value: bytes, headers: list[Header]) -> Result:
         """A record of its requests becomes one of its results, by the lane's own steps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
@@ -24,11 +24,10 @@ def span_of(
     traceparent: bytes | None, outcome: Outcome = Outcome.OK, error: tuple[str, str] | None = None
 ) -> ReadableSpan | None:
     """What a job leaves behind: by default it ends well."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    exporter = InMemorySpanExporter()
     headers = () if traceparent is None else (("traceparent", traceparent),)
     one = job(7, partition=3, given_id="j1", headers=headers)
-    found = start_job_span(Tracing(provider), one, app="app", lane="0")
+    found = start_job_span(Tracing(SimpleSpanProcessor(exporter)), one, app="app", lane="0")
     if found is None:
         return None
     kind, message = error or (None, None)

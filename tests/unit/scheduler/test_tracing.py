@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
@@ -32,9 +32,8 @@ class Traced:
     """A world whose dispatcher is traced, and the spans that ended in it."""
 
     def __init__(self, nodes: str = "abcd") -> None:
-        self.exporter, provider = InMemorySpanExporter(), TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracing = Tracing(provider)
+        self.exporter = InMemorySpanExporter()
+        self.tracing = Tracing(SimpleSpanProcessor(self.exporter))
         traces = BatchTraces(tracing=self.tracing, app="app", lane="0", messaging=MESSAGING, epoch_ns=lambda at: int(at * 1e9))
         self.world = World(nodes=nodes, places=PLACES, traces=traces, budget=RetryBudget(now=0.0))
 

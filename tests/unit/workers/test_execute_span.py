@@ -29,9 +29,8 @@ PARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"
 
 @pytest.mark.parametrize("trace", [{}, {3: PARENT}], ids=["unsampled", "sampled"])
 async def test_the_execution_is_a_child_of_the_attempt(serve: Callable[..., FeatureServer], trace: dict[int, str]) -> None:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    channel = channel_to(serve(lambda payload: payload, tracing=Tracing(provider)).port)
+    exporter = InMemorySpanExporter()
+    channel = channel_to(serve(lambda payload: payload, tracing=Tracing(SimpleSpanProcessor(exporter))).port)
     head = BatchHead("b-1", ContentType.MSGPACK, 20_000, trace)
     await channel.exchange(encode_request([msgpack.packb(1)]), head, timeout_seconds=20, on_chunk=lambda *_: None)
     channel.close()
@@ -100,10 +99,9 @@ async def test_what_the_function_logs_and_its_own_spans_belong_to_the_execution_
     serve: Callable[..., FeatureServer], users: Users, monkeypatch: pytest.MonkeyPatch, name: str, loop: Any
 ) -> None:
     monkeypatch.setattr(app_loop, "new_event_loop", loop)
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    exporter = InMemorySpanExporter()
     call = Call.BATCH if name.endswith("batch") else Call.JOB
-    server = serve(getattr(users, name), tracing=Tracing(provider), call=call)
+    server = serve(getattr(users, name), tracing=Tracing(SimpleSpanProcessor(exporter)), call=call)
     channel = channel_to(server.port, slots=1)
 
     async def exchange(trace: dict[int, str]) -> None:

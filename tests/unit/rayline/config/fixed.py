@@ -28,6 +28,7 @@ _REASONS: Final = {
         workers.drain_port: MAX_WORD_BYTES
         workers.job_gauge: _LINE_BYTES
         workers.model_turn: _TURN_BYTES
+        rayline.spans: MAX_PARTS
         rayline.wire: MAX_HEAD_BYTES MAX_JOB_IDS_BYTES
         rayline.config.answer: MAX_SHOWN_KEY_CHARS
         rayline.config.record: MAX_KEY_BYTES MAX_TEXT_CHARS MAX_VALUE_BYTES
