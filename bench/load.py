@@ -150,10 +150,10 @@ class JobProducer:
             self._failed = str(error)
 
 
-def preload(bootstrap_servers: str, topic: str, jobs: int, *, traced: bool = False) -> float:
-    """Produce jobs 0…n-1 as fast as can be; returns the seconds it took. `traced` as for `JobProducer`."""
+def preload(bootstrap_servers: str, topic: str, jobs: int) -> float:
+    """Produce jobs 0…n-1 as fast as can be; returns the seconds it took."""
     started = time.perf_counter()
-    producer = JobProducer(bootstrap_servers, topic, linger_ms=20, traced=traced)
+    producer = JobProducer(bootstrap_servers, topic, linger_ms=20)
     for number in range(jobs):
         producer.send(number)
         if number % 1000 == 0:
@@ -162,9 +162,12 @@ def preload(bootstrap_servers: str, topic: str, jobs: int, *, traced: bool = Fal
     return time.perf_counter() - started
 
 
-def produce_on_schedule(bootstrap_servers: str, topic: str, *, rate_per_s: float, seconds: float) -> Schedule:
-    """Open loop: jobs leave when they are due, however the system under test does. Blocks for ``seconds``."""
-    producer = JobProducer(bootstrap_servers, topic, linger_ms=5)
+def produce_on_schedule(
+    bootstrap_servers: str, topic: str, *, rate_per_s: float, seconds: float, traced: bool = False
+) -> Schedule:
+    """Open loop: jobs leave when they are due, however the system under test does. Blocks for ``seconds``. `traced` as for
+    `JobProducer`."""
+    producer = JobProducer(bootstrap_servers, topic, linger_ms=5, traced=traced)
     jobs = int(rate_per_s * seconds)
     started_ms, started = time.time() * 1000, time.perf_counter()
     sent, worst_slip = 0, 0.0
@@ -205,9 +208,10 @@ def main(
     topic: Annotated[str, typer.Option()],
     rate: Annotated[float, typer.Option(help="jobs a second")] = 10_000,
     seconds: Annotated[float, typer.Option()] = 10,
+    traced: Annotated[bool, typer.Option("--traced", help="each job begins a sampled trace")] = False,
 ) -> None:
     """Produce on schedule and print the schedule as JSON."""
-    schedule = produce_on_schedule(bootstrap_servers, topic, rate_per_s=rate, seconds=seconds)
+    schedule = produce_on_schedule(bootstrap_servers, topic, rate_per_s=rate, seconds=seconds, traced=traced)
     typer.echo(json.dumps(asdict(schedule)))
 
 
