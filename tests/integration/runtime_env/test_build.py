@@ -338,7 +338,8 @@ def test_nodes_that_start_at_once_ask_the_index_nothing_and_read_the_bundle_from
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them as an agent before Ray: fetch from the others, verify, unpack, import the entrypoint."""
-    built = workshop.build(app(tmp_path / "app", NEEDS_ONE, "import needs_one\ndef f(job): ...\n"))
+    requirements = "  requirements: [base==1.0, needs_one]\n"
+    built = workshop.build(app(tmp_path / "app", requirements, "import needs_one\ndef f(job): ...\n"))
     key = SigningKey.generate(tmp_path / "key")
     publish(FolderStore(path=tmp_path / "store"), built.bundle, built.blob_paths, key=key)
     (tmp_path / "trust").write_text(f"ed25519 {key.public} test\n")
